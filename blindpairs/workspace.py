@@ -1,0 +1,210 @@
+"""Where each artefact lives, and how files come into being.
+
+Promises: a file under its final name is complete (written aside in the same folder, flushed to disk, renamed); what a
+killed run leaves behind is a hidden `.tmp` file that the next run removes; two runs never write the same part.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blindpairs import __version__
+from blindpairs.errors import AssetMissing, InputError, Locked
+
+SCHEMA_VERSION = 1
+PLANNING = 1 << 40  # the lock file's byte for "is planning": far behind any part number
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The work folder and the place of each artefact in it."""
+
+    root: Path
+
+    @property
+    def embeddings(self) -> Path:
+        """The embedding store."""
+        return self.root / "embeddings"
+
+    @property
+    def pairs(self) -> Path:
+        """The folder of the mined pairs."""
+        return self.root / "pairs"
+
+    @property
+    def gallery(self) -> Path:
+        """The page of the mined pairs."""
+        return self.pairs / "gallery.html"
+
+
+def demo_folder() -> Path:
+    """The demo's corpus and encoders: beside the package in a source checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / "data" / "demo", package / "_data" / "demo"):
+        if (folder / "scenes.parquet").is_file():
+            return folder
+    raise AssetMissing("the demo's data is not installed: reinstall blindpairs, or work from a source checkout")
+
+
+def stamp() -> dict[str, Any]:
+    """What every artefact says about its origin."""
+    return {"schema_version": SCHEMA_VERSION, "blindpairs": __version__}
+
+
+def canonical_json(value: object) -> str:
+    """One text per value, whatever the order of its keys: what gets hashed and compared."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+
+
+def digest(value: object) -> str:
+    """The sha256 of a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of ours; a damaged one is the user's to know about."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; remove it and run the command that wrote it again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is not a file of ours: it holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that replaces it when the block ends well, and disappears when it does not.
+
+    The name carries host and process, so that a later run can tell a dead owner's leavings from a live one's.
+    """
+    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        _flush(aside)
+        aside.replace(path)
+        _flush(path.parent)  # the rename itself must survive a power cut
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        with suppress(OSError):  # gone by its rename, or never there
+            aside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with written_atomically(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file atomically, for people to read: indented, in the order given."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explained(error: OSError, path: Path) -> Exception:
+    """Full disks, quotas and read-only folders are the user's to mend; anything else stays what it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return InputError(f"no room to write {path}: {error.strerror}; free space, then run the same command to resume")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO):
+        return InputError(f"cannot write {path}: {error.strerror}; choose another folder with --work")
+    return error
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make an output folder, prove that it can be written before hours of work, and sweep dead runs' leavings."""
+    with written_atomically(folder / ".writable") as aside:
+        aside.write_text("")
+    (folder / ".writable").unlink(missing_ok=True)
+    for aside in folder.rglob(".*.tmp"):
+        if _owner_is_dead(aside):
+            aside.unlink(missing_ok=True)
+
+
+def _owner_is_dead(aside: Path) -> bool:
+    """Whether the process that was writing a temporary file is gone; another machine's may be alive."""
+    owner, process = aside.name.rsplit(".", 3)[:2]
+    if not owner.endswith(f".{socket.gethostname()}") or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return int(process) == os.getpid()  # ours, before we wrote any: a dead process that had our number
+
+
+class RunLock:
+    """Exclusive claim on numbered parts of a folder, one byte of its lock file each.
+
+    The kernel drops the claim with the process, however it dies, so there are no stale locks, no clocks and no
+    heartbeats; record locks also reach across machines where the file system carries them (NFS does).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".lock"
+        self._file = self._path.open("a+", encoding="utf-8")
+
+    def claim_all(self) -> None:
+        """Claim every part there may ever be, or raise Locked."""
+        self._claim([(0, PLANNING)])
+
+    def claim(self, parts: Iterable[int]) -> None:
+        """Claim some parts, or raise Locked at the first that another run holds."""
+        self._claim((part, 1) for part in parts)
+
+    def _claim(self, ranges: Iterable[tuple[int, int]]) -> None:
+        try:
+            for start, length in ranges:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+        except (BlockingIOError, PermissionError) as error:  # POSIX allows either
+            raise Locked(
+                f"{self._path.parent} is being written by another run ({self._holder()}): "
+                "wait for it, or give this one another --work"
+            ) from error
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._file.flush()
+
+    @contextmanager
+    def planning(self) -> Iterator[None]:
+        """Wait for the turn to plan: of several shards started at once one plans, the others read what it wrote."""
+        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, PLANNING)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, PLANNING)
+
+    def release(self) -> None:
+        """Give all claims back."""
+        self._file.close()
+
+    def _holder(self) -> str:
+        self._file.seek(0)
+        return self._file.read().strip() or "unknown process"

@@ -1,0 +1,34 @@
+"""What every test may assume: no network, a known number of threads, and where optional things are.
+
+The settings stand in the environment before any library reads them, so that worker processes and the commands that
+tests start inherit them.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # read by torch at import; more threads than cores only slow each other
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """A folder of real photographs: BLINDPAIRS_PHOTOS, or shared/photos beside the repository."""
+    folder = Path(os.environ.get("BLINDPAIRS_PHOTOS") or ROOT.parent / "shared" / "photos")
+    if not folder.is_dir():
+        pytest.skip("no photographs: set BLINDPAIRS_PHOTOS to a folder of images")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The system's Chromium or Chrome, for the tests that look at a page."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no browser: install chromium to run the tests that look at a page")
+    return Path(found)

@@ -1,0 +1,94 @@
+"""The work folder: a file under its final name is complete, and trouble with the disk is a sentence."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from blindpairs.errors import InputError
+from blindpairs.workspace import (
+    Workspace,
+    canonical_json,
+    digest,
+    prepare_folder,
+    read_json,
+    write_json,
+    written_atomically,
+)
+
+
+def test_file_appears_only_when_the_block_ends_well(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file.txt"
+    with written_atomically(path) as aside:
+        aside.write_text("new")
+        assert aside.parent == path.parent
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with written_atomically(path) as aside:
+            aside.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "no room to write .*; free space, then run the same command to resume"),
+        (errno.EDQUOT, "no room to write .*; free space, then run the same command to resume"),
+        (errno.EIO, "cannot write .*; choose another folder with --work"),
+        (errno.EROFS, "cannot write .*; choose another folder with --work"),
+    ],
+)
+def test_full_or_read_only_disk_is_a_sentence_and_touches_no_final_name(tmp_path: Path, number: int, said: str) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with written_atomically(path) as aside:
+            aside.write_text("half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(InputError, match=said):
+        fail()
+    assert path.read_text() == "old"
+
+
+def test_json_goes_out_and_comes_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": [1, "ü"], "a": None})
+    assert read_json(tmp_path / "a.json") == {"b": [1, "ü"], "a": None}
+
+
+@pytest.mark.parametrize(("text", "said"), [("{", "cannot read"), ("[1]", "is not a file of ours")])
+def test_damaged_json_names_the_file(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=rf"{said}|a\.json"):
+        read_json(tmp_path / "a.json")
+
+
+def test_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": {"c": 2, "d": 3}}) == digest({"b": {"d": 3, "c": 2}, "a": 1})
+    assert canonical_json({"b": 1, "a": (1, 2)}) == '{"a":[1,2],"b":1}'
+
+
+def test_preparing_a_folder_leaves_no_trace_in_it(tmp_path: Path) -> None:
+    prepare_folder(tmp_path / "deep" / "folder")
+    assert list((tmp_path / "deep" / "folder").iterdir()) == []
+
+
+def test_artefacts_have_their_places() -> None:
+    space = Workspace(Path("work"))
+    assert space.embeddings == Path("work/embeddings")
+    assert space.gallery == Path("work/pairs/gallery.html")
