@@ -1,0 +1,72 @@
+"""One planned image: where its bytes lie, and what they were like when it was planned.
+
+An Item is small, picklable and enough to read the image in another process. `offset` is -1 for a container that cannot
+be read to its end: the item then stands for the container's own failure, so that planned = read + failed still holds.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+
+from blindpairs.errors import Undecodable
+
+# A larger member is no photograph; it is refused before a byte of it is read.
+MAX_IMAGE_BYTES = 256 * 1024 * 1024
+BROKEN = -1  # the offset of an item that stands for a container's failure
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image of a corpus."""
+
+    uri: str  # absolute path, or CONTAINER#member, or CONTAINER#row; \xNN for bytes that are not UTF-8
+    uri_bytes: bytes | None  # the uri's exact bytes, only where it is not UTF-8
+    container: str  # the tar or Parquet file, written as the uri is; "" for a plain file. See container_path
+    size: int  # bytes of the image; -1 where only reading tells (Parquet)
+    mtime_ns: int  # of the file or the container
+    offset: int  # tar: where the member's data starts (after decompression); Parquet: row; plain file: 0
+    column: str  # Parquet: name of the image column
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """How a corpus is read. `column` names the image column of Parquet files, "" to find it.
+
+    `exclude` are folders that are not entered: the work folder may lie inside the corpus. `allow_paths` reads images
+    that a Parquet file names by path, below that file's own folder; addresses are never fetched.
+    """
+
+    column: str = ""
+    follow_symlinks: bool = False
+    allow_paths: bool = False
+    exclude: tuple[str, ...] = ()
+
+
+def printable_uri(name: str) -> tuple[str, bytes | None]:
+    """(uri, uri_bytes) of a path as os.fsdecode gives it: lone surrogates become \\xNN, and then the bytes go along."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return re.sub("[\udc80-\udcff]", lambda lone: f"\\x{ord(lone[0]) - 0xDC00:02x}", name), os.fsencode(name)
+    return name, None
+
+
+def container_path(item: Item) -> str:
+    """The container's name as the file system knows it. It is not stored: tables hold only text."""
+    if item.uri_bytes is None:
+        return item.container
+    parts = os.fsdecode(item.uri_bytes).split("#")
+    starts = ("#".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return next(start for start in starts if printable_uri(start)[0] == item.container)
+
+
+def check_bytes(size: int) -> None:
+    """Refuse what is too large to be read into memory as one image."""
+    if size > MAX_IMAGE_BYTES:
+        raise Undecodable("too_large", f"{size:,} bytes; an image may have {MAX_IMAGE_BYTES:,}")
+
+
+def broken_container(path: str) -> Item:
+    """The item that stands for the failure of a container, or of a folder that cannot be listed."""
+    uri, uri_bytes = printable_uri(path)
+    return Item(uri, uri_bytes, uri, 0, 0, BROKEN, "")

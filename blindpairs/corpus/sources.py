@@ -1,0 +1,123 @@
+"""What the user typed as a corpus -> existing local paths, each of a known kind.
+
+Promises: nothing here opens an address or runs a command; every path that comes back exists; a path that contains
+braces or stars literally is taken as it is. A file's kind is told by its content, never by its name.
+"""
+
+import glob
+import itertools
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+
+from blindpairs.errors import InputError
+from blindpairs.header import HEAD_BYTES, sniff
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|pipe:")
+MOST_SHARDS = 1_000_000
+CONTAINER_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".parquet")
+
+
+def resolve(sources: Sequence[str]) -> list[str]:
+    """Absolute existing paths, braces and globs expanded, none inside another, in the order given."""
+    if not sources:
+        raise InputError("no corpus given: name a folder of images, WebDataset tars or Parquet files")
+    found = [os.path.abspath(path) for source in sources for path in _expand(source)]
+    unique = list(dict.fromkeys(found))
+    folders = {path for path in unique if os.path.isdir(path)}
+    return [path for path in unique if not any(parent in folders for parent in _parents(path))]
+
+
+def _expand(source: str) -> list[str]:
+    if not source:
+        raise InputError("the corpus is an empty name")
+    if os.path.lexists(source):
+        return [source]
+    if ADDRESS.match(source):
+        raise InputError(
+            f"{source} is not a local path: blindpairs reads local files only, so download or mount it first"
+        )
+    paths = list(itertools.islice(expand_braces(source), MOST_SHARDS + 1))
+    if len(paths) > MOST_SHARDS:
+        raise InputError(f"{source} names more than {MOST_SHARDS:,} files")
+    missing = []
+    found = []
+    for path in paths:
+        matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
+        found += matches
+        if not matches:
+            missing.append(path)
+    if missing:
+        more = f" (and {len(missing) - 1:,} more of {len(paths):,})" if len(missing) > 1 else ""
+        raise InputError(f"{missing[0]} does not exist{more}")
+    return found
+
+
+def expand_braces(pattern: str) -> Iterator[str]:
+    """`a{0..2}{x,y}` -> a0x, a0y, a1x, ...; ranges keep leading zeros, may count down and have a step; braces nest."""
+    start = -1
+    depth = 0
+    for at, character in enumerate(pattern):
+        if character == "{":
+            start, depth = (at if depth == 0 else start), depth + 1
+        elif character == "}" and depth:
+            depth -= 1
+            if depth == 0:
+                body = pattern[start + 1 : at]
+                # Braces without a comma or a range stand for themselves, but what is inside may not.
+                options = _options(body) or (f"{{{inner}}}" for inner in expand_braces(body))
+                tails = list(itertools.islice(expand_braces(pattern[at + 1 :]), MOST_SHARDS + 1))
+                yield from (f"{pattern[:start]}{option}{tail}" for option in options for tail in tails)
+                return
+    yield pattern
+
+
+def _options(body: str) -> Iterator[str] | None:
+    """What one pair of braces stands for, or None where it stands for itself."""
+    span = re.fullmatch(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?", body)
+    if span:
+        return _counted(span[1], span[2], abs(int(span[3] or 1)) or 1)
+    parts = [""]
+    depth = 0
+    for character in body:
+        depth += (character == "{") - (character == "}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if len(parts) == 1:
+        return None
+    return itertools.chain.from_iterable(expand_braces(part) for part in parts)
+
+
+def _counted(first: str, last: str, step: int) -> Iterator[str]:
+    padded = any(len(end.lstrip("-")) > 1 and end.lstrip("-").startswith("0") for end in (first, last))
+    width = max(len(first), len(last)) if padded else 0
+    low, high = int(first), int(last)
+    for number in range(low, high + 1, step) if low <= high else range(low, high - 1, -step):
+        yield f"{number:0{width}d}"
+
+
+def _parents(path: str) -> Iterator[str]:
+    while (parent := os.path.dirname(path)) != path:
+        yield parent
+        path = parent
+
+
+def kind_of_file(path: str) -> str:
+    """`tar`, `parquet`, `image` or "" by the content of a regular file. Raises OSError where it cannot be read."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # O_NONBLOCK: a FIFO must not hang us
+        head = file.read(tarfile.BLOCKSIZE)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+        return "tar"
+    if sniff(head[:HEAD_BYTES]):
+        return "image"
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        # Two zero blocks are an empty archive, for which tarfile has no header to show.
+        return "tar" if len(head) == tarfile.BLOCKSIZE and not any(head) else ""
+    return "tar"
