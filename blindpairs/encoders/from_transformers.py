@@ -1,0 +1,241 @@
+"""Vision towers in the hub's layout (config.json, preprocessor_config.json, weights), read with transformers.
+
+Promises: the tower runs in float32 whatever the checkpoint's precision; a tensor that the checkpoint lacks is an error
+(transformers fills it with random numbers and a log line); the text half of a CLIP or SigLIP is never built.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blindpairs.encoders.encoder import Tower
+from blindpairs.encoders.specs import Spec
+from blindpairs.encoders.weights import loading, local_folder, require_weights, state_hash
+from blindpairs.errors import ConfigError
+from blindpairs.preprocess import Preprocess
+
+REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
+CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model_type: transformers' class for its vision tower and what a vector may be read from.
+
+    The first pool is the default. For DINOv2 it is the class token after the final norm; transformers calls the same
+    vector pooler_output. A plain ViT's pooler is left out: most checkpoints never trained one.
+    """
+
+    class_name: str
+    pools: tuple[str, ...]
+    class_tokens: int = 1
+    interpolates: bool = False  # whether position embeddings of another size need interpolate_pos_encoding=True
+
+
+FAMILIES = {
+    "dinov2": Family("Dinov2Model", ("cls", "mean", "pooler")),
+    "dinov2_with_registers": Family("Dinov2WithRegistersModel", ("cls", "mean", "pooler")),
+    # Its own processor resizes floats; ours rounds to bytes after the resize, which the vectors do not feel.
+    "dinov3_vit": Family("DINOv3ViTModel", ("cls", "mean", "pooler")),
+    "vit": Family("ViTModel", ("cls", "mean"), interpolates=True),
+    "clip": Family("CLIPVisionModelWithProjection", ("projection", "cls", "mean"), interpolates=True),
+    "clip_vision_model": Family("CLIPVisionModel", ("pooler", "cls", "mean"), interpolates=True),
+    "siglip": Family("SiglipVisionModel", ("pooler", "mean"), class_tokens=0, interpolates=True),
+    "siglip_vision_model": Family("SiglipVisionModel", ("pooler", "mean"), class_tokens=0, interpolates=True),
+}
+
+
+def load_transformers(spec: Spec) -> Tower:
+    """A hub repository or a local folder -> its vision tower, with the preprocessing that lies beside it."""
+    import transformers
+
+    folder = _folder(spec)
+    config = _read_json(spec, folder / CONFIGS[0])
+    family = _family(spec, config)
+    preprocess = _preprocess(spec, folder)
+    model = _model(spec, folder, family, config)
+    pool = spec.pool_among(family.pools)
+    reading = _Reading(model, family, pool, preprocess.size)
+    spec.checked_size(int(model.config.patch_size))
+    return Tower(
+        module=model,
+        pooled=reading.pooled,
+        patch_tokens=reading.patch_tokens,
+        dimension=int(model.config.projection_dim if pool == "projection" else model.config.hidden_size),
+        preprocess=preprocess,
+        facts={
+            "library": "transformers",
+            "version": transformers.__version__,
+            "architecture": family.class_name,
+            "pool": pool,
+            "revision": folder.name if folder.parent.name == "snapshots" else "",
+        },
+        weights_hash=state_hash(model),
+    )
+
+
+def _folder(spec: Spec) -> Path:
+    """The local folder, or the hub's snapshot of the repository, fetched where there is a network."""
+    if Path(spec.target).expanduser().is_dir() or not REPO.fullmatch(spec.target):
+        folder = local_folder(spec.text, spec.target)
+    else:
+        with loading(spec.text, spec.target):
+            folder = _snapshot(spec.target)
+    require_weights(spec.text, folder, (SAFETENSORS[0], SAFETENSORS[1], PICKLES[0], PICKLES[1]))
+    return folder
+
+
+def _snapshot(repository: str) -> Path:
+    """What is in the cache is used as it is: no weights that change between two runs, no waiting for a dead network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with suppress(LocalEntryNotFoundError):
+        folder = Path(snapshot_download(repository, local_files_only=True))
+        if all((folder / name).is_file() for name in (CONFIGS[0], SAFETENSORS[0])):
+            return folder
+    folder = Path(snapshot_download(repository, allow_patterns=[*CONFIGS, *SAFETENSORS]))
+    if not any(next(folder.glob(pattern), None) for pattern in SAFETENSORS):
+        folder = Path(snapshot_download(repository, allow_patterns=[*CONFIGS, *PICKLES]))
+    return folder
+
+
+def _read_json(spec: Spec, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{spec.text}: {path} is missing or no JSON; it belongs to the hub's layout") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _family(spec: Spec, config: dict[str, Any]) -> Family:
+    model_type = config.get("model_type")
+    if model_type == "clip_vision_model" and "CLIPVisionModelWithProjection" in (config.get("architectures") or ()):
+        model_type = "clip"
+    if model_type not in FAMILIES:
+        raise ConfigError(f"{spec.text}: model_type {model_type!r} is not supported; there is {', '.join(FAMILIES)}")
+    return FAMILIES[model_type]
+
+
+def _model(spec: Spec, folder: Path, family: Family, raw: dict[str, Any]) -> Any:
+    import transformers
+
+    model_class = getattr(transformers, family.class_name)
+    extra = {"add_pooling_layer": False} if family.class_name == "ViTModel" else {}
+    with loading(spec.text, folder), _quiet():
+        config = model_class.config_class.from_pretrained(folder)
+        if "vision_config" in raw and "projection_dim" in raw:
+            config.projection_dim = raw["projection_dim"]  # the whole CLIP's counts, not its vision half's copy
+        model, report = model_class.from_pretrained(
+            folder, config=config, dtype=torch.float32, output_loading_info=True, **extra
+        )
+    absent = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
+    if absent:
+        raise ConfigError(f"{spec.text}: {folder} lacks {len(absent)} tensors of this model, such as {absent[0]}")
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bar of its own, and no table of the text tower's tensors that were left out on purpose."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _preprocess(spec: Spec, folder: Path) -> Preprocess:
+    """What the folder's image processor does, defaults of its class included; ConfigError for what we do not do."""
+    import transformers
+
+    config = _processor_config(spec, folder)
+    # Old repositories name the class as it was called then; its defaults fill what their file leaves out.
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
+    kind = kind.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
+    if not kind.endswith("ImageProcessor") or not hasattr(transformers, kind):
+        raise ConfigError(f"{spec.text}: transformers has no image processor {kind!r}, which {folder} asks for")
+    processor = getattr(transformers, kind).from_dict(config)
+    resize, short_side, size = _geometry(spec, processor)
+    if spec.size is not None:
+        short_side, size = round(short_side * spec.size / size), spec.size
+    return Preprocess(
+        size=size,
+        resize="squash" if resize == "squash" else "shortest",
+        short_side=short_side,
+        interpolation="bicubic" if _resample(spec, processor) == 3 else "bilinear",
+        crop_rounding="floor",
+        mean=tuple(processor.image_mean) if processor.do_normalize else (0.0, 0.0, 0.0),
+        std=tuple(processor.image_std) if processor.do_normalize else (1.0, 1.0, 1.0),
+    )
+
+
+def _processor_config(spec: Spec, folder: Path) -> dict[str, Any]:
+    """preprocessor_config.json, or its part in the processor_config.json that transformers 5 writes for a CLIP."""
+    if not (folder / CONFIGS[1]).is_file() and (folder / CONFIGS[2]).is_file():
+        return dict(_read_json(spec, folder / CONFIGS[2]).get("image_processor") or {})
+    return _read_json(spec, folder / CONFIGS[1])
+
+
+def _geometry(spec: Spec, processor: Any) -> tuple[str, int, int]:
+    """(resize rule, side after the resize, side after the crop)."""
+    size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
+    if processor.do_resize and processor.do_rescale and not getattr(processor, "do_pad", False):
+        if size.shortest_edge and not size.longest_edge and crop and crop.height == crop.width:
+            return "shortest", int(size.shortest_edge), int(crop.height)
+        if size.height and size.height == size.width and (crop is None or crop.height == crop.width):
+            return "squash", int(size.height), int(crop.height if crop else size.height)
+    asked = f"size={dict(size)} and crop_size={dict(crop) if crop else None}"
+    raise ConfigError(f"{spec.text}: a preprocessing with {asked} is not supported")
+
+
+def _resample(spec: Spec, processor: Any) -> int:
+    resample = int(processor.resample)
+    if resample not in (2, 3):
+        raise ConfigError(f"{spec.text}: resample={resample} is not supported; there is 2 (bilinear) and 3 (bicubic)")
+    return resample
+
+
+class _Reading:
+    """How to get vectors and tokens out of a tower of one family."""
+
+    def __init__(self, model: Any, family: Family, pool: str, size: int) -> None:
+        self._model = model
+        self._pool = pool
+        self._prefix = family.class_tokens + int(getattr(model.config, "num_register_tokens", 0))
+        self._options: dict[str, bool] = {}
+        if family.interpolates and size != model.config.image_size:
+            self._options["interpolate_pos_encoding"] = True
+        # CLIP alone hands its tokens over before the final norm.
+        vision = getattr(model, "vision_model", model)
+        self._norm = vision.post_layernorm if family.class_name.startswith("CLIP") else torch.nn.Identity()
+
+    def pooled(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D)."""
+        output = self._model(pixel_values=pixels, **self._options)
+        if self._pool == "projection":
+            return output.image_embeds  # type: ignore[no-any-return]
+        if self._pool == "pooler":
+            return output.pooler_output  # type: ignore[no-any-return]
+        tokens: Tensor = self._norm(output.last_hidden_state)
+        return tokens[:, 0] if self._pool == "cls" else tokens[:, self._prefix :].mean(dim=1)
+
+    def patch_tokens(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, N, D)."""
+        tokens: Tensor = self._norm(self._model(pixel_values=pixels, **self._options).last_hidden_state)
+        return tokens[:, self._prefix :]

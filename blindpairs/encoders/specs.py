@@ -1,0 +1,62 @@
+"""Reading a spec string: which library, which model, and the options after `?`."""
+
+import re
+from dataclasses import dataclass
+
+from blindpairs.errors import ConfigError
+
+FORMS = (
+    "open_clip:MODEL/PRETRAINED (a tag or a checkpoint file), open_clip:local-dir:FOLDER, hf:REPO_OR_FOLDER, "
+    "timm:NAME, timm:local-dir:FOLDER, demo:clip or demo:dino,\n"
+    "with options after `?`, joined by `&`: pool=cls|mean|pooler|projection, size=PIXELS, checkpoint=FILE (timm only)"
+)
+POOLS = ("cls", "mean", "pooler", "projection")
+LOCAL_DIR = "local-dir:"
+
+# A folder may hold a question mark in its name: only what reads as options is cut off.
+_SPEC = re.compile(r"(?P<library>[a-z_]+):(?P<target>.+?)(?:\?(?P<options>[a-z]+=[^?]*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A spec string, taken apart. `target` is the library's own name for the model, or `local-dir:FOLDER`."""
+
+    text: str
+    library: str
+    target: str
+    pool: str | None = None
+    size: int | None = None
+    checkpoint: str | None = None
+
+    def pool_among(self, allowed: tuple[str, ...]) -> str:
+        """The pooling that was asked for, or the first of `allowed`; ConfigError where this model has no such one."""
+        pool = self.pool or allowed[0]
+        if pool not in allowed:
+            raise ConfigError(f"{self.text}: this model has no pool={pool}; it has {', '.join(allowed)}")
+        return pool
+
+    def checked_size(self, patch: int) -> int | None:
+        """The `?size=` that was asked for; pixels beyond the last whole patch would silently be left out."""
+        if self.size is not None and self.size % patch:
+            near = max(1, round(self.size / patch)) * patch
+            raise ConfigError(
+                f"{self.text}: size={self.size} is no multiple of the patch size {patch}; take size={near}"
+            )
+        return self.size
+
+
+def parse_spec(text: str) -> Spec:
+    """`library:target?option=value&...` -> Spec; ConfigError lists the forms."""
+    match = _SPEC.fullmatch(text.strip())
+    if match is None or match["library"] not in ("open_clip", "hf", "timm", "demo"):
+        raise ConfigError(f"{text!r} is no encoder: give {FORMS}")
+    options = dict(part.partition("=")[::2] for part in (match["options"] or "").split("&") if part)
+    known = {"pool", "size", "checkpoint"} if match["library"] == "timm" else {"pool", "size"}
+    if unknown := sorted(options.keys() - known):
+        raise ConfigError(f"{text}: no option {unknown[0]!r}; there is {', '.join(sorted(known))}")
+    if (pool := options.get("pool")) not in (None, *POOLS):
+        raise ConfigError(f"{text}: pool={pool} is none of {', '.join(POOLS)}")
+    size = options.get("size")
+    if size is not None and (not size.isdecimal() or int(size) < 1):
+        raise ConfigError(f"{text}: size={size} is no number of pixels, such as size=336")
+    return Spec(text, match["library"], match["target"], pool, int(size) if size else None, options.get("checkpoint"))

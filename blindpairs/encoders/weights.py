@@ -1,0 +1,81 @@
+"""Weights on this machine: finding them, refusing the broken ones, naming them by their content.
+
+Promises: no pickled code is ever run; whatever a library throws while it loads becomes one sentence that says which
+file and what to do; two towers with the same numbers have the same hash, whatever file they came from.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from blindpairs.errors import AssetMissing, BlindpairsError, ConfigError
+
+
+def state_hash(module: nn.Module) -> str:
+    """sha256 over name, dtype, shape and bytes of every tensor of the state, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def local_folder(spec: str, path: str) -> Path:
+    """The folder that a spec names; ConfigError where there is none."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"{spec}: there is no folder {folder}")
+    return folder
+
+
+def require_weights(spec: str, folder: Path, patterns: tuple[str, ...]) -> None:
+    """AssetMissing unless the folder holds a file that one of the patterns fits: libraries fall back to random ones."""
+    if not any(next(folder.glob(pattern), None) for pattern in patterns):
+        raise AssetMissing(f"{spec}: no weights in {folder}; put one of {', '.join(patterns)} there")
+
+
+@contextmanager
+def loading(spec: str, source: object) -> Iterator[None]:
+    """Around a library's loading call: every failure becomes AssetMissing (not here) or ConfigError (broken)."""
+    try:
+        yield
+    except BlindpairsError:
+        raise
+    except Exception as error:  # what a library raises for a damaged file is anything from KeyError to OSError
+        causes = list(_causes(error))
+        if unreachable := [cause for cause in causes if _is_unreachable(cause)]:
+            raise _missing(spec, source, unreachable[-1]) from error
+        if any(isinstance(cause, pickle.UnpicklingError) for cause in causes) or "weights_only" in str(error):
+            what = "is damaged, or holds pickled code, which is never run; convert it to safetensors where you trust it"
+            raise ConfigError(f"{spec}: {source} {what}") from error
+        first_line = str(error).strip().partition("\n")[0][:200]
+        why = f"{type(error).__name__}: {first_line}"
+        raise ConfigError(f"{spec}: {source} cannot be loaded; it is damaged or of another model\n({why})") from error
+
+
+def _missing(spec: str, source: object, error: BaseException) -> AssetMissing:
+    reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")[:160]
+    return AssetMissing(
+        f"{spec}: {source} is not in the local model cache and cannot be fetched ({type(error).__name__}: {reason});\n"
+        "run once with a network, copy HF_HOME from a machine that has it, or name a local folder or file instead"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether the hub, the cache or the network said no, as opposed to a file being broken."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    hub = (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ConnectionError, TimeoutError)
+    return isinstance(error, hub) or type(error).__module__.split(".")[0] in ("httpx", "httpcore", "urllib")

@@ -1,0 +1,158 @@
+"""Folders in the hub's layout, with random weights in transformers' real classes and the hub's own processor files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from encoder_parity import randomised
+
+WIDE = {"hidden_size": 1024, "num_attention_heads": 16, "patch_size": 14}
+NARROW = {"hidden_size": 192, "num_attention_heads": 3, "patch_size": 14}
+
+
+def save_processor(folder: Path, config: dict[str, Any]) -> Path:
+    """A preprocessor_config.json as it lies on the hub."""
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    return folder
+
+
+DINO_PROCESSOR = {  # facebook/dinov2-large
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_processor_type": "BitImageProcessor",
+    "image_std": [0.229, 0.224, 0.225],
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"shortest_edge": 256},
+}
+CLIP_PROCESSOR = {  # openai/clip-vit-large-patch14, as it was written in 2021
+    "crop_size": 224,
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+    "size": 224,
+}
+SIGLIP_PROCESSOR = {  # google/siglip-base-patch16-224
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_processor_type": "SiglipImageProcessor",
+    "image_std": [0.5, 0.5, 0.5],
+    "processor_class": "SiglipProcessor",
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"height": 224, "width": 224},
+}
+VIT_PROCESSOR = {  # google/vit-base-patch16-224
+    "do_normalize": True,
+    "do_resize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "feature_extractor_type": "ViTFeatureExtractor",
+    "image_std": [0.5, 0.5, 0.5],
+    "resample": 2,
+    "size": 224,
+}
+DINOV3_PROCESSOR = {  # facebook/dinov3-vitl16-pretrain-lvd1689m
+    "data_format": "channels_first",
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_processor_type": "DINOv3ViTImageProcessorFast",
+    "image_std": [0.229, 0.224, 0.225],
+    "resample": 2,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"height": 224, "width": 224},
+}
+
+
+def save_dinov2(folder: Path, layers: int = 2, shape: dict[str, int] = WIDE) -> Path:
+    """DINOv2-large, shallow: trained at 518, used at 224, so that its position embeddings are interpolated."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(**shape, num_hidden_layers=layers, image_size=518)
+    randomised(Dinov2Model(config)).save_pretrained(folder)
+    return save_processor(folder, DINO_PROCESSOR)
+
+
+def save_dinov2_with_registers(folder: Path) -> Path:
+    """DINOv2-small with four registers, shallow."""
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    config = Dinov2WithRegistersConfig(
+        hidden_size=384,
+        num_attention_heads=6,
+        patch_size=14,
+        num_hidden_layers=2,
+        image_size=518,
+        num_register_tokens=4,
+    )
+    randomised(Dinov2WithRegistersModel(config)).save_pretrained(folder)
+    return save_processor(folder, DINO_PROCESSOR)
+
+
+def save_clip(folder: Path, shape: dict[str, int] = WIDE) -> Path:
+    """The hub's CLIP ViT-L/14 in both halves; `projection_dim` stands outside the vision half's config."""
+    from transformers import CLIPConfig, CLIPModel
+
+    vision = {**shape, "num_hidden_layers": 2, "intermediate_size": 4 * shape["hidden_size"], "image_size": 224}
+    text = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=768))
+    randomised(model).save_pretrained(folder)
+    return save_processor(folder, CLIP_PROCESSOR)
+
+
+def save_siglip(folder: Path) -> Path:
+    """A SigLIP base of two layers, both halves."""
+    from transformers import SiglipConfig, SiglipModel
+
+    text = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    vision = {"hidden_size": 768, "num_hidden_layers": 2, "num_attention_heads": 12, "patch_size": 16}
+    model = SiglipModel(SiglipConfig(text_config=text | {"projection_size": 768}, vision_config=vision))
+    randomised(model).save_pretrained(folder)
+    return save_processor(folder, SIGLIP_PROCESSOR)
+
+
+def save_vit(folder: Path) -> Path:
+    """A classifier, as google/vit-base-patch16-224 is: its tower lies under `vit.`."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    randomised(ViTForImageClassification(ViTConfig(num_hidden_layers=2))).save_pretrained(folder)
+    return save_processor(folder, VIT_PROCESSOR)
+
+
+def save_dinov3(folder: Path) -> Path:
+    """DINOv3 of two layers: rotary positions, four registers, resized as floats by its own processor."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    config = DINOv3ViTConfig(num_hidden_layers=2, hidden_size=384, num_attention_heads=6, num_register_tokens=4)
+    randomised(DINOv3ViTModel(config)).save_pretrained(folder)
+    return save_processor(folder, DINOV3_PROCESSOR)
+
+
+def save_clip_vision(folder: Path) -> Path:
+    """The vision half alone, unprojected."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(**NARROW, num_hidden_layers=2, intermediate_size=768, image_size=224)
+    randomised(CLIPVisionModel(config)).save_pretrained(folder)
+    return save_processor(folder, CLIP_PROCESSOR)
+
+
+def save_clip_vision_with_projection(folder: Path) -> Path:
+    """The vision half alone, projected: its model_type is that of the unprojected one."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = CLIPVisionConfig(**NARROW, num_hidden_layers=2, intermediate_size=768, image_size=224, projection_dim=96)
+    randomised(CLIPVisionModelWithProjection(config)).save_pretrained(folder)
+    return save_processor(folder, CLIP_PROCESSOR)
