@@ -1,0 +1,104 @@
+"""What a store was asked to hold: written once, and every later run has to agree with it."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from blindpairs.corpus import Corpus
+from blindpairs.embed.run import EmbedOptions
+from blindpairs.errors import ConfigError, InputError
+from blindpairs.store import remove_store, write_plan
+from blindpairs.workspace import canonical_json, digest, read_json, sha256_file, stamp, write_json
+
+
+def agree_on_manifest(
+    corpus: Corpus,
+    folder: Path,
+    described: Mapping[str, Mapping[str, object]],
+    options: EmbedOptions,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """Plan the corpus, or check that this run fits the plan that is there; call it under the planning lock."""
+    path = folder / "manifest.json"
+    settings = {
+        "corpus": corpus.describe(),
+        "sources": digest([os.fsencode(path).hex() for path in corpus.paths]),
+        "reading": {name: value for name, value in asdict(corpus.options).items() if name != "exclude"},
+        "part_rows": options.part_rows,
+        "limits": asdict(options.limits),
+    }
+    if options.overwrite:
+        if options.shard[1] > 1:
+            raise ConfigError(f"--overwrite would remove other shards' parts: remove {folder} yourself, then start all")
+        remove_store(folder)
+    if not path.exists():
+        return _plan(corpus, folder, settings, described, options.part_rows)
+    manifest = read_json(path)
+    _refuse_other_settings(folder, manifest, settings, described)
+    warnings += _other_versions(manifest["encoders"], described)
+    if sha256_file(folder / "plan.parquet") != manifest["plan"]["sha256"]:
+        raise ConfigError(f"{folder / 'plan.parquet'} is damaged: embed again with --overwrite")
+    if corpus.fingerprint() != manifest["fingerprint"]:
+        warnings.append("the corpus has changed since it was planned: new images need --overwrite")
+    if not described.keys() <= manifest["encoders"].keys():
+        manifest["encoders"] |= described
+        write_json(path, manifest)
+    return manifest
+
+
+def _plan(
+    corpus: Corpus, folder: Path, settings: dict[str, Any], described: Mapping[str, object], part_rows: int
+) -> dict[str, Any]:
+    remove_store(folder)  # parts without a manifest are what a killed --overwrite left: of another plan
+    plan = folder / "plan.parquet"
+    items = write_plan(plan, corpus.items(), part_rows)
+    if not items:
+        plan.unlink()
+        raise InputError(f"no images in {settings['corpus']}: name a folder, tars or Parquet files that hold some")
+    manifest = stamp() | {
+        "settings": settings,
+        "fingerprint": corpus.fingerprint(),
+        "plan": {
+            "items": items,
+            "parts": -(-items // part_rows),
+            "sha256": sha256_file(plan),
+            "notes": dict(corpus.notes),
+        },
+        "encoders": dict(described),
+    }
+    write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _refuse_other_settings(
+    folder: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any], described: Mapping[str, Any]
+) -> None:
+    differences = list(_differences(manifest["settings"], settings))
+    for name in described.keys() & manifest["encoders"].keys():
+        # A newer release of the library is no other encoder: it is told, see `_other_versions`.
+        old, new = ({**side[name], "version": ""} for side in (manifest["encoders"], described))
+        differences += _differences(old, new, f"encoder.{name}")
+    if differences:
+        shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+        raise ConfigError(
+            f"{folder} was made with other settings: {shown}. Use --overwrite to embed anew, or another --work"
+        )
+
+
+def _other_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} was embedded with {old[name]['library']} {old[name]['version']} so far, now with {each['version']}"
+        for name, each in new.items()
+        if name in old and old[name].get("version") != each.get("version")
+    ]
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Where two JSON values differ, each with both sides."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+    elif canonical_json(old) != canonical_json(new):
+        yield f"{path} is {old} there and {new} now"

@@ -1,0 +1,274 @@
+"""The embedding loop: images from the decode workers, through every encoder, into parts.
+
+Batches never cross a part and hold its usable images in order, so that a part's vectors do not depend on where a run
+began. (A batch that was halved for lack of memory is the exception: its last bits may differ.) Decoding runs ahead in
+other processes; a GPU computes one batch while the one before it is taken in and committed.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from blindpairs.cores import Cores
+from blindpairs.corpus import Item
+from blindpairs.decode import Limits
+from blindpairs.errors import ConfigError
+from blindpairs.preprocess import Geometry, Preprocess
+from blindpairs.store import METADATA, Failure, Part, arrow_to_vectors, read_failures, read_plan, write_part
+from blindpairs.workers import DecodePool, Decoding, Image, Outcome
+from blindpairs.workspace import digest
+
+SLICE = 16  # images that go through an encoder on one core
+PART_ROWS = 1024  # a second of a large GPU's work, some minutes of a laptop's: what a killed run has to repeat
+
+
+class ImageEncoder(Protocol):
+    """What embedding asks of an encoder."""
+
+    dimension: int
+    preprocess: Preprocess
+    device: torch.device
+
+    def encode(self, batch: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8 on the encoder's device -> (B, D) float32 unit vectors, NaN where there is none."""
+
+    def describe(self) -> dict[str, object]:
+        """Everything that the vectors depend on, ready for JSON."""
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """How a run goes about it. Only `limits` and `part_rows` show in what is written."""
+
+    limits: Limits = Limits()
+    part_rows: int = PART_ROWS
+    batch: int = 64  # images
+    workers: int = 2  # decoding processes
+    timeout: float = 60.0  # seconds to decode one image
+    shard: tuple[int, int] = (0, 1)  # this run's index, and how many runs share the work
+    overwrite: bool = False
+
+    @classmethod
+    def suited_to(cls, device: str) -> "EmbedOptions":
+        """Batches that fill the device; as many decoding processes as leave it its cores."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if device == "cpu":
+            return cls(batch=64, workers=max(1, cores // 2))
+        return cls(batch=256, workers=cores)
+
+
+Progress = Callable[[int, int, int], None]  # images done, failed, planned
+
+
+class PartJob:
+    """One part, the columns it lacks, and what has become of its images so far.
+
+    `marker` is that of a finished part to which columns are added: its rows and vectors stay, but for an image that is
+    no longer what it was, which moves to the failures.
+    """
+
+    def __init__(
+        self, part: Part, planned: int, columns: Mapping[str, Any], marker: Mapping[str, Any] | None = None
+    ) -> None:
+        self.part = part
+        self.columns = columns  # name -> the encoder's description
+        self.failures = read_failures(part) if marker else []
+        self.to_decode = planned - len(self.failures)
+        self._marker = marker
+        self._images: list[tuple[int, Item, Image]] = []  # (row in the part, where from, without pixels)
+        self._vectors: dict[str, list[npt.NDArray[np.float16]]] = {name: [] for name in columns}  # (B, D) each
+        self._ids: dict[int, str] = {}  # row -> image_id, of the rows already there
+        if marker:
+            ids = pq.read_table(part.data, columns=["image_id"])["image_id"].to_pylist()
+            self._ids = dict(zip(self.rows(planned), ids, strict=True))
+
+    def rows(self, planned: int) -> list[int]:
+        """The rows that have not failed before."""
+        failed = {failure.row for failure in self.failures}
+        return [row for row in range(planned) if row not in failed]
+
+    def items(self) -> list[Item]:
+        """What has to be decoded, in order."""
+        planned = read_plan(self.part.folder / "plan.parquet", self.part.number)
+        return [planned[row] for row in self.rows(len(planned))]
+
+    def accept(self, row: int, item: Item, outcome: Outcome) -> bool:
+        """Note one image's fate; whether it goes on to the encoders."""
+        if isinstance(outcome, Image):
+            if self._ids.get(row, outcome.image_id) == outcome.image_id:
+                return True
+            self._fail(row, item, "changed", "its bytes are not those that were embedded before", outcome.image_id)
+        else:
+            self._fail(row, item, outcome.code, outcome.message, outcome.image_id)
+        return False
+
+    def take(self, images: Sequence[tuple[int, Item, Image]], vectors: Mapping[str, Tensor]) -> None:
+        """Keep a batch's vectors, (B, D) a column. A row that is not finite in any of them is a failure."""
+        arrays = {name: block.cpu().numpy().astype(np.float16) for name, block in vectors.items()}
+        finite = np.ones(len(images), bool)
+        for block in arrays.values():
+            finite &= np.isfinite(block).all(axis=1)
+        for name, block in arrays.items():
+            self._vectors[name].append(block[finite])
+        for (row, item, image), usable in zip(images, finite, strict=True):
+            if usable:
+                self._images.append((row, item, image))
+            else:
+                self._fail(row, item, "non_finite", "an encoder gave it no finite vector", image.image_id)
+
+    def commit(self) -> int:
+        """Write the part; the number of its rows."""
+        kept = [row for row, _, _ in self._images]
+        vectors = {name: np.concatenate(blocks) for name, blocks in self._vectors.items()}
+        columns = {name: digest(description) for name, description in self.columns.items()}
+        if self._marker:
+            table = pq.read_table(self.part.data)
+            place = {row: index for index, row in enumerate(self._ids)}
+            old = {
+                name: arrow_to_vectors(table[name])[[place[row] for row in kept]] for name in self._marker["columns"]
+            }
+            vectors, columns = old | vectors, self._marker["columns"] | columns
+        metadata: dict[str, list[Any]] = {name: [] for name in METADATA.names}
+        for _, item, image in self._images:
+            for name, values in metadata.items():
+                values.append(getattr(item if name in ("uri", "uri_bytes") else image, name))
+        failures = sorted(self.failures, key=lambda failure: failure.row)
+        write_part(self.part, metadata, vectors, failures, columns)
+        return len(kept)
+
+    def _fail(self, row: int, item: Item, code: str, message: str, image_id: str | None) -> None:
+        self.failures.append(Failure(row, item.uri, item.uri_bytes, code, message, image_id))
+
+
+@dataclass
+class _Batch:
+    """Consecutive usable images of one part; the last batch ends its part."""
+
+    job: PartJob
+    images: list[tuple[int, Item, Image]]
+    pixels: dict[Geometry, Tensor]  # (B, 3, S, S) uint8 each
+    last: bool = False
+
+
+def run(
+    jobs: Sequence[PartJob],
+    encoders: Mapping[str, ImageEncoder],
+    options: EmbedOptions,
+    progress: Progress,
+) -> int:
+    """Do the jobs, committing each part as it is complete; the number of rows written."""
+    total = sum(job.to_decode for job in jobs)
+    geometries = _geometries(encoders[name] for job in jobs for name in job.columns)
+    decoding = Decoding(tuple(geometries.values()), options.limits, options.timeout)
+    # No more workers than there is work for: each costs a third of a second to start.
+    processes = max(1, min(options.workers, total // 64))
+    written = done = failed = 0
+    launched: tuple[_Batch, dict[str, Tensor]] | None = None
+    if not jobs:
+        return 0
+    with DecodePool(decoding, processes, ahead=2 * options.batch) as pool, Cores(torch.device("cpu")) as cores:
+        forward = Forward(options.batch, cores)
+        for batch in _batches(pool, jobs, geometries, options.batch):
+            encoded = forward({name: encoders[name] for name in batch.job.columns}, batch.pixels)
+            if launched:
+                written += _take_in(*launched)
+            launched = (batch, encoded)
+            done += len(batch.images)
+            failed += len(batch.job.failures) if batch.last else 0
+            progress(done, failed, total)
+        if launched:
+            written += _take_in(*launched)
+    return written
+
+
+def _geometries(encoders: Iterator[ImageEncoder]) -> dict[Geometry, Preprocess]:
+    return {encoder.preprocess.geometry: encoder.preprocess for encoder in encoders}
+
+
+def _take_in(batch: _Batch, vectors: Mapping[str, Tensor]) -> int:
+    batch.job.take(batch.images, vectors)
+    return batch.job.commit() if batch.last else 0
+
+
+def _batches(
+    pool: DecodePool, jobs: Sequence[PartJob], geometries: Mapping[Geometry, Preprocess], size: int
+) -> Iterator[_Batch]:
+    """The batches of all jobs from one stream of images, so that decoding does not pause between parts."""
+    outcomes = pool.outcomes(item for job in jobs for item in job.items())
+    for job in jobs:
+        rows = iter(job.rows(job.to_decode + len(job.failures)))
+        batch = _empty_batch(job, geometries, size)
+        for _ in range(job.to_decode):
+            item, outcome = next(outcomes)
+            row = next(rows)
+            if not job.accept(row, item, outcome):
+                continue
+            if len(batch.images) == size:
+                yield batch
+                batch = _empty_batch(job, geometries, size)
+            assert isinstance(outcome, Image)
+            for pixels, target in zip(outcome.pixels, batch.pixels.values(), strict=True):
+                target.numpy()[len(batch.images)] = pixels
+            batch.images.append((row, item, replace(outcome, pixels=())))
+        batch.pixels = {geometry: buffer[: len(batch.images)] for geometry, buffer in batch.pixels.items()}
+        batch.last = True
+        yield batch
+
+
+def _empty_batch(job: PartJob, geometries: Mapping[Geometry, Preprocess], size: int) -> _Batch:
+    pinned = torch.cuda.is_available()  # page-locked memory is what the copy to the device can overlap with
+    shapes = {geometry: (size, 3, rules.size, rules.size) for geometry, rules in geometries.items()}
+    return _Batch(job, [], {g: torch.empty(shape, dtype=torch.uint8, pin_memory=pinned) for g, shape in shapes.items()})
+
+
+class Forward:
+    """Runs batches through encoders, halving what goes through at once whenever memory does not suffice.
+
+    On a CPU a batch goes in slices, each on one core: small encoders' products, spread over all cores, wait for the
+    slowest of them (measured: 92 images/s with two threads a product, 383 with one, beside one busy process). The
+    slices do not depend on the number of cores, so neither do the vectors.
+    """
+
+    def __init__(self, size: int, cores: Cores) -> None:
+        self.size = size
+        self._cores = cores
+
+    def __call__(self, encoders: Mapping[str, ImageEncoder], pixels: Mapping[Geometry, Tensor]) -> dict[str, Tensor]:
+        """(B, 3, S, S) uint8 a geometry, on the CPU -> (B, D) float32 an encoder, on the encoder's device."""
+        while True:
+            try:
+                return self._encoded(encoders, pixels)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises the plain class
+                if "memory" not in str(error).lower():
+                    raise
+            self._halve(next(iter(encoders.values())).device)
+
+    def _encoded(self, encoders: Mapping[str, ImageEncoder], pixels: Mapping[Geometry, Tensor]) -> dict[str, Tensor]:
+        running: dict[str, list[Callable[[], Tensor]]] = {}
+        for name, encoder in encoders.items():
+            at_once = min(self.size, SLICE) if encoder.device.type == "cpu" else self.size
+            running[name] = [
+                self._started(encoder, part) for part in pixels[encoder.preprocess.geometry].split(at_once) if len(part)
+            ]
+        nothing = {name: torch.empty((0, encoder.dimension)) for name, encoder in encoders.items()}
+        return nothing | {name: torch.cat([part() for part in parts]) for name, parts in running.items() if parts}
+
+    def _started(self, encoder: ImageEncoder, part: Tensor) -> Callable[[], Tensor]:
+        if encoder.device.type == "cpu":
+            return self._cores.start(lambda: encoder.encode(part)).result
+        vectors = encoder.encode(part.to(encoder.device, non_blocking=True))
+        return lambda: vectors
+
+    def _halve(self, device: torch.device) -> None:
+        if self.size == 1:
+            raise ConfigError(f"{device} has too little memory for one image: try a smaller encoder or --device cpu")
+        self.size = min(self.size, SLICE if device.type == "cpu" else self.size) // 2 or 1
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
