@@ -31,6 +31,8 @@ def choose_device(asked: str) -> str:
         torch.empty(1, device=asked)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
+        if reason.startswith("Expected one of"):  # torch goes on with forty names
+            reason = "no such kind of device"
         raise ConfigError(f"device {asked!r} is not to be had here ({reason}); try --device auto or cpu") from error
     return asked
 

@@ -1,0 +1,95 @@
+"""The rows sorted into cells of near neighbours, and the rows that can be skipped without a product.
+
+For any two points a, b of the coordinate space, and any x, y with |y - x| <= reach:
+    y.(b - a) - x.(b - a) <= reach |b - a|.
+With a the centre of the cell of x and b that of y this is a test of y alone against the whole cell A of x:
+    y.a >= y.b - max over A of x.(b - a) - reach |b - a|
+so one product per (row, cell) rules out a row for all rows of the cell. It holds for any a and b at all; that they are
+centres of neighbours only makes it sharp.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from blindpairs.cores import Cores
+
+ROUNDS = 4
+SAMPLE_PER_CELL = 24
+ASSIGN_ROWS = 1024
+FLAT = 512  # more cells are found in two steps: a million rows against 3,400 centres at once took half a minute
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A partition of the rows: row `order[p]` stands at place p, and cell c holds places starts[c] to starts[c + 1]."""
+
+    order: Tensor  # (N,) int64
+    starts: list[int]  # C + 1 of them
+    centres: Tensor  # (C, k) float32
+    cell_of: Tensor  # (N,) int64, by place
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+def partition(points: Tensor, count: int, most_rows: int, seed: int, cores: Cores) -> Cells:
+    """Sort `points` (N, k) into about `count` cells of neighbours, none with more than `most_rows` rows.
+
+    Cells are those of k-means on a sample; a fuller one is cut into equal parts, which then share their centre.
+    """
+    regions = [torch.arange(len(points), device=points.device)]
+    if count > FLAT:
+        centres = cores.start(partial(_centres, points, round(math.sqrt(count)), seed)).result()
+        nearest = torch.cat(cores.blocks(lambda part: _nearest(points[part], centres), len(points), 16 * ASSIGN_ROWS))
+        regions = [rows for rows in _members(nearest, len(centres)) if len(rows)]
+    per_row = count / max(1, len(points))
+    futures = [cores.start(partial(_cells, points, rows, per_row * len(rows), most_rows, seed)) for rows in regions]
+    parts = [future.result() for future in futures]
+    sizes = [size for _, of_region, _ in parts for size in of_region]
+    starts = torch.tensor([0, *sizes]).cumsum(0)
+    cell_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(points.device)
+    order, centres = torch.cat([part[0] for part in parts]), torch.cat([part[2] for part in parts])
+    return Cells(order, starts.tolist(), centres, cell_of)
+
+
+def _cells(points: Tensor, rows: Tensor, count: float, most_rows: int, seed: int) -> tuple[Tensor, list[int], Tensor]:
+    """The cells of one region: its rows in their order, the size of each cell, and its centre."""
+    inside = points[rows]
+    centres = _centres(inside, max(1, min(round(count), len(rows))), seed)
+    members = _members(_nearest(inside, centres), len(centres))
+    sizes, kept = [], []
+    for cell, size in enumerate(map(len, members)):
+        parts = -(-size // most_rows)
+        sizes += [size * (part + 1) // parts - size * part // parts for part in range(parts)]
+        kept += [cell] * parts
+    return rows[torch.cat(members)], sizes, centres[torch.tensor(kept, device=centres.device)]
+
+
+def _members(nearest: Tensor, count: int) -> list[Tensor]:
+    order = torch.argsort(nearest, stable=True)
+    found = order.split(torch.bincount(nearest, minlength=count).tolist())
+    return list(found)
+
+
+def _centres(points: Tensor, count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(points), (min(len(points), count * SAMPLE_PER_CELL),), generator=generator)
+    sample = points[torch.unique(drawn).to(points.device)]
+    first = torch.randperm(len(sample), generator=generator)[:count]
+    centres = sample[first.to(points.device)].contiguous()
+    for _ in range(ROUNDS if count > 1 else 1):
+        nearest = _nearest(sample, centres)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, sample)
+        sizes = torch.bincount(nearest, minlength=len(centres))
+        centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp(min=1)[:, None], centres)
+    return centres
+
+
+def _nearest(points: Tensor, centres: Tensor) -> Tensor:
+    half_norms = centres.square().sum(1) / 2
+    blocks = points.split(ASSIGN_ROWS)  # the products of one block stay in the cache
+    return torch.cat([torch.addmm(-half_norms, block, centres.T).argmax(1) for block in blocks])

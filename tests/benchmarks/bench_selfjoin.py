@@ -1,0 +1,213 @@
+"""The self-join beside FAISS and a plain tiled product: same pairs, time, memory. Run this file; --help says the rest.
+
+    python tests/benchmarks/bench_selfjoin.py --count 10000 50000
+    python tests/benchmarks/bench_selfjoin.py --count 1000000 --json
+
+All methods run in one process, after each other, on the same vectors; compare the ratios, not the seconds, of machines
+that do other things too. Memory is the growth of a fresh process's peak over what it held with its imports and the
+vectors. Above --reference-limit only our join runs, and is checked on 256 rows against all.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from vectors import Likeness, make_vectors
+
+from blindpairs.selfjoin import UnitRows, pair_cosines, plan_join, similar_pairs
+
+BAND = 1e-6  # float32 products of two libraries differ by less; such pairs are decided in float64 by both sides here
+TILE = 4096
+
+Found = tuple[Tensor, Tensor]
+
+
+def ours(vectors: Tensor, minimum: float) -> Found:
+    blocks = list(similar_pairs(vectors, minimum))
+    return torch.cat([block.i for block in blocks]), torch.cat([block.j for block in blocks])
+
+
+def faiss_range_search(vectors: Tensor, minimum: float) -> Found:
+    import faiss
+
+    unit = torch.nn.functional.normalize(vectors.float(), dim=1).numpy()
+    index = faiss.IndexFlatIP(unit.shape[1])
+    index.add(unit)
+    limits, _, neighbours = index.range_search(unit, minimum - BAND)
+    i = torch.repeat_interleave(torch.from_numpy(np.diff(limits.astype(np.int64))))
+    j = torch.from_numpy(neighbours)
+    return i[i < j], j[i < j]
+
+
+def torch_tiles(vectors: Tensor, minimum: float) -> Found:
+    unit = torch.nn.functional.normalize(vectors.float(), dim=1)
+    found = []
+    for start in range(0, len(unit), TILE):
+        for other in range(start, len(unit), TILE):
+            tile = unit[start : start + TILE] @ unit[other : other + TILE].T
+            row, column = (tile >= minimum - BAND).nonzero(as_tuple=True)
+            found.append((row + start, column + other))
+    i, j = torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+    return i[i < j], j[i < j]
+
+
+METHODS: dict[str, Callable[[Tensor, float], Found]] = {
+    "blindpairs": ours,
+    "faiss": faiss_range_search,
+    "torch": torch_tiles,
+}
+
+
+def decided(vectors: Tensor, minimum: float, found: Found) -> set[tuple[int, int]]:
+    """The pairs of a method, those within the band re-decided in float64."""
+    cosines = pair_cosines(UnitRows(vectors), *found)
+    enough = cosines >= minimum
+    return set(zip(found[0][enough].tolist(), found[1][enough].tolist(), strict=True))
+
+
+def agrees_on_some_rows(vectors: Tensor, minimum: float, found: Found) -> bool:
+    """Whether the pairs of 256 rows with all others are those of a float64 product."""
+    rows = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(1))[:256]
+    unit = UnitRows(vectors)
+    few, wanted = unit.take(rows).double(), set()
+    for start in range(0, len(vectors), TILE):
+        products = few @ unit.block(start, start + TILE).double().T
+        for row, column in (products >= minimum).nonzero().tolist():
+            i, j = int(rows[row]), column + start
+            if i != j:
+                wanted.add((min(i, j), max(i, j)))
+    chosen = torch.isin(found[0], rows) | torch.isin(found[1], rows)
+    return wanted == set(zip(found[0][chosen].tolist(), found[1][chosen].tolist(), strict=True))
+
+
+def product_rate(columns: int) -> float:
+    """GFLOP/s of a product of two (1024, columns) matrices on all cores: the best of many."""
+    left, out = torch.randn(1024, columns), torch.empty(1024, 1024)
+    best = float("inf")
+    for _ in range(200):
+        start = time.perf_counter()
+        torch.mm(left, left.T, out=out)
+        best = min(best, time.perf_counter() - start)
+    return 2 * columns * 1024**2 / best / 1e9
+
+
+def timed(method: str, vectors: Tensor, minimum: float) -> tuple[float, float, Found]:
+    """Wall and processor seconds, and what was found."""
+    wall, processor = time.perf_counter(), time.process_time()
+    found = METHODS[method](vectors, minimum)
+    return time.perf_counter() - wall, time.process_time() - processor, found
+
+
+def megabytes_above_loading(method: str, file: Path, minimum: float) -> float:
+    """The growth of the peak memory of a fresh process that has its imports and the vectors."""
+    command = [sys.executable, __file__, "--child", method, str(file), "--minimum", str(minimum)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def child(method: str, file: str, minimum: float) -> str:
+    if method == "faiss":
+        import faiss  # noqa: F401
+    vectors = torch.from_numpy(np.load(file))
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
+    before = status_kilobytes("VmRSS")
+    METHODS[method](vectors, minimum)
+    return str((status_kilobytes("VmHWM") - before) / 1024)
+
+
+def status_kilobytes(name: str) -> int:
+    """A line of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def compare(count: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All figures for one size."""
+    vectors = make_vectors(count, Likeness(class_share=arguments.class_share))
+    minimum, pairs = arguments.minimum, count * (count - 1) / 2
+    methods = list(METHODS) if count <= arguments.reference_limit else ["blindpairs"]
+    columns = plan_join(vectors, minimum).dimensions + 1
+    rows: dict[str, Any] = {}
+    found: dict[str, Found] = {}
+    ours(vectors[:2000], minimum)  # what a first call loads is nobody's time
+    for method in methods:
+        wall, processor, found[method] = timed(method, vectors, minimum)
+        rows[method] = {"seconds": wall, "cpu_seconds": processor, "ns_per_pair": wall / pairs * 1e9}
+    if len(methods) > 1:
+        sets = [decided(vectors, minimum, found[method]) for method in methods]
+        same = all(one == sets[0] for one in sets)
+    else:
+        same = agrees_on_some_rows(vectors, minimum, found["blindpairs"])
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "vectors.npy"
+        np.save(file, vectors.numpy())
+        for method in methods if arguments.memory else []:
+            rows[method]["megabytes"] = megabytes_above_loading(method, file, minimum)
+    rate = product_rate(columns)
+    achieved = 2 * columns * pairs / rows["blindpairs"]["seconds"] / 1e9
+    for row in rows.values():
+        row["times_ours"] = row["seconds"] / rows["blindpairs"]["seconds"]
+    return {
+        "count": count,
+        "minimum": minimum,
+        "class_share": arguments.class_share,
+        "found": len(found["blindpairs"][0]),
+        "same_pairs": same,
+        "columns": columns,
+        "gflops_if_nothing_were_skipped": achieved,
+        "product_gflops": rate,
+        "methods": rows,
+    }
+
+
+def shown(result: dict[str, Any]) -> str:
+    """One size as a small table."""
+    lines = [
+        f"{result['count']:,} x 768 float16, cosine >= {result['minimum']}: {result['found']:,} pairs, "
+        f"{'the same by all' if result['same_pairs'] else 'NOT THE SAME'}",
+        f"{'':12}{'seconds':>9}{'cpu s':>9}{'ns/pair':>9}{'MB more':>9}{'x ours':>8}",
+    ]
+    for name, row in result["methods"].items():
+        numbers = f"{row['seconds']:9.2f}{row['cpu_seconds']:9.2f}{row['ns_per_pair']:9.3f}"
+        lines.append(f"{name:12}{numbers}{row.get('megabytes', float('nan')):9.0f}{row['times_ours']:8.1f}")
+    achieved, rate = result["gflops_if_nothing_were_skipped"], result["product_gflops"]
+    lines.append(
+        f"{achieved:.0f} GFLOP/s over {result['columns']} columns, were every pair multiplied: "
+        f"{achieved / rate:.0%} of this run's product rate ({rate:.0f} GFLOP/s)"
+    )
+    return "\n".join(lines) + "\n\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, nargs="+", default=[10_000, 50_000])
+    parser.add_argument("--minimum", type=float, default=0.95)
+    parser.add_argument("--class-share", type=float, default=0.5, help="of the variance; 0: one cloud, no classes")
+    parser.add_argument("--reference-limit", type=int, default=100_000)
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the fresh processes")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        method, file = arguments.child
+        sys.stdout.write(child(method, file, arguments.minimum))
+        return
+    results = []
+    for count in arguments.count:
+        results.append(compare(count, arguments))
+        if not arguments.json:
+            sys.stdout.write(shown(results[-1]))
+    if arguments.json:
+        sys.stdout.write(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

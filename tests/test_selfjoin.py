@@ -1,0 +1,312 @@
+"""The fast join against comparing every pair in float64, on data made to break the bound and at every seam."""
+
+import math
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from blindpairs.cores import Cores
+from blindpairs.errors import ConfigError, InputError
+from blindpairs.selfjoin import JoinPlan, UnitRows, pair_cosines, plan_join, similar_pairs
+from blindpairs.selfjoin.bound import coordinates, principal_axes
+from blindpairs.selfjoin.cells import partition
+
+SMALL = JoinPlan(dimensions=7, cell_rows=16, span_rows=32, block_pairs=50)  # every seam is crossed by 100 rows
+SLACK = 1e-14  # float64 sums in another order differ by this much and no more
+MINIMA = (-1.0, 0.0, 0.5, 0.95, 0.999, 1.0)
+
+
+def join(vectors: Tensor, minimum: float, plan: JoinPlan | None = SMALL) -> dict[tuple[int, int], float]:
+    """The pairs found; fails on a pair that is met twice or is not i < j."""
+    found: dict[tuple[int, int], float] = {}
+    for block in similar_pairs(vectors, minimum, plan=plan):
+        for i, j, similarity in zip(block.i.tolist(), block.j.tolist(), block.similarity.tolist(), strict=True):
+            assert i < j
+            assert (i, j) not in found
+            found[i, j] = similarity
+    return found
+
+
+def exact_cosines(vectors: Tensor) -> Tensor:
+    """All cosines in float64 of the rows normalised in float32, (N, N)."""
+    lengths = torch.linalg.vector_norm(vectors.double(), dim=1).float()
+    unit = (vectors.float() / lengths[:, None]).double()
+    products: Tensor = unit @ unit.T
+    return products
+
+
+def check(vectors: Tensor, minimum: float, plan: JoinPlan | None = SMALL) -> int:
+    """The join finds the pairs of the brute force, with their cosines; how many."""
+    exact = exact_cosines(vectors)
+    above = torch.triu(exact, 1) if minimum > 0 else exact - 4 * torch.tril(torch.ones_like(exact))
+    must = {(i, j) for i, j in (above >= minimum + SLACK).nonzero().tolist() if i < j}
+    may = {(i, j) for i, j in (above >= minimum - SLACK).nonzero().tolist() if i < j}
+    found = join(vectors, minimum, plan)
+    assert must <= found.keys() <= may
+    assert all(abs(similarity - exact[pair]) < SLACK for pair, similarity in found.items())
+    return len(found)
+
+
+def gaussian(count: int, dimension: int, seed: int) -> Tensor:
+    return torch.randn(count, dimension, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform_cube(count: int, dimension: int, seed: int) -> Tensor:
+    return gaussian(count, dimension, seed).abs() + 1e-3
+
+
+def clustered(count: int, dimension: int, seed: int) -> Tensor:
+    centres = gaussian(7, dimension, seed)
+    return centres[torch.arange(count) % 7] + 0.15 * gaussian(count, dimension, seed + 1)
+
+
+def far_from_the_origin(count: int, dimension: int, seed: int) -> Tensor:
+    """A cone so narrow that centring cancels nearly all digits."""
+    return 1000.0 + gaussian(count, dimension, seed)
+
+
+def flat(count: int, dimension: int, seed: int) -> Tensor:
+    """All but two axes have no variance at all."""
+    vectors = torch.ones(count, dimension)
+    vectors[:, :2] += gaussian(count, min(2, dimension), seed)[:, : min(2, dimension)]
+    return vectors
+
+
+def duplicated(count: int, dimension: int, seed: int) -> Tensor:
+    return gaussian(3, dimension, seed)[torch.arange(count) % 3]
+
+
+def equal_residuals(count: int, dimension: int, seed: int) -> Tensor:
+    """The sampled axes see nothing: all of the difference is outside of them, or inside, in turn."""
+    vectors = 1e-3 * gaussian(count, dimension, seed)
+    vectors[torch.arange(count), torch.arange(count) % dimension] += 1.0
+    return vectors
+
+
+def of_every_length(count: int, dimension: int, seed: int) -> Tensor:
+    return gaussian(count, dimension, seed) * torch.logspace(-12, 12, max(1, count))[:, None]
+
+
+SHAPES: list[Callable[[int, int, int], Tensor]] = [
+    gaussian,
+    uniform_cube,
+    clustered,
+    far_from_the_origin,
+    flat,
+    duplicated,
+    equal_residuals,
+    of_every_length,
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("minimum", MINIMA)
+def test_every_pair_of_the_brute_force_is_found_once(shape: Callable[[int, int, int], Tensor], minimum: float) -> None:
+    for dimension in (1, 2, 3, 40):
+        check(shape(100, dimension, dimension), minimum)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.sampled_from(SHAPES),
+    count=st.integers(0, 90),
+    dimension=st.integers(1, 30),
+    seed=st.integers(0, 1000),
+    minimum=st.one_of(st.sampled_from(MINIMA), st.floats(-1, 1)),
+    plan=st.builds(
+        JoinPlan,
+        dimensions=st.integers(1, 30),
+        cell_rows=st.integers(1, 40),
+        span_rows=st.integers(1, 100),
+        block_pairs=st.sampled_from([1, 1000]),
+    ),
+)
+def test_no_plan_changes_the_result(
+    shape: Callable[[int, int, int], Tensor], count: int, dimension: int, seed: int, minimum: float, plan: JoinPlan
+) -> None:
+    check(shape(count, dimension, seed), minimum, plan)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65])
+def test_sizes_around_a_cell_and_a_span_lose_nothing(count: int) -> None:
+    for minimum in (-1.0, 0.5, 0.9):
+        check(clustered(count, 9, count), minimum)
+
+
+def test_plan_of_its_own_choice_finds_the_same() -> None:
+    vectors = clustered(700, 300, 0).half()  # more dimensions than are rotated at once
+    assert check(vectors, 0.95, None) > 0
+    assert check(vectors, 0.95, plan_join(vectors, 0.95)) > 0
+
+
+def test_half_precision_is_normalised_in_float32() -> None:
+    vectors = clustered(200, 24, 3).half()
+    assert join(vectors, 0.9) == join(vectors.float(), 0.9)
+
+
+def test_pair_exactly_on_the_threshold_is_in_and_one_ulp_above_it_is_out() -> None:
+    # (0.6, 0.8) against an axis: one product, no sum, so that every arithmetic agrees on the cosine.
+    vectors = torch.tensor([[3.0, 4.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    cosine = float(torch.tensor(3.0) / torch.tensor(5.0))
+    assert join(vectors, cosine) == {(0, 1): cosine}
+    assert (0, 1) not in join(vectors, math.nextafter(cosine, 1.0))
+
+
+def test_threshold_at_the_cosine_of_each_pair_in_turn_keeps_that_pair() -> None:
+    vectors = clustered(24, 12, 5)
+    exact = exact_cosines(vectors)
+    for i in range(0, 24, 5):
+        for j in range(i + 1, 24, 3):
+            check(vectors, float(exact[i, j].clamp(-1, 1)))
+            assert (i, j) in join(vectors, float(exact[i, j].clamp(-1, 1)) - SLACK)
+
+
+def test_pairs_whose_whole_difference_lies_along_the_axes_touch_the_bound_and_are_kept() -> None:
+    # Points of a circle in a plane that the axes span: the bound is an equality, the margin alone keeps the pair.
+    angles = torch.arange(60) * 0.05
+    vectors = torch.zeros(60, 64)
+    vectors[:, 3], vectors[:, 40] = angles.cos(), angles.sin()
+    minimum = float(exact_cosines(vectors)[0, 6])
+    assert check(vectors, minimum) >= 60 - 7
+
+
+def test_coordinates_of_a_pair_are_never_farther_apart_than_reach() -> None:
+    for shape in SHAPES:
+        rows = UnitRows(shape(120, 33, 1))
+        exact = exact_cosines(rows.vectors)
+        axes = principal_axes(rows.block(0, 120))[:, :9]
+        for minimum in MINIMA:
+            with Cores(rows.device) as cores:
+                points = coordinates(rows, axes, minimum, cores)
+            values = points.values[:, :-1].double()
+            apart = torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
+            wanted = exact >= minimum
+            assert bool((apart[wanted] <= points.reach).all())
+
+
+def test_axes_are_orthonormal_whatever_the_sample() -> None:
+    for sample in (
+        torch.zeros(5, 300),
+        torch.ones(1, 300),
+        gaussian(4, 300, 0),
+        1e6 + gaussian(50, 300, 0),
+        flat(9, 20, 0),
+    ):
+        axes = principal_axes(sample)
+        assert torch.allclose(axes.T @ axes, torch.eye(axes.shape[1], dtype=torch.float64), atol=1e-12)
+
+
+def test_cells_hold_every_row_once_and_none_is_over_full() -> None:
+    points = duplicated(100, 4, 0)
+    with Cores(points.device) as cores:
+        cells = partition(points, 10, 16, 0, cores)
+    assert cells.order.sort().values.tolist() == list(range(100))
+    sizes = torch.tensor(cells.starts).diff()
+    assert cells.starts[-1] == 100
+    assert 1 <= int(sizes.min()) <= int(sizes.max()) <= 16
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cells_found_in_two_steps_lose_nothing(
+    shape: Callable[[int, int, int], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blindpairs.selfjoin.cells.FLAT", 3)
+    check(shape(150, 20, 0), 0.95)
+
+
+def test_all_identical_vectors_are_all_pairs_in_blocks_of_bounded_size() -> None:
+    vectors = torch.ones(300, 5)
+    blocks = list(similar_pairs(vectors, 0.99, plan=SMALL))
+    assert sum(map(len, blocks)) == 300 * 299 // 2
+    assert max(map(len, blocks)) <= SMALL.block_pairs + SMALL.cell_rows * SMALL.span_rows
+
+
+def test_other_vectors_give_their_cosine_for_every_pair_found() -> None:
+    for minimum in (0.95, 0.0):  # few pairs, checked one by one; and many, by one product
+        vectors, others = clustered(150, 20, 0), gaussian(150, 8, 1)
+        exact = exact_cosines(others)
+        seen = 0
+        for block in similar_pairs(vectors, minimum, other=UnitRows(others), plan=SMALL):
+            assert block.other is not None
+            assert torch.allclose(block.other, exact[block.i, block.j], atol=SLACK)
+            seen += len(block)
+        assert seen > 100
+
+
+def test_chosen_rows_are_joined_as_if_the_others_were_not_there() -> None:
+    vectors = clustered(120, 16, 0)
+    vectors[5] = 0
+    chosen = torch.arange(0, 120, 2)
+    found = {
+        (int(i), int(j))
+        for b in similar_pairs(UnitRows(vectors, chosen), 0.9, plan=SMALL)
+        for i, j in zip(b.i, b.j, strict=True)
+    }
+    assert found == set(join(vectors[chosen], 0.9))
+
+
+def test_result_and_its_order_do_not_depend_on_the_number_of_threads() -> None:
+    vectors, before = clustered(200, 16, 0), torch.get_num_threads()
+    runs = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            runs.append([b.i.tolist() + b.similarity.tolist() for b in similar_pairs(vectors, 0.9, plan=SMALL)])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_lower_precision_of_products_is_allowed_for() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        check(clustered(100, 40, 2), 0.95)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_leaving_off_in_the_middle_ends_the_threads() -> None:
+    before = threading.active_count()
+    pairs = similar_pairs(torch.ones(300, 5), 0.9, plan=SMALL)
+    next(pairs)
+    pairs.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_progress_ends_at_the_total() -> None:
+    calls: list[tuple[int, int]] = []
+    list(similar_pairs(torch.ones(100, 5), 0.9, plan=SMALL, progress=lambda done, total: calls.append((done, total))))
+    assert [done for done, _ in calls] == list(range(1, calls[-1][1] + 1))
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+def test_row_without_direction_is_refused_by_its_number(value: float) -> None:
+    vectors = torch.ones(10, 3)
+    vectors[6] = value
+    with pytest.raises(InputError, match="vector 6 has no direction"):
+        list(similar_pairs(vectors, 0.9))
+
+
+@pytest.mark.parametrize("vectors", [torch.ones(4), torch.ones(4, 0), torch.ones(4, 2, dtype=torch.int32)])
+def test_what_is_no_matrix_of_floats_is_refused(vectors: Tensor) -> None:
+    with pytest.raises(InputError, match=r"needs an \(N, D\) matrix"):
+        list(similar_pairs(vectors, 0.9))
+
+
+@pytest.mark.parametrize("minimum", [1.01, -1.5, math.nan])
+def test_minimum_that_is_no_cosine_is_refused(minimum: float) -> None:
+    with pytest.raises(ConfigError, match="between -1 and 1"):
+        list(similar_pairs(torch.ones(4, 2), minimum))
+
+
+def test_pair_cosines_are_float64_of_the_float32_rows() -> None:
+    vectors = gaussian(50, 17, 0)
+    i, j = torch.triu_indices(50, 50, 1)
+    assert torch.allclose(pair_cosines(UnitRows(vectors), i, j), exact_cosines(vectors)[i, j], atol=SLACK)
