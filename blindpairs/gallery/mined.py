@@ -1,0 +1,72 @@
+"""The page of a mining run: its pairs, their pixels read again from the corpus, and what the page's head says."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blindpairs.corpus import read_many
+from blindpairs.decode import Limits, decode
+from blindpairs.errors import Undecodable
+from blindpairs.gallery.page import GalleryPair, GallerySummary, write_gallery
+from blindpairs.mine import Mined, MiningOptions
+from blindpairs.store import Store
+
+Differs = Callable[[str, str], tuple[str, ...]]  # two image ids -> what is known to differ between them
+
+
+def write_mined_gallery(
+    store: Store,
+    mined: Mined,
+    options: MiningOptions,
+    output: Path,
+    *,
+    encoders: tuple[str, str] = ("clip", "dino"),
+    differs: Differs = lambda *_: (),
+) -> None:
+    """Write the page of `mined`, which came from `store` with `options`, to `output`."""
+    pairs = [
+        GalleryPair(**row, differs=differs(row["image_id_a"], row["image_id_b"])) for row in mined.pairs.to_pylist()
+    ]
+    wanted = {key for pair in pairs for key in (pair.image_id_a, pair.image_id_b)}
+    places = _places(store, wanted)
+    limits = Limits(**store.manifest["settings"]["limits"])
+    specs = [str(store.manifest["encoders"][name]["spec"]) for name in encoders]
+    counts = mined.counts
+    notes = (
+        f"{counts.above_clip_min:,} pairs reach the CLIP threshold, {counts.near_duplicates:,} of them near-duplicates",
+        f"{counts.low_information:,} blank and {counts.identical:,} identical images left out",
+    )
+    summary = GallerySummary(
+        corpus=str(store.manifest["settings"]["corpus"]),
+        images=counts.images,
+        found=counts.blind,
+        clip_encoder=specs[0],
+        dino_encoder=specs[1],
+        clip_min=options.clip_min,
+        dino_max=options.dino_max,
+        notes=notes,
+        advice=mined.advice,
+    )
+    write_gallery(pairs, _pixels(places, limits), output, summary=summary)
+
+
+def _places(store: Store, wanted: set[str]) -> dict[str, tuple[str, bytes | None]]:
+    """Where each wanted image lies; of several copies the first."""
+    places: dict[str, tuple[str, bytes | None]] = {}
+    for row in store.metadata(["image_id", "uri", "uri_bytes"]).to_pylist():
+        if row["image_id"] in wanted:
+            places.setdefault(row["image_id"], (row["uri"], row["uri_bytes"]))
+    return places
+
+
+def _pixels(
+    places: dict[str, tuple[str, bytes | None]], limits: Limits
+) -> Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]:
+    keys = list(places)
+    for position, data in read_many(places.values()):
+        try:
+            yield keys[position], data if isinstance(data, Undecodable) else decode(data, limits).pixels
+        except Undecodable as error:
+            yield keys[position], error

@@ -1,0 +1,15 @@
+"""From an embedding store to blind pairs: images that one encoder calls the same and another calls different.
+
+Read in this order: `mining` (the steps), `images` (who takes part), `candidates` (memory under a flood of pairs),
+`ranking` (which pairs are kept), `advice` (when none is), `files` (what is read and written), `running` (what it runs
+on), `approximate` (through an index; imported by name, because it loads FAISS).
+"""
+
+from blindpairs.mine.files import mine_store
+from blindpairs.mine.images import Images
+from blindpairs.mine.mining import Mined, mine
+from blindpairs.mine.options import MiningOptions
+from blindpairs.mine.ranking import pair_id
+from blindpairs.mine.running import Running
+
+__all__ = ["Images", "Mined", "MiningOptions", "Running", "mine", "mine_store", "pair_id"]

@@ -1,0 +1,82 @@
+"""What a blind pair is, and how many are wanted."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blindpairs.errors import ConfigError
+
+# Two images that both encoders call the same are one picture twice: blindness needs a difference that somebody sees.
+DUPLICATE_DINO = 0.95
+RANKS = ("gap", "clip", "rarity")
+
+RANDOM_PAIRS = 1 << 17  # tell where a cosine stands in the corpus
+MOST_RANDOM_PAIRS = 1 << 22
+BEYOND = 20  # random pairs beyond a quantile that is asked for: fewer would not tell where it lies
+
+
+@dataclass(frozen=True)
+class MiningOptions:
+    """The paper's thresholds by default (arXiv 2401.06209, section 2): CLIP cosine 0.95 or more, DINOv2 0.6 or less.
+
+    A quantile, where given, replaces its threshold: it is the share of the corpus's random pairs with a lower cosine.
+    `center` takes cosines about the mean of the pictures, per encoder: raw ones are high wherever all vectors share a
+    direction, as CLIP's do.
+    """
+
+    clip_min: float = 0.95
+    dino_max: float = 0.6
+    top: int | None = 300  # None keeps all
+    max_per_image: int = 2  # an image's near-duplicates count as the image
+    keep_low_information: bool = False  # blank images look alike to CLIP, and noise tells them apart for DINOv2
+    seed: int = 0
+    most_candidates: int = 1 << 20  # how many blind pairs are held while the search goes on: the first in rank
+    clip_quantile: float | None = None
+    dino_quantile: float | None = None
+    center: bool = False
+    rank: str = "gap"  # see scores.py
+    distinct: bool = False  # of several views of one blind spot keep the first; see distinct.py
+
+    def __post_init__(self) -> None:
+        for name in ("clip_min", "dino_max"):
+            if not -1.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} is a cosine, between -1 and 1; {getattr(self, name):g} is not")
+        if self.dino_max >= DUPLICATE_DINO:
+            raise ConfigError(
+                f"dino_max {self.dino_max:g} would call near-duplicates different; it must lie below {DUPLICATE_DINO}"
+            )
+        if self.max_per_image < 1 or (self.top is not None and self.top < 1) or self.most_candidates < 1:
+            raise ConfigError("top, max_per_image and most_candidates are counts, from 1 on")
+        if self.distinct and self.top is None:
+            raise ConfigError("distinct findings are compared with each other: say how many are wanted with top")
+        for name in ("clip_quantile", "dino_quantile"):
+            self._check_quantile(name, getattr(self, name))
+        if self.rank not in RANKS:
+            raise ConfigError(f"rank is one of {', '.join(RANKS)}; {self.rank!r} is not")
+
+    def _check_quantile(self, name: str, share: float | None) -> None:
+        if share is None:
+            return
+        if not 0 < share < 1:
+            raise ConfigError(f"{name} is a share of pairs, between 0 and 1; {share:g} is not")
+        if min(share, 1 - share) * MOST_RANDOM_PAIRS < BEYOND:
+            raise ConfigError(f"{name} {share:.9g} is finer than {MOST_RANDOM_PAIRS:,} random pairs can tell")
+
+    @property
+    def random_pairs(self) -> int:
+        """How many random pairs are compared to know where a cosine stands."""
+        asked = [share for share in (self.clip_quantile, self.dino_quantile) if share is not None]
+        needed = [math.ceil(BEYOND / min(share, 1 - share)) for share in asked]
+        return min(MOST_RANDOM_PAIRS, max([RANDOM_PAIRS, *needed]))
+
+    def resolved(self, random: tuple[NDArray[np.float64], NDArray[np.float64]]) -> "MiningOptions":
+        """The same with cosines for quantiles, found among the sorted cosines of random pairs in both encoders."""
+        clip, dino = random
+        clip_min, dino_max = self.clip_min, self.dino_max
+        if self.clip_quantile is not None and len(clip):
+            clip_min = float(clip[min(len(clip) - 1, math.ceil(self.clip_quantile * len(clip)))])
+        if self.dino_quantile is not None and len(dino):
+            dino_max = float(dino[math.floor(self.dino_quantile * len(dino))])
+        return replace(self, clip_min=max(-1.0, min(1.0, clip_min)), dino_max=max(-1.0, dino_max))

@@ -1,0 +1,101 @@
+"""What mining a store would take, told before it is begun: nothing is written, and only a sample is compared."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from blindpairs.mine.files import EmbeddingStore, read_store
+from blindpairs.mine.options import MiningOptions
+from blindpairs.mine.pictures import Pictures
+from blindpairs.mine.running import LOCAL, Running
+from blindpairs.selfjoin import JoinPlan, UnitRows, plan_join, similar_pairs
+
+SAMPLES = (4096, 16384)  # images
+THREAD_BYTES = 48 << 20  # of the join's buffers; see JoinPlan
+
+
+@dataclass(frozen=True)
+class MiningPlan:
+    """The exact join of the images that take part, `dimensions` (k) being the axes of its bound.
+
+    `flops` are those of the bound if nothing were skipped, `whole_flops` those of comparing the vectors themselves.
+    Bytes: vectors in memory or mapped from disk, coordinates, buffers. `seconds` are from above, for this machine: what
+    a sample took, times the ratio of the pairs.
+    """
+
+    images: int
+    taking_part: int
+    clip_min: float
+    dino_max: float
+    dimensions: int
+    flops: int
+    whole_flops: int
+    vector_bytes: int
+    mapped_bytes: int
+    coordinate_bytes: int
+    buffer_bytes: int
+    seconds: float
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs there are."""
+        return self.taking_part * (self.taking_part - 1) // 2
+
+    @property
+    def memory_bytes(self) -> int:
+        """What has to be in memory."""
+        return self.vector_bytes + self.coordinate_bytes + self.buffer_bytes
+
+
+def plan_mining(
+    store: EmbeddingStore,
+    options: MiningOptions | None = None,
+    *,
+    encoders: tuple[str, str] = ("clip", "dino"),
+    running: Running = LOCAL,
+) -> MiningPlan:
+    """Read a store as mining would, choose k, and time the join on a sample of its images."""
+    images, vectors = read_store(store, encoders, running)
+    pictures = Pictures.of(vectors, images, options or MiningOptions(), running)
+    options = (options or MiningOptions()).resolved(pictures.random)
+    plan = plan_join(pictures.rows_a, options.clip_min)
+    count, k = len(pictures.ids), min(plan.dimensions, pictures.rows_a.dimension)
+    pairs = count * (count - 1) // 2
+    mapped = sum(one.nbytes for one in pictures.held if isinstance(one, np.memmap))
+    return MiningPlan(
+        images=len(images),
+        taking_part=count,
+        clip_min=options.clip_min,
+        dino_max=options.dino_max,
+        dimensions=k,
+        flops=2 * (k + 1) * pairs,
+        whole_flops=2 * pictures.rows_a.dimension * pairs,
+        vector_bytes=sum(one.nbytes for one in pictures.held) - mapped,
+        mapped_bytes=mapped,
+        coordinate_bytes=count * (2 * 4 * (k + 1) + 40),
+        buffer_bytes=THREAD_BYTES * torch.get_num_threads(),
+        seconds=_seconds(pictures, options, plan),
+    )
+
+
+def _seconds(pictures: Pictures, options: MiningOptions, plan: JoinPlan) -> float:
+    """The time of the whole join, from above: a larger one skips more, so its pairs cost no more than a sample's."""
+    count = len(pictures.ids)
+    _timed(pictures, options, plan, SAMPLES[0])  # the first of all also loads what it needs
+    small, few = _timed(pictures, options, plan, SAMPLES[0])
+    if few >= count:
+        return small
+    large, many = _timed(pictures, options, plan, SAMPLES[1])
+    per_pair = max(0.0, large - small) / (many * (many - 1) / 2 - few * (few - 1) / 2)  # what beginning takes, aside
+    return small + per_pair * count * (count - 1) / 2
+
+
+def _timed(pictures: Pictures, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
+    """Seconds of the join of some of the pictures, and of how many."""
+    one, other = (UnitRows(rows.sample(size, options.seed)) for rows in (pictures.rows_a, pictures.rows_b))
+    started = time.perf_counter()
+    for _ in similar_pairs(one, options.clip_min, other=other, plan=plan):
+        pass
+    return time.perf_counter() - started, one.count

@@ -1,0 +1,43 @@
+"""What mining runs on: the join that finds the pairs, and where large arrays lie. None of it changes what is sought."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from blindpairs.mine.memory import Room
+from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, similar_pairs
+
+Progress = Callable[[int, int], None]
+
+EXACT = {"method": "exact", "exact": True}
+
+
+class Join(Protocol):
+    """`selfjoin.similar_pairs`, or something that can stand for it."""
+
+    def __call__(
+        self,
+        rows: UnitRows,
+        minimum: float,
+        /,
+        *,
+        other: UnitRows | None = None,
+        plan: JoinPlan | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[PairBlock]:
+        """Pairs of rows i < j with cosine >= `minimum`, each once, and their cosine in `other`."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """`join` finds the pairs, and `describe` says afterwards how: `method`, and whether that is `exact`.
+
+    `room` bounds what vectors may take; without it they are all in memory.
+    """
+
+    join: Join = similar_pairs
+    describe: Callable[[], Mapping[str, Any]] = field(default=lambda: EXACT)
+    room: Room | None = None
+
+
+LOCAL = Running()

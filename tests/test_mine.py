@@ -1,0 +1,326 @@
+"""Mining against the same rules written down plainly: every pair compared in float64, one loop per rule."""
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from blindpairs.errors import ConfigError, InputError
+from blindpairs.mine import Images, Mined, MiningOptions, mine, mine_store, pair_id
+
+Vectors = NDArray[np.float16]
+
+
+def spread(count: int, dimension: int, centres: int, noise: float, seed: int) -> Vectors:
+    """Vectors around some centres: enough of them alike for every rule to have work."""
+    random = np.random.default_rng(seed)
+    middle = random.normal(size=(centres, dimension))[random.integers(centres, size=count)]
+    vectors = middle + noise * random.normal(size=(count, dimension))
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float16)
+
+
+def images_of(count: int, blank: set[int] = frozenset()) -> Images:  # type: ignore[assignment]
+    ids = [hashlib.sha256(str(row).encode()).hexdigest()[:32] for row in range(count)]
+    return Images(
+        ids, [f"/corpus/{row}.png" for row in range(count)], np.array([row in blank for row in range(count)], bool)
+    )
+
+
+def exact_cosines(vectors: Vectors) -> NDArray[np.float64]:
+    lengths = np.sqrt((vectors.astype(np.float64) ** 2).sum(1)).astype(np.float32)
+    unit = (vectors.astype(np.float32) / lengths[:, None]).astype(np.float64)
+    return np.asarray(unit @ unit.T)
+
+
+class Oracle:
+    """Every rule of mining, one after the other, without any thought of speed."""
+
+    def __init__(self, a: Vectors, b: Vectors, images: Images, options: MiningOptions) -> None:
+        rows = [row for row in range(len(images)) if options.keep_low_information or not images.low_information[row]]
+        rows.sort(key=lambda row: (images.ids[row], images.uris[row]))
+        self.rows: list[int] = []
+        for row in rows:
+            same_id = any(images.ids[row] == images.ids[other] for other in self.rows)
+            if not same_id and not any(
+                np.array_equal(a[row], a[other]) and np.array_equal(b[row], b[other]) for other in self.rows
+            ):
+                self.rows.append(row)
+        clip, dino = exact_cosines(a), exact_cosines(b)
+        pairs = [(i, j) for i, j in itertools.combinations(sorted(self.rows), 2) if clip[i, j] >= options.clip_min]
+        group = {row: {row} for row in self.rows}
+        for i, j in pairs:
+            if dino[i, j] >= 0.95 and group[i] is not group[j]:
+                group[i] |= group[j]
+                for row in group[j]:
+                    group[row] = group[i]
+        blind = [(i, j) for i, j in pairs if dino[i, j] <= options.dino_max]
+        blind.sort(key=lambda p: (-(clip[p] - dino[p]), pair_id(images.ids[p[0]], images.ids[p[1]])))
+        self.counts = Counter(above=len(pairs), blind=len(blind), near=sum(dino[p] >= 0.95 for p in pairs))
+        self.kept: list[str] = []
+        met, used = set(), Counter[int]()
+        for i, j in blind:
+            pictures = frozenset((id(group[i]), id(group[j])))
+            if len(pictures) == 1 or pictures in met:
+                self.counts["repeated"] += 1
+                continue
+            met.add(pictures)
+            if any(used[picture] >= options.max_per_image for picture in pictures):
+                self.counts["capped"] += 1
+            elif options.top is not None and len(self.kept) >= options.top:
+                self.counts["beyond_top"] += 1
+            else:
+                used.update(pictures)
+                self.kept.append(pair_id(images.ids[i], images.ids[j]))
+
+
+def kept(mined: Mined) -> list[str]:
+    found: list[str] = mined.pairs["pair_id"].to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("top", [None, 12])
+def test_every_rule_gives_what_comparing_every_pair_gives(seed: int, top: int | None) -> None:
+    count = 260
+    a, b = spread(count, 24, 6, 0.12, seed), spread(count, 16, 40, 0.06, seed + 100)
+    a[7], b[7] = a[3], b[3]  # twins by vector
+    images = images_of(count, blank={1, 2, 50})
+    ids = list(images.ids)
+    ids[20] = ids[21]  # twins by content
+    images = Images(ids, images.uris, images.low_information)
+    options = MiningOptions(clip_min=0.8, dino_max=0.5, top=top, max_per_image=2)
+    oracle, mined = Oracle(a, b, images, options), mine(a, b, images, options)
+    counts = mined.counts
+    assert kept(mined) == oracle.kept
+    assert len(oracle.kept) > 10
+    assert (counts.images, counts.low_information, counts.identical) == (260, 3, 2)
+    assert (counts.above_clip_min, counts.blind, counts.near_duplicates) == (
+        oracle.counts["above"],
+        oracle.counts["blind"],
+        oracle.counts["near"],
+    )
+    assert counts.near_duplicates > 0
+    assert (counts.repeated, counts.capped, counts.beyond_top, counts.kept) == (
+        oracle.counts["repeated"],
+        oracle.counts["capped"],
+        oracle.counts["beyond_top"],
+        len(oracle.kept),
+    )
+    assert sum(mined.dino_histogram) == counts.above_clip_min
+    assert (mined.complete, counts.not_ranked, mined.advice) == (True, 0, "")
+
+
+def test_order_of_the_corpus_does_not_matter() -> None:
+    a, b, images = spread(200, 16, 5, 0.1, 0), spread(200, 16, 30, 0.05, 1), images_of(200)
+    options = MiningOptions(clip_min=0.8, dino_max=0.5)
+    order = np.random.default_rng(0).permutation(200)
+    shuffled = Images([images.ids[o] for o in order], [images.uris[o] for o in order], images.low_information[order])
+    before, after = mine(a, b, images, options), mine(a[order], b[order], shuffled, options)
+    columns = ["pair_id", "image_id_a", "image_id_b", "uri_a", "uri_b"]
+    assert before.pairs.select(columns) == after.pairs.select(columns)
+    assert before.counts == after.counts
+    assert before.counts.kept > 0
+
+
+def test_row_holds_cosines_quantiles_and_the_smaller_id_first() -> None:
+    a, b, images = spread(120, 16, 4, 0.1, 2), spread(120, 16, 30, 0.05, 3), images_of(120)
+    mined = mine(a, b, images, MiningOptions(clip_min=0.8, dino_max=0.5, max_per_image=1000, top=None))
+    clip, dino = exact_cosines(a), exact_cosines(b)
+    upper = np.triu_indices(120, 1)
+    assert mined.quantile_pairs == len(upper[0])
+    rows = mined.pairs.to_pylist()
+    assert [row["gap"] for row in rows] == sorted((row["gap"] for row in rows), reverse=True)
+    for row in rows:
+        i, j = images.ids.index(row["image_id_a"]), images.ids.index(row["image_id_b"])
+        assert row["image_id_a"] < row["image_id_b"]
+        assert (row["uri_a"], row["uri_b"]) == (images.uris[i], images.uris[j])
+        assert row["pair_id"] == pair_id(row["image_id_b"], row["image_id_a"])
+        assert (row["clip_sim"], row["dino_sim"]) == pytest.approx((clip[i, j], dino[i, j]), abs=1e-12)
+        assert row["gap"] == row["clip_sim"] - row["dino_sim"]
+        assert row["clip_quantile"] == pytest.approx((clip[upper] < row["clip_sim"] - 1e-12).mean(), abs=2e-4)
+        assert row["dino_quantile"] == pytest.approx((dino[upper] < row["dino_sim"] - 1e-12).mean(), abs=2e-4)
+
+
+def test_pair_id_is_the_digest_of_both_ids_in_either_order() -> None:
+    assert pair_id("b" * 32, "a" * 32) == hashlib.sha256(b"a" * 32 + b"b" * 32).hexdigest()[:16]
+    assert pair_id("a", "b") == pair_id("b", "a")
+
+
+def test_blank_images_take_part_only_when_asked() -> None:
+    a = np.ones((2, 4), np.float16)
+    b = np.eye(2, 4, dtype=np.float16)
+    images = images_of(2, blank={0, 1})
+    assert mine(a, b, images).counts.kept == 0
+    assert mine(a, b, images, MiningOptions(keep_low_information=True)).counts.kept == 1
+
+
+def test_vectors_equal_for_the_blind_encoder_alone_are_the_best_pairs() -> None:
+    a = np.ones((3, 4), np.float16)
+    b = np.eye(3, 4, dtype=np.float16)
+    mined = mine(a, b, images_of(3), MiningOptions(max_per_image=2))
+    assert (mined.counts.identical, mined.counts.kept) == (0, 3)
+    assert mined.pairs["gap"].to_pylist() == [1.0, 1.0, 1.0]
+    assert kept(mined) == sorted(kept(mined))
+
+
+def test_image_that_is_like_many_is_shown_max_per_image_times() -> None:
+    # Row 0 is blind to all others; the others see each other apart in both encoders.
+    count = 9
+    a = np.asarray(np.eye(count) * 0.3 + np.eye(count)[0] * 2, np.float16)
+    a[0] = np.eye(count)[0]
+    b = np.eye(count, dtype=np.float16)
+    mined = mine(a, b, images_of(count), MiningOptions(clip_min=0.985, max_per_image=3))
+    assert (mined.counts.blind, mined.counts.kept, mined.counts.capped) == (8, 3, 5)
+
+
+def test_near_duplicates_of_one_picture_are_represented_once() -> None:
+    # Two pictures, each three times with a little noise: nine blind pairs, one story.
+    random = np.random.default_rng(0)
+    a = np.asarray(np.ones((6, 8)) + 0.001 * random.normal(size=(6, 8)), np.float16)
+    b = np.asarray(np.eye(2, 8)[[0, 0, 0, 1, 1, 1]] + 0.001 * random.normal(size=(6, 8)), np.float16)
+    mined = mine(a, b, images_of(6))
+    assert (mined.counts.near_duplicates, mined.counts.blind, mined.counts.repeated, mined.counts.kept) == (6, 9, 8, 1)
+
+
+def test_twenty_thousand_identical_images_are_one_picture() -> None:
+    a, b = np.ones((20_000, 8), np.float16), np.ones((20_000, 8), np.float16)
+    mined = mine(a, b, images_of(20_000))
+    assert (mined.counts.identical, mined.counts.above_clip_min, mined.counts.kept) == (19_999, 0, 0)
+    assert mined.advice.startswith("1 of the images can be compared")
+
+
+def test_flood_of_blind_pairs_is_counted_whole_and_held_in_part() -> None:
+    count = 700
+    a = np.ones((count, 8), np.float16)
+    b = np.random.default_rng(0).normal(size=(count, 64)).astype(np.float16)
+    options = MiningOptions(top=40, most_candidates=500, dino_max=0.9)
+    mined, oracle = (
+        mine(a, b, images_of(count), options),
+        mine(a, b, images_of(count), MiningOptions(top=40, dino_max=0.9)),
+    )
+    assert mined.counts.above_clip_min == count * (count - 1) // 2
+    assert mined.counts.not_ranked == mined.counts.blind - 500
+    assert mined.complete
+    assert mined.pairs == oracle.pairs  # the best 500 hold the first 40
+
+
+def test_flood_that_hides_lesser_pairs_says_so() -> None:
+    a = np.ones((60, 8), np.float16)
+    b = np.random.default_rng(0).normal(size=(60, 64)).astype(np.float16)
+    mined = mine(a, b, images_of(60), MiningOptions(top=300, most_candidates=20, dino_max=0.9))
+    assert not mined.complete
+    assert mined.counts.not_ranked == mined.counts.blind - 20
+
+
+def test_advice_names_thresholds_that_give_what_it_says() -> None:
+    a, b, images = spread(150, 24, 4, 0.12, 0), spread(150, 16, 4, 0.12, 0), images_of(150)
+    options = MiningOptions(clip_min=0.9, dino_max=-0.9)
+    advice = mine(a, b, images, options).advice
+    upper = np.triu(np.ones((150, 150), bool), 1)
+    lowest = exact_cosines(b)[upper & (exact_cosines(a) >= 0.9)].min()
+    assert advice.startswith(f"The lowest dino_sim above clip_min 0.9 is {lowest:.4f}. --dino-max ")
+    words = advice.split()
+    dino_max, pairs = float(words[words.index("--dino-max") + 1]), int(words[words.index("gives") + 1])
+    assert lowest <= dino_max < lowest + 0.01
+    assert len(Oracle(a, b, images, MiningOptions(clip_min=0.9, dino_max=dino_max)).kept) == pairs
+
+
+def test_advice_without_any_alike_pair_names_the_highest_cosine_and_a_clip_min_that_finds() -> None:
+    a, b, images = spread(90, 24, 9000, 0.1, 5), spread(90, 16, 9000, 0.1, 6), images_of(90)
+    advice = mine(a, b, images).advice
+    highest = np.triu(exact_cosines(a), 1).max()
+    assert advice.startswith(
+        f"No two images reach clip_min 0.95; the highest clip_sim here is {highest:.4f}. --clip-min "
+    )
+    words = advice.split()
+    clip_min, pairs = float(words[words.index("--clip-min") + 1]), int(words[words.index("gives") + 1])
+    assert len(Oracle(a, b, images, MiningOptions(clip_min=clip_min)).kept) == pairs
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_corpus_of_no_two_images_has_no_pairs_and_says_why(count: int) -> None:
+    vectors = np.ones((count, 4), np.float16)
+    mined = mine(vectors, vectors, images_of(count))
+    assert mined.counts.kept == 0
+    assert mined.advice == f"{count} of the images can be compared; it takes two that are neither blank nor identical."
+
+
+def test_vector_without_direction_is_refused_by_its_row() -> None:
+    a, b = np.ones((5, 4), np.float16), np.ones((5, 4), np.float16)
+    b[:, 0] = range(5)
+    a[:, 1] = range(5)
+    b[3] = 0
+    with pytest.raises(InputError, match="vector 3 has no direction"):
+        mine(a, b, images_of(5, blank={0}))
+
+
+def test_arrays_of_different_lengths_are_refused() -> None:
+    with pytest.raises(InputError, match=r"\[3, 3, 3, 3, 2\]"):
+        mine(np.ones((3, 4), np.float16), np.ones((2, 4), np.float16), images_of(3))
+
+
+@pytest.mark.parametrize("options", [{"clip_min": 1.5}, {"dino_max": -2.0}, {"dino_max": 0.97}, {"top": 0}])
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        MiningOptions(**options)
+
+
+class FakeStore:
+    """The seam that mining reads, without files."""
+
+    def __init__(self, count: int) -> None:
+        self.vectors = {"clip": spread(count, 16, 4, 0.1, 2), "dino": spread(count, 16, 30, 0.05, 3)}
+        self.images = images_of(count, blank={4})
+        self.manifest = {
+            "encoders": {
+                name: {"spec": f"demo:{name}", "dimension": one.shape[1]} for name, one in self.vectors.items()
+            }
+        }
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        return tuple(self.vectors)
+
+    def iter_column(self, name: str) -> Iterator[Vectors]:
+        yield from np.array_split(self.vectors[name], 3)
+
+    def metadata(self, columns: Any = None) -> pa.Table:
+        flags = [["low_information"] if blank else [] for blank in self.images.low_information]
+        return pa.table({"image_id": self.images.ids, "uri": self.images.uris, "flags": flags})
+
+    def fingerprint(self) -> str:
+        return "f" * 64
+
+
+def test_files_hold_the_pairs_in_rank_order_and_how_they_were_found(tmp_path: Path) -> None:
+    store, options = FakeStore(120), MiningOptions(clip_min=0.8, dino_max=0.5)
+    mined = mine_store(store, tmp_path, options)
+    record = json.loads((tmp_path / "pairs.json").read_text())
+    assert pq.read_table(tmp_path / "pairs.parquet") == mined.pairs
+    assert record["options"]["clip_min"] == 0.8
+    assert record["store"]["encoders"]["b"] == {"name": "dino", "spec": "demo:dino", "dimension": 16}
+    assert record["store"]["fingerprint"] == "f" * 64
+    assert record["counts"]["kept"] == len(mined.pairs) > 0
+    assert record["counts"]["low_information"] == 1
+    assert record["pairs_sha256"] == hashlib.sha256((tmp_path / "pairs.parquet").read_bytes()).hexdigest()
+
+
+def test_same_store_and_options_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        mine_store(FakeStore(120), tmp_path / name, MiningOptions(clip_min=0.8, dino_max=0.5))
+    for file in ("pairs.parquet", "pairs.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_encoder_that_the_store_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no encoder 'siglip', it has clip, dino"):
+        mine_store(FakeStore(10), tmp_path, encoders=("siglip", "dino"))
