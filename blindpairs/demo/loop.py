@@ -1,0 +1,43 @@
+"""The whole loop on the demo world, held against its ground truth: embed, mine, look, and count what was right."""
+
+from dataclasses import dataclass
+
+from blindpairs.corpus import open_corpus
+from blindpairs.demo.truth import Report, judge, judge_vectors, patterns_of, read_truth
+from blindpairs.embed import EmbedOptions, EmbedReport, Progress, embed
+from blindpairs.encoders import load_encoder
+from blindpairs.gallery import write_mined_gallery
+from blindpairs.mine import Mined, MiningOptions, mine_store
+from blindpairs.store import Store
+from blindpairs.workspace import Workspace, demo_folder
+
+ENCODERS = {"clip": "demo:clip", "dino": "demo:dino"}
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What each step did. `every` judges all pairs of scenes before any is left out; `kept` those that were kept."""
+
+    embedded: EmbedReport
+    mined: Mined
+    every: Report
+    kept: Report
+
+
+def run_demo(space: Workspace, progress: Progress) -> DemoReport:
+    """Embed the demo's scenes, mine them at the paper's thresholds, write the gallery, and judge the pairs."""
+    scenes = demo_folder() / "scenes.parquet"
+    options = MiningOptions()
+    corpus = open_corpus([str(scenes)])
+    embedded = embed(corpus, space.embeddings, ENCODERS, load_encoder, EmbedOptions.suited_to("cpu"), progress)
+    store = Store.open(space.embeddings)
+    mined = mine_store(store, space.pairs, options)
+    truth = read_truth(scenes)
+    write_mined_gallery(
+        store, mined, options, space.gallery, differs=lambda one, other: patterns_of(truth[one], truth[other])
+    )
+    known = [truth[image_id] for image_id in store.metadata(["image_id"])["image_id"].to_pylist()]
+    clip, dino = (store.column(name).astype("float32") for name in ENCODERS)
+    pairs = zip(mined.pairs["image_id_a"].to_pylist(), mined.pairs["image_id_b"].to_pylist(), strict=True)
+    every = judge_vectors(clip, dino, known, clip_min=options.clip_min, dino_max=options.dino_max)
+    return DemoReport(embedded, mined, every, judge(pairs, truth))

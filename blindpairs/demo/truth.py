@@ -1,0 +1,109 @@
+"""What mining found, held against what is known of the demo world.
+
+Words: two images are *alike* where their CLIP cosine reaches `clip_min`; *re-rendered* where their scenes are equal,
+so that nothing a question could ask about differs; *mined* where they are alike and their DINO cosine is at most
+`dino_max`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from blindpairs.decode import image_id
+from blindpairs.demo.world import ATTRIBUTES, FIELDS, PATTERNS, Scene, differences
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Counts of pairs, those of mined pairs also by the hidden attribute in which they differ.
+
+    A pair that differs in several attributes counts under each of them in `differing`, and nowhere in `alone`.
+    """
+
+    alike: int
+    alike_differing: int  # alike in CLIP, and some hidden attribute differs: what mining should find
+    rerendered: int  # alike in CLIP with equal scenes: what mining should leave
+    mined: int
+    mined_differing: int
+    mined_rerendered: int
+    differing: Mapping[str, int]
+    alone: Mapping[str, int]
+
+    @property
+    def precision(self) -> float:
+        """Share of mined pairs in which a hidden attribute differs."""
+        return self.mined_differing / max(self.mined, 1)
+
+    @property
+    def recall(self) -> float:
+        """Share of the pairs alike in CLIP in which a hidden attribute differs that were mined."""
+        return self.mined_differing / max(self.alike_differing, 1)
+
+    @property
+    def rerendered_share(self) -> float:
+        """Share of the re-rendered pairs alike in CLIP that were mined, wrongly."""
+        return self.mined_rerendered / max(self.rerendered, 1)
+
+
+def read_truth(path: Path) -> dict[str, Scene]:
+    """Return the scene behind every image of a demo corpus, by image id."""
+    table = pq.read_table(path, columns=["image", *FIELDS]).to_pylist()
+    return {image_id(row["image"]["bytes"]): Scene(**{name: row[name] for name in FIELDS}) for row in table}
+
+
+def codes(scenes: Sequence[Scene]) -> NDArray[np.int8]:
+    """Return the scenes as (N, 11) integers, equal where the fields are equal, in the order of `FIELDS`."""
+    columns = [np.unique([getattr(scene, name) for scene in scenes], return_inverse=True)[1] for name in FIELDS]
+    return np.stack(columns, axis=1).astype(np.int8)
+
+
+def judge_rows(alike: NDArray[np.int64], mined: NDArray[np.bool_], known: NDArray[np.int8]) -> Report:
+    """Judge pairs of rows: `alike` (P, 2) above `clip_min`, which of them were `mined` (P,), and `codes` (N, 11)."""
+    hidden = [FIELDS.index(name) for name in ATTRIBUTES]
+    unequal = known[alike[:, 0]] != known[alike[:, 1]]  # (P, 11)
+    differs = unequal[:, hidden]  # (P, 9)
+    equal = ~unequal.any(axis=1)
+    found = differs[mined]
+    single = found[unequal[mined].sum(axis=1) == 1]
+    return Report(
+        alike=len(alike),
+        alike_differing=int(differs.any(axis=1).sum()),
+        rerendered=int(equal.sum()),
+        mined=int(mined.sum()),
+        mined_differing=int(found.any(axis=1).sum()),
+        mined_rerendered=int((equal & mined).sum()),
+        differing=dict(zip(ATTRIBUTES, found.sum(axis=0).tolist(), strict=True)),
+        alone=dict(zip(ATTRIBUTES, single.sum(axis=0).tolist(), strict=True)),
+    )
+
+
+def judge_vectors(
+    clip: Vectors, dino: Vectors, scenes: Sequence[Scene], *, clip_min: float = 0.95, dino_max: float = 0.6
+) -> Report:
+    """Judge all pairs of N images at once from (N, D) unit vectors, comparing all with all: N up to some thousands."""
+    first, second = np.nonzero(np.triu(clip @ clip.T >= clip_min, k=1))
+    apart = np.einsum("pd,pd->p", dino[first], dino[second]) <= dino_max
+    return judge_rows(np.stack([first, second], axis=1), apart, codes(scenes))
+
+
+def judge(
+    mined: Iterable[tuple[str, str]], truth: Mapping[str, Scene], alike: Iterable[tuple[str, str]] | None = None
+) -> Report:
+    """Judge mined pairs of image ids; without all the pairs above `clip_min` (`alike`) recall reads 1.0."""
+    rows = {name: row for row, name in enumerate(truth)}
+    chosen = {(min(rows[a], rows[b]), max(rows[a], rows[b])) for a, b in mined}
+    every = chosen | {(min(rows[a], rows[b]), max(rows[a], rows[b])) for a, b in alike or ()}
+    pairs = sorted(every)
+    mask = np.array([pair in chosen for pair in pairs], dtype=np.bool_)
+    return judge_rows(np.array(pairs, dtype=np.int64).reshape(-1, 2), mask, codes(list(truth.values())))
+
+
+def patterns_of(one: Scene, other: Scene) -> tuple[str, ...]:
+    """Return the visual patterns, by the paper's names, in which two scenes differ."""
+    return tuple(PATTERNS[name].name for name in differences(one, other) if name in PATTERNS)

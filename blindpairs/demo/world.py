@@ -1,0 +1,178 @@
+"""A world of small scenes whose every attribute is known.
+
+A scene has a category and a background, which captions name, and nine hidden attributes, which captions seldom name:
+one per visual pattern of "Eyes Wide Shut?" (arXiv 2401.06209). A CLIP trained on these captions has no reason to encode
+the hidden attributes, so blind pairs arise here the way they do at scale, and for each of them the truth can be looked
+up. This file says what exists and how it is put into words; `draw.py` makes it visible.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+CATEGORIES = ("cat", "fish", "duck", "car", "snail", "rabbit", "elephant", "teapot", "turtle", "robot")
+BACKGROUNDS = ("beach", "forest", "city", "snow", "desert", "night", "meadow", "sea")
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A hidden attribute: the paper's name of the pattern, a question about it, and what each value is called.
+
+    `question` takes `{category}`. `answers` maps each value to its answer in the question and `captions` to the words
+    with which a rare caption gives it away.
+    """
+
+    name: str
+    question: str
+    answers: Mapping[str, str]
+    captions: Mapping[str, str]
+
+
+def _same(words: str, template: str = "{}") -> Mapping[str, str]:
+    return {word: template.format(word) for word in words.split()}
+
+
+PATTERNS: Mapping[str, Pattern] = {
+    "facing": Pattern(
+        "Orientation and Direction",
+        "Which way does the {category} face?",
+        _same("left right"),
+        _same("left right", "facing {}"),
+    ),
+    "hat": Pattern(
+        "Presence of Specific Features",
+        "Does the {category} wear a hat?",
+        _same("yes no"),
+        {"yes": "with a hat", "no": "without a hat"},
+    ),
+    "lamp": Pattern(
+        "State and Condition",
+        "Is the lamp in the upper left corner on or off?",
+        _same("on off"),
+        _same("on off", "with the lamp {}"),
+    ),
+    "count": Pattern(
+        "Quantity and Count",
+        "How many of the {category} kind are there?",
+        {"1": "one", "2": "two", "3": "three"},
+        {"1": "all alone", "2": "two of them", "3": "three of them"},
+    ),
+    "ball": Pattern(
+        "Positional and Relational Context",
+        "Where is the ball at the bottom of the picture?",
+        {"left": "on the left", "middle": "in the middle", "right": "on the right"},
+        {"left": "ball on the left", "middle": "ball in the middle", "right": "ball on the right"},
+    ),
+    "colour": Pattern(
+        "Color and Appearance",
+        "What colour is the {category}?",
+        _same("red blue green yellow"),
+        _same("red blue green yellow", "painted {}"),
+    ),
+    "stripes": Pattern(
+        "Structural and Physical Characteristics",
+        "Is the {category} striped or plain?",
+        _same("striped plain"),
+        _same("striped plain"),
+    ),
+    "letter": Pattern(
+        "Text",
+        "Which letter is on the sign?",
+        _same("A L T X"),
+        _same("A L T X", "sign says {}"),
+    ),
+    "zoom": Pattern(
+        "Viewpoint and Perspective",
+        "Is the {category} seen from near or from afar?",
+        {"near": "from near", "far": "from afar"},
+        {"near": "close up", "far": "seen from afar"},
+    ),
+}
+ATTRIBUTES = tuple(PATTERNS)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is to see. Two scenes are equal when a person would answer every question alike."""
+
+    category: str
+    background: str
+    facing: str
+    hat: str
+    lamp: str
+    count: str
+    ball: str
+    colour: str
+    stripes: str
+    letter: str
+    zoom: str
+
+    def question(self, attribute: str) -> str:
+        """Return the question about one hidden attribute, in plain words."""
+        return PATTERNS[attribute].question.format(category=self.category)
+
+    def answer(self, attribute: str) -> str:
+        """Return the right answer to `question(attribute)`."""
+        return PATTERNS[attribute].answers[getattr(self, attribute)]
+
+
+FIELDS = tuple(field.name for field in fields(Scene))
+
+
+def differences(one: Scene, other: Scene) -> tuple[str, ...]:
+    """Return the fields in which two scenes differ, in the order of `FIELDS`."""
+    return tuple(name for name in FIELDS if getattr(one, name) != getattr(other, name))
+
+
+def _pick(values: Sequence[str], rng: np.random.Generator) -> str:
+    return values[int(rng.integers(len(values)))]
+
+
+def random_scene(rng: np.random.Generator) -> Scene:
+    """Return a scene whose every field is drawn uniformly and independently."""
+    hidden: dict[str, Any] = {name: _pick(tuple(pattern.answers), rng) for name, pattern in PATTERNS.items()}
+    return Scene(category=_pick(CATEGORIES, rng), background=_pick(BACKGROUNDS, rng), **hidden)
+
+
+def altered(scene: Scene, attributes: Sequence[str], rng: np.random.Generator) -> Scene:
+    """Return the scene with another value for each of these hidden attributes, and nothing else changed."""
+    changes: dict[str, Any] = {
+        name: _pick([value for value in PATTERNS[name].answers if value != getattr(scene, name)], rng)
+        for name in attributes
+    }
+    return replace(scene, **changes)
+
+
+def family(rng: np.random.Generator, size: int) -> Iterator[Scene]:
+    """Yield `size` different scenes of one category and background: a random one and variations of it.
+
+    Each variation changes one attribute of the first scene (two in three) or two or three of them, so that every family
+    holds twins that differ in a single attribute.
+    """
+    first = random_scene(rng)
+    seen = {first}
+    yield first
+    while len(seen) < size:
+        changed = int(rng.choice([1, 1, 1, 1, 2, 3]))
+        names = [ATTRIBUTES[i] for i in rng.choice(len(ATTRIBUTES), size=changed, replace=False)]
+        scene = altered(first, names, rng)
+        if scene not in seen:
+            seen.add(scene)
+            yield scene
+
+
+CATEGORY_ONLY = 0.5  # share of captions that leave the background out: without them CLIP learns backgrounds and stops
+GIVEN_AWAY = 0.03  # share of captions that name one hidden attribute, as web captions now and then do
+
+
+def caption(scene: Scene, rng: np.random.Generator) -> str:
+    """Return what a web caption would say: the category, often the background, and seldom anything else."""
+    words = [_pick(("a {}", "a photo of a {}", "picture of a {}"), rng).format(scene.category)]
+    if rng.random() < GIVEN_AWAY:
+        attribute = _pick(ATTRIBUTES, rng)
+        words.append(PATTERNS[attribute].captions[getattr(scene, attribute)])
+    if rng.random() >= CATEGORY_ONLY:
+        words.append(_pick(("{} background", "at the {}", "{}"), rng).format(scene.background))
+    return ", ".join(words) if len(words) > 2 else " ".join(words)
