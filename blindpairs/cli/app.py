@@ -1,0 +1,120 @@
+"""What all commands share: the app, how errors end, how progress shows, and the options that recur."""
+
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from blindpairs import __version__
+from blindpairs.errors import BlindpairsError
+
+app = typer.Typer(
+    help="Find what a vision encoder cannot see: pairs of images that CLIP calls the same and DINOv2 calls different.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+WORK = Path("blindpairs-work")
+Work = Annotated[
+    Path, typer.Option("--work", envvar="BLINDPAIRS_WORK", help="Folder of everything that commands write and read.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+class Terminated(BaseException):
+    """SIGTERM: a scheduler wants the machine back."""
+
+
+def say(text: str) -> None:
+    """Something for the person at the terminal, not for the data stream."""
+    typer.echo(text, err=True)
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command whose foreseen errors are a sentence and an exit code; a bug keeps its traceback."""
+
+    @functools.wraps(function)  # typer reads the signature through it
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            function(*arguments, **options)
+        except BlindpairsError as error:
+            typer.secho(f"error: {error}", fg="red", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError as error:  # `blindpairs ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from error
+        except (KeyboardInterrupt, Terminated) as error:
+            say("interrupted: what is finished is saved; run the same command again to go on")
+            raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
+
+    # The command that is called like a keyword of Python is a function with a line behind its name.
+    return app.command(function.__name__.strip("_").replace("_", "-"))(run)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"blindpairs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+Show = Callable[[int, int, int], None]  # done, failed, total
+
+
+@contextmanager
+def progress_bar(label: str, unit: str = "images") -> Iterator[Show]:
+    """A callback (done, failed, total) that shows rate and time left: a bar on a terminal, a line a while in a log."""
+    if sys.stderr.isatty():
+        with _terminal_bar(label, unit) as show:
+            yield show
+    else:
+        yield _log_lines(label, unit)
+
+
+@contextmanager
+def _terminal_bar(label: str, unit: str) -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    figures = TextColumn("{task.fields[rate]:.0f} " + unit + "/s, {task.fields[failed]} failed, left")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), figures, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None, rate=0.0, failed=0)
+        started = time.monotonic()
+
+        def show(done: int, failed: int, total: int) -> None:
+            rate = done / max(time.monotonic() - started, 1e-9)
+            bar.update(task, completed=done + failed, total=total, rate=rate, failed=failed)
+
+        yield show
+
+
+def _log_lines(label: str, unit: str) -> Show:
+    started = spoken = time.monotonic()
+
+    def show(done: int, failed: int, total: int) -> None:
+        nonlocal spoken
+        now = time.monotonic()
+        if now - spoken < 10:
+            return
+        spoken = now
+        rate = done / (now - started)
+        left = (total - done - failed) / max(rate, 1e-9)
+        say(f"{label}: {done:,} of {total:,} {unit}, {rate:,.0f}/s, {failed:,} failed, {left:.0f} s left")
+
+    return show

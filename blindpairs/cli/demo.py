@@ -1,0 +1,51 @@
+"""`blindpairs demo`."""
+
+import json
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from blindpairs.cli.app import WORK, Json, Work, command, progress_bar
+from blindpairs.workspace import Workspace
+
+if TYPE_CHECKING:
+    from blindpairs.demo.loop import DemoReport
+
+
+@command
+def demo(work: Work = WORK, as_json: Json = False) -> None:
+    """Run the whole loop on a small world whose truth is known: nothing is downloaded, two cores are enough."""
+    started = time.monotonic()
+    from blindpairs.demo.loop import run_demo
+
+    space = Workspace(work)
+    with progress_bar("embed", "scenes") as show:
+        report = run_demo(space, show)
+    if as_json:
+        typer.echo(json.dumps(_as_json(report)))
+    else:
+        _print(report, space, time.monotonic() - started)
+
+
+def _as_json(report: "DemoReport") -> dict[str, object]:
+    every = {**asdict(report.every), "precision": report.every.precision, "recall": report.every.recall}
+    kept = {name: asdict(report.kept)[name] for name in ("mined", "mined_differing", "differing", "alone")}
+    return {"schema_version": 1, "counts": asdict(report.mined.counts), "every_pair": every, "kept_pairs": kept}
+
+
+def _print(report: "DemoReport", space: Workspace, seconds: float) -> None:
+    from blindpairs.demo.world import PATTERNS
+
+    every, kept, counts = report.every, report.kept, report.mined.counts
+    typer.echo(f"{counts.images:,} small scenes, of which CLIP was told the category and background only")
+    typer.echo(f"{every.alike:,} pairs look the same to CLIP; {every.mined:,} of them look different to DINOv2")
+    typer.echo(f"  precision {every.precision:6.1%}  of these, something that a person can name differs")
+    typer.echo(f"  recall    {every.recall:6.1%}  of the pairs that CLIP confuses although something differs")
+    typer.echo(f"  {every.rerendered_share:.1%} of the {every.rerendered:,} pairs that show one scene twice were mined")
+    typer.echo(f"{counts.kept:,} blind pairs kept, two per image at most, precision {kept.precision:.1%} differ in")
+    for attribute, pattern in PATTERNS.items():
+        differing, alone = kept.differing[attribute], kept.alone[attribute]
+        typer.echo(f"  {pattern.name:40} {differing:4} pairs, {alone:3} in this alone")
+    typer.echo(f"look at them: {space.gallery} ({seconds:.0f} s in all)")

@@ -1,0 +1,35 @@
+"""Options in groups: a command with many takes frozen dataclasses, whose fields are its flags."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take dataclasses: in its signature, which typer reads, each is replaced by its fields."""
+    signature = inspect.signature(function, eval_str=True)
+    parameters = signature.parameters.values()
+    groups: dict[str, Any] = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
+
+    def run(**given: Any) -> None:
+        built = {
+            name: group(**{one.name: given.pop(one.name) for one in fields(group)}) for name, group in groups.items()
+        }
+        function(**built, **given)
+
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    flags = [one for parameter in parameters for one in _spread(parameter)]
+    run.__signature__ = signature.replace(parameters=flags)  # type: ignore[attr-defined]
+    return run
+
+
+def _spread(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    group = parameter.annotation
+    if not is_dataclass(group):
+        return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+        for one in fields(group)
+    ]

@@ -1,0 +1,40 @@
+"""`blindpairs index`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blindpairs.cli.app import WORK, Json, Work, command, progress_bar
+from blindpairs.workspace import Workspace
+
+
+def index_folder(work: Path) -> Path:
+    """Where a work folder keeps its indexes."""
+    return work / "index"
+
+
+@command
+def index(
+    work: Work = WORK,
+    kind: Annotated[str, typer.Option(help="flat, ivf, hnsw, or a FAISS factory string: IVF4096,SQfp16.")] = "ivf",
+    encoder: Annotated[str, typer.Option(help="The column of vectors.")] = "clip",
+    as_json: Json = False,
+) -> None:
+    """Build a FAISS index of one encoder's vectors, for `mine --method`; one that is there and fits is kept."""
+    from blindpairs.index import build_index
+    from blindpairs.store import Store
+
+    store = Store.open(Workspace(work).embeddings)
+    with progress_bar("index", "vectors") as show:
+        file = build_index(
+            store, encoder, index_folder(work), kind=kind, progress=lambda done, total: show(done, 0, total)
+        )
+    if as_json:
+        told = {"schema_version": 1, "path": str(file.path), "reused": file.reused, "reason": file.reason}
+        typer.echo(json.dumps(told | {name: file.record[name] for name in ("factory", "rows", "dimension", "bytes")}))
+        return
+    record = file.record
+    typer.echo(f"{file.path}: {record['factory']} of {record['rows']:,} vectors, {record['bytes'] / 1e6:,.1f} MB")
+    typer.echo(f"  built: {file.reason}" if file.reason else "  reused: it was built from these embeddings")

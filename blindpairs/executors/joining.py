@@ -1,0 +1,184 @@
+"""The self-join on Ray: its tasks shared out to actors, its blocks of pairs in the order that they have here.
+
+Which pairs a task finds depends on how the rows were sorted into cells, and that on the last bits of sums that another
+processor or a GPU rounds otherwise: actors that sorted for themselves would cut the work
+differently, and pairs would fall between. So the driver sorts, once, and leaves what it made in the store's folder
+(some 160 bytes a row), where actors map it into memory. The vectors they read from the store themselves.
+"""
+
+import secrets
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blindpairs.cores import Cores
+from blindpairs.errors import ConfigError, InputError
+from blindpairs.executors.crew import Actors, Crew
+from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows
+from blindpairs.selfjoin.bound import Coordinates
+from blindpairs.selfjoin.cells import Cells
+from blindpairs.selfjoin.join import Prepared, in_order, prepare, tasks_of
+from blindpairs.selfjoin.scratch import Scratch
+from blindpairs.store import Store
+
+TASKS_A_CALL = 64  # at most: about a second's work of one core
+AHEAD = 4  # calls for each actor that may be done before their turn to be handed out
+
+# Of what a join prepares: the parts that an actor puts together itself. The rest is tensors and numbers.
+MADE_THERE = {"rows", "other", "cells", "points", "plan", "scratch"}
+
+Block = dict[str, Any]  # a PairBlock's fields as arrays, which travel without a copy
+
+
+@dataclass(frozen=True)
+class RayJoin:
+    """`selfjoin.similar_pairs` for the columns of a store, done by Ray actors: to be called as that is.
+
+    Every machine has to see `folder` under this path, and every actor holds the columns; `actors.cpus` is the number
+    of its threads.
+    """
+
+    actors: Actors
+    folder: Path  # of the store
+    column: str
+    other: str = ""
+
+    def __call__(
+        self,
+        rows: UnitRows,
+        minimum: float,
+        *,
+        other: UnitRows | None = None,
+        plan: JoinPlan | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[PairBlock]:
+        """The blocks of `similar_pairs`, in its order; `rows` and `other` are (the same) rows of the two columns.
+
+        Raises InputError where the store changes meanwhile or an actor cannot see it, and what `Crew.run` raises.
+        """
+        if not -1.0 <= minimum <= 1.0:
+            raise ConfigError(f"a cosine lies between -1 and 1; {minimum:g} does not")
+        if rows.count < 2:
+            return
+        folder = self.folder.absolute()  # actors have working folders of their own
+        fingerprint = Store.open(folder).fingerprint()
+        with Cores(rows.device) as cores:
+            prepared = prepare(rows, minimum, cores, plan=plan, other=other)
+        total = sum(1 for _ in tasks_of(prepared))
+        device = "cuda" if self.actors.gpus else "cpu"
+        columns = (self.column, self.other if other else "")
+        with (
+            _on_disk(prepared, folder) as preparation,
+            Crew(self.actors, partial(Joiner, folder, columns, fingerprint, preparation, device)) as crew,
+        ):
+            spans = _spans(total, crew.count)
+            results = _in_places(crew.run(spans, ahead=AHEAD * crew.count))
+            for (_, stop), blocks in zip(spans, results, strict=True):
+                yield from map(_as_block, blocks)
+                if progress is not None:
+                    progress(stop, total)
+
+
+class Joiner:
+    """An actor's side: the vectors and the driver's preparation, and the tasks that it is told to do."""
+
+    def __init__(
+        self, folder: Path, columns: tuple[str, str], fingerprint: str, preparation: Path, device: str
+    ) -> None:
+        if not preparation.exists():
+            raise InputError(
+                f"{folder} is not to be seen on {socket.gethostname()}: give a --work folder on a disk that all "
+                "machines of the cluster share"
+            )
+        store = Store.open(folder)
+        if store.fingerprint() != fingerprint:
+            raise InputError(f"the embeddings at {folder} changed while they were mined: mine them again")
+        vectors = [torch.from_numpy(store.column(name)).to(device) if name else None for name in columns]
+        self._prepared = _loaded(preparation, vectors, device)
+        self._tasks = list(tasks_of(self._prepared))
+        self._cores = Cores(torch.device(device))  # for the life of the process
+
+    def describe(self) -> Mapping[str, Any]:
+        """Nothing: all that has to be the same comes from the driver."""
+        return {}
+
+    def do(self, span: tuple[int, int]) -> list[Block]:
+        """The pairs of some consecutive tasks, in order."""
+        tasks = deque(self._tasks[slice(*span)])
+        results = in_order(self._prepared, tasks, self._cores)
+        return [_as_arrays(block) for blocks, _ in results for block in blocks]
+
+
+def _as_arrays(block: PairBlock) -> Block:
+    return {name: None if column is None else column.cpu().numpy() for name, column in vars(block).items()}
+
+
+def _as_block(arrays: Block) -> PairBlock:
+    # A copy, because what Ray hands out cannot be written to.
+    columns: dict[str, Any] = {name: None if array is None else torch.tensor(array) for name, array in arrays.items()}
+    return PairBlock(**columns)
+
+
+def _spans(total: int, actors: int) -> list[tuple[int, int]]:
+    """Task numbers from 0 to `total`, a call's worth each."""
+    size = max(1, min(TASKS_A_CALL, total // (8 * actors)))
+    return [(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+def _in_places(answers: Iterator[tuple[int, list[Block]]]) -> Iterator[list[Block]]:
+    """Results in the order of their tasks, holding those that come early."""
+    early: dict[int, list[Block]] = {}
+    place = 0
+    for where, result in answers:
+        early[where] = result
+        while place in early:
+            yield early.pop(place)
+            place += 1
+
+
+@contextmanager
+def _on_disk(prepared: Prepared, folder: Path) -> Iterator[Path]:
+    """A file with everything of `prepared` but the vectors, for as long as the block lasts.
+
+    Its name is that of an unfinished file, so that `prepare_folder` sweeps it away once its owner is dead.
+    """
+    path = folder / f".join.{socket.gethostname()}.{getpid()}.{secrets.token_hex(4)}.tmp"
+    content = {
+        "chosen": prepared.rows.chosen,
+        "lengths": [rows.lengths if rows else None for rows in (prepared.rows, prepared.other)],
+        "cells": vars(prepared.cells),
+        "points": vars(prepared.points),
+        "plan": vars(prepared.plan),
+        "rest": {
+            field.name: getattr(prepared, field.name) for field in fields(prepared) if field.name not in MADE_THERE
+        },
+    }
+    try:
+        try:
+            torch.save(content, path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
+            raise InputError(f"cannot write {path}: {error}; mining on Ray needs room in the store's folder") from error
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _loaded(path: Path, vectors: list[torch.Tensor | None], device: str) -> Prepared:
+    """What `_on_disk` wrote, with the vectors put back; mapped, so that actors on one machine share the memory."""
+    content = torch.load(path, map_location=device, weights_only=True, mmap=True)
+    rows, other = (None if column is None else UnitRows(column, content["chosen"]) for column in vectors)
+    for some, lengths in zip((rows, other), content["lengths"], strict=True):
+        if some is not None:
+            some.lengths = lengths  # the driver's: a sum that rounds otherwise here could decide otherwise
+    assert rows is not None
+    cells, points = Cells(**content["cells"]), Coordinates(**content["points"])
+    plan = JoinPlan(**content["plan"])
+    return Prepared(rows, other, cells, points, plan=plan, scratch=Scratch(torch.device(device)), **content["rest"])

@@ -1,0 +1,123 @@
+"""FAISS indexes from unit vectors: which kind, how many lists, trained on what.
+
+An index is built in two passes over the rows, a block at a time: one draws the training sample, one adds. Beside the
+index itself, memory holds one block and at most TRAINING_BYTES of sample. The same rows and seed give the same flat or
+IVF index; the graph of an HNSW index also depends on the order in which its threads get their turns.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from blindpairs.errors import ConfigError, InputError
+
+Vectors = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+EXAMPLES = "flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16"
+LEAST_PER_LIST, MOST_PER_LIST = 39, 256  # training points; FAISS warns below the first and drops those above the second
+TRAINING_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is indexed: `blocks()` begins a new pass over all rows, in order, as (n, D) float32 unit vectors."""
+
+    rows: int
+    dimension: int
+    blocks: Callable[[], Iterator[Vectors]]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A FAISS index (inner product; the id of a vector is its row) and how it came to be."""
+
+    index: Any
+    factory: str
+    training_rows: int
+
+
+def build(source: Source, kind: str, seed: int = 0, progress: Progress | None = None) -> Built:
+    """An index of `kind` over all rows; `progress(done, total)` counts the rows added.
+
+    Raises InputError where there is no row, ConfigError for a kind that FAISS does not know or that cannot be searched
+    by threshold.
+    """
+    if source.rows == 0:
+        raise InputError("there are no vectors to index: embed some images first")
+    points = training_rows(source.rows, source.dimension)
+    factory = factory_string(kind, source.rows, points)
+    with faiss_errors(kind):
+        index = faiss.index_factory(source.dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        trained_on = 0 if index.is_trained else points
+        if trained_on:
+            _train(index, _sample(source, points, seed), seed)
+        for block in source.blocks():
+            if index.ntotal == 0:
+                index.add(block[:1])
+                index.range_search(block[:1], 2.0)  # some kinds cannot: say so now and not after hours of adding
+                block = block[1:]
+            index.add(block)
+            if progress is not None:
+                progress(index.ntotal, source.rows)
+    return Built(index, factory, trained_on)
+
+
+def training_rows(rows: int, dimension: int) -> int:
+    """How many rows an index is trained on: up to 256 for each of 4 sqrt(rows) lists, within TRAINING_BYTES."""
+    return min(rows, MOST_PER_LIST * _wanted_lists(rows), max(1, TRAINING_BYTES // (4 * dimension)))
+
+
+def factory_string(kind: str, rows: int, points: int) -> str:
+    """What FAISS's factory is asked for.
+
+    `ivf` has 4 sqrt(rows) lists, for which comparing a query with all centroids costs about what searching a few lists
+    does. Neither it nor a factory string gets more lists than one for every 39 training `points`.
+    """
+    most = max(1, points // LEAST_PER_LIST)
+    if kind == "ivf":
+        return f"IVF{min(_wanted_lists(rows), most)},Flat"
+    factory = {"flat": "Flat", "hnsw": "HNSW32"}.get(kind, kind)
+    return re.sub(r"\bIVF(\d{1,9})", lambda asked: f"IVF{min(int(asked[1]), most)}", factory)
+
+
+def _wanted_lists(rows: int) -> int:
+    return max(1, int(4 * math.sqrt(rows)))
+
+
+@contextmanager
+def faiss_errors(kind: str) -> Iterator[None]:
+    """FAISS's own errors without its source lines and function signatures."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = re.sub(r"^Error in .*? at \S+:\d+: (?:Error: )?", "", str(error), flags=re.DOTALL).strip()[:160]
+        raise ConfigError(f"no index of kind {kind!r}: FAISS says {said!r}; use {EXAMPLES}") from error
+
+
+def _train(index: Any, points: Vectors, seed: int) -> None:
+    ivf = faiss.try_extract_index_ivf(index)
+    if ivf is not None:
+        ivf.cp.seed = seed
+        if faiss.get_num_gpus() > 0:  # k-means is nearly all of the work, and moves to the GPUs as a whole
+            ivf.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(ivf.d))
+    index.train(points)
+
+
+def _sample(source: Source, count: int, seed: int) -> Vectors:
+    """`count` distinct rows, in their order: (count, D)."""
+    chosen = np.sort(np.random.default_rng(seed).choice(source.rows, count, replace=False, shuffle=False))
+    points = np.empty((count, source.dimension), np.float32)
+    start = 0
+    for block in source.blocks():
+        first, last = np.searchsorted(chosen, (start, start + len(block)))
+        points[first:last] = block[chosen[first:last] - start]
+        start += len(block)
+    return points

@@ -1,0 +1,135 @@
+"""Indexes of a store, kept in the work folder: a cache that can always be rebuilt.
+
+    index/clip-ivf.faiss    the index, as FAISS writes it
+    index/clip-ivf.json     written after it: what it indexes, how it was built, and the sha256 of the .faiss file
+
+FAISS trusts what it reads, so a file is opened only where the record vouches for its bytes and for the store they came
+from. That catches what is stale, torn or swapped; it cannot catch a stranger who wrote both files, so an index that
+came with somebody else's work folder should be deleted, and is built again.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import torch
+
+from blindpairs.errors import ConfigError, InputError
+from blindpairs.index.build import Built, Progress, Source, Vectors, build
+from blindpairs.selfjoin import UnitRows
+from blindpairs.store import Store
+from blindpairs.workspace import RunLock, prepare_folder, read_json, sha256_file, stamp, write_json, written_atomically
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    """An index on disk. `reason` says why it was built now; it is empty where the one that was there served."""
+
+    path: Path
+    record: Mapping[str, Any]
+    reason: str
+
+    @property
+    def reused(self) -> bool:
+        """Whether nothing had to be done."""
+        return not self.reason
+
+
+def build_index(
+    store: Store, column: str, folder: Path, *, kind: str = "ivf", seed: int = 0, progress: Progress | None = None
+) -> IndexFile:
+    """Make sure that `folder` holds an index of `kind` over one encoder's vectors; builds it where it does not.
+
+    Raises ConfigError for a column that the store lacks or a kind that FAISS lacks, InputError for a store without
+    rows or a folder that cannot be written, Locked where another run is building there.
+    """
+    wanted = {"store": store.fingerprint(), "column": column, "kind": kind, "seed": seed}
+    path = index_path(folder, column, kind)
+    reason = _why_not(path, wanted)
+    if not reason:
+        return IndexFile(path, read_json(record_path(path)), "")
+    source = _source(store, column)
+    prepare_folder(folder)
+    lock = RunLock(folder)
+    try:
+        lock.claim_all()
+        record = wanted | _write(path, build(source, kind, seed, progress), source)
+        write_json(record_path(path), stamp() | record)
+    finally:
+        lock.release()
+    return IndexFile(path, stamp() | record, reason)
+
+
+def load_index(path: Path, store: Store) -> Any:
+    """The FAISS index in a file of `build_index`, proven to be the one that was built, and from this store."""
+    record = read_json(record_path(path))
+    if record.get("store") != store.fingerprint():
+        raise ConfigError(f"{path} indexes another store than {store.folder}, or an older state of it: build it again")
+    if not path.exists() or record.get("sha256") != sha256_file(path):
+        raise InputError(
+            f"{path} is not the file that {record_path(path).name} describes, and was not opened: remove both"
+        )
+    return faiss.read_index(str(path))
+
+
+def index_path(folder: Path, column: str, kind: str) -> Path:
+    """Where the index of a column and kind lies; characters that a file name should not have become hyphens."""
+    column, kind = (re.sub(r"[^\w.]+", "-", name).strip("-.") for name in (column, kind))
+    return folder / f"{column}-{kind}.faiss"
+
+
+def record_path(index: Path) -> Path:
+    """The record beside an index."""
+    return index.with_name(index.name.removesuffix(".faiss") + ".json")
+
+
+def _why_not(path: Path, wanted: Mapping[str, Any]) -> str:
+    """Why the file there cannot serve; empty where it can."""
+    if not path.exists() or not record_path(path).exists():
+        return f"there was no {path.name} yet"
+    try:
+        record = read_json(record_path(path))
+    except InputError:
+        return f"the record of {path.name} was damaged"
+    if record.get("store") != wanted["store"]:
+        return f"{path.name} indexed another store, or an older state of this one"
+    if any(record.get(name) != value for name, value in wanted.items()):
+        return f"{path.name} was built otherwise"
+    if record.get("sha256") != sha256_file(path):
+        return f"{path.name} was not what its record says, and was not opened"
+    return ""
+
+
+def _source(store: Store, column: str) -> Source:
+    if column not in store.encoders:
+        have = ", ".join(store.encoders)
+        raise ConfigError(f"the store at {store.folder} has no encoder {column!r}; it has {have}")
+
+    def blocks() -> Iterator[Vectors]:
+        for part in store.iter_column(column):
+            rows = UnitRows(torch.from_numpy(part.copy()))  # Arrow's memory is read-only, which torch warns of
+            if rows.count:
+                yield rows.block(0, rows.count).numpy()
+
+    return Source(store.rows, store.manifest["encoders"][column]["dimension"], blocks)
+
+
+def _write(path: Path, built: Built, source: Source) -> dict[str, Any]:
+    with written_atomically(path) as aside:
+        try:
+            faiss.write_index(built.index, str(aside))
+        except RuntimeError as error:
+            raise InputError(f"cannot write {path}: free some space, or choose another folder with --work") from error
+    return {
+        "factory": built.factory,
+        "metric": "inner product of rows normalised in float32",
+        "rows": source.rows,
+        "dimension": source.dimension,
+        "training_rows": built.training_rows,
+        "faiss": faiss.__version__,
+        "sha256": sha256_file(path),
+        "bytes": path.stat().st_size,
+    }

@@ -1,0 +1,135 @@
+"""How much an approximate search misses, measured: a sample of rows is compared with all others by brute force."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blindpairs.errors import ConfigError
+from blindpairs.index.search import SLACK, Searcher, neighbour_pairs
+from blindpairs.selfjoin import UnitRows
+from blindpairs.selfjoin.verify import confirmed
+
+SAMPLE_ROWS = 1000
+ENOUGH_PAIRS = 400  # the sample grows until it holds so many, or eight times the rows
+MOST_SAMPLES = 8
+BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class ExactSample:
+    """Rows drawn from a corpus, and how many later rows of it truly reach the minimum with each."""
+
+    queries: Tensor  # (n,) int64, distinct
+    counts: NDArray[np.int64]  # (n,)
+    minimum: float
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Of the `pairs` that the exact join has from the `queries` sampled rows, the index `found` so many.
+
+    `effort` (of `most_effort`) is what it took, see `Searcher`; `target` what was asked for. `independent` is what the
+    pairs count for in the interval: those of one row are found or missed together, so it is (sum n)^2 / sum n^2.
+    """
+
+    found: int
+    pairs: int
+    queries: int
+    independent: float
+    effort: int
+    most_effort: int
+    target: float
+
+    @property
+    def share(self) -> float:
+        """The recall, NaN where the sample held no pair."""
+        return self.found / self.pairs if self.pairs else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval; (0, 1) where the sample held no pair."""
+        return wilson(self.share, self.independent) if self.pairs else (0.0, 1.0)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the target was measured to be met."""
+        return self.pairs > 0 and self.share >= self.target
+
+    def __str__(self) -> str:
+        if not self.pairs:
+            return f"recall not measurable: {self.queries:,} sampled images have no pair above the threshold"
+        low, high = self.interval
+        what = f"{self.found:,} of {self.pairs:,} pairs of {self.queries:,} sampled images"
+        short = "" if self.reached else f", short of the {self.target:g} asked for"
+        return f"measured recall {self.share:.4f} (95 % interval {low:.4f} to {high:.4f}; {what}){short}"
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """The 95 % score interval of a proportion seen among `count` trials (Wilson 1927)."""
+    z = 1.959964
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def exact_sample(rows: UnitRows, minimum: float, *, seed: int = 0, size: int = SAMPLE_ROWS) -> ExactSample:
+    """Draw `size` rows, and more up to eight times that while they hold few pairs, and count their exact pairs."""
+    generator = np.random.default_rng(seed)
+    drawn = torch.from_numpy(generator.choice(rows.count, min(rows.count, MOST_SAMPLES * size), replace=False))
+    counts = np.empty(0, np.int64)
+    while len(counts) < len(drawn) and (not len(counts) or counts.sum() < ENOUGH_PAIRS):
+        queries = drawn[len(counts) : len(counts) + size]
+        counts = np.concatenate([counts, _later_neighbours(rows, queries, minimum)])
+    return ExactSample(drawn[: len(counts)], counts, minimum)
+
+
+def _later_neighbours(rows: UnitRows, queries: Tensor, minimum: float) -> NDArray[np.int64]:
+    """How many rows j > i reach `minimum` with each of the rows i in `queries`, (n,): every pair is compared."""
+    counts = np.zeros(len(queries), np.int64)
+    place_of = dict(zip(queries.tolist(), range(len(queries)), strict=True))
+    # NumPy's product is float32 whatever torch has been told; scores within the slack are decided as the join does.
+    vectors = rows.take(queries.to(rows.device)).cpu().numpy()
+    for start in range(0, rows.count, BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, rows.count)
+        scores = vectors @ rows.block(start, stop).cpu().numpy().T  # (n, block)
+        scores[np.arange(start, stop) <= queries.numpy()[:, None]] = -2
+        sure = scores >= minimum + SLACK
+        query, place = ((scores >= minimum - SLACK) & ~sure).nonzero()
+        i, j = queries[torch.from_numpy(query)], torch.from_numpy(place) + start
+        kept, _, _ = confirmed(rows, i.to(rows.device), j.to(rows.device), minimum)
+        counts += sure.sum(1)
+        np.add.at(counts, [place_of[row] for row in kept.tolist()], 1)
+    return counts
+
+
+def measure_recall(
+    searcher: Searcher, rows: UnitRows, sample: ExactSample, *, effort: int, target: float = 0.99
+) -> Recall:
+    """What share of the sample's exact pairs `neighbour_pairs` finds with this effort."""
+    blocks = neighbour_pairs(searcher, rows, sample.minimum, effort=effort, queries=sample.queries)
+    found, pairs = sum(map(len, blocks)), int(sample.counts.sum())
+    weights = sample.counts.astype(float)
+    independent = pairs**2 / max(1.0, float(weights @ weights))
+    return Recall(found, pairs, len(sample.queries), independent, effort, searcher.most_effort, target)
+
+
+def choose_effort(searcher: Searcher, rows: UnitRows, minimum: float, *, target: float = 0.99, seed: int = 0) -> Recall:
+    """The first of the efforts 1, 2, 4, ... whose measured recall reaches `target`, with that recall.
+
+    Where none does, or the sample holds no pair to measure with, it is the greatest: all lists of an IVF index.
+    """
+    if not 0 < target <= 1:
+        raise ConfigError(f"a target recall lies between 0 and 1; {target:g} does not")
+    sample = exact_sample(rows, minimum, seed=seed)
+    effort = 1 if sample.counts.any() else searcher.most_effort
+    while True:
+        effort = min(effort, searcher.most_effort)
+        recall = measure_recall(searcher, rows, sample, effort=effort, target=target)
+        if recall.reached or effort == searcher.most_effort:
+            return recall
+        effort *= 2

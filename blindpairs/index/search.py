@@ -1,0 +1,122 @@
+"""Pairs above a cosine through an index: the index proposes, the exact join's arithmetic decides.
+
+A pair (i, j), i < j, is found where the search from row i meets row j, so every pair comes once and nothing has to be
+remembered. Whatever is reported is a pair of the exact join, with its cosine (to the last bits of a float64, which the
+join sums in another order where pairs are dense); what is missing is what `recall` measures, for just these searches.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blindpairs.index.build import Vectors, faiss_errors
+from blindpairs.selfjoin import PairBlock, UnitRows
+from blindpairs.selfjoin.verify import confirmed
+
+Rows = NDArray[np.int64]
+
+# Scores of float32 vectors are off by less than 2^-13, of vectors kept in float16 by less than 2^-10.
+SLACK = 2.0**-10
+# Of one search. Flat indexes multiply matrices only where there are many queries (256 cost them twice what 1024 do),
+# but what a search meets arrives all at once, at 12 bytes each.
+MOST_QUERIES = 1024
+BLOCK_PAIRS = 1 << 20
+MOST_EF = 4096
+GPU_MOST = 2048  # neighbours, or lists, that a GPU index can look at
+
+
+class Searcher:
+    """An index with its knob: `effort` runs from 1 to `most_effort`, which for a flat or IVF index means everything.
+
+    It is nprobe of an IVF index and efSearch of an HNSW graph; other indexes have none, and `most_effort` is 1.
+    Where there are GPUs and the index fits, a copy of it there is searched.
+    """
+
+    def __init__(self, index: Any, kind: str) -> None:
+        self.index, self.kind = index, kind
+        ivf = faiss.try_extract_index_ivf(index)
+        self._knob, self.most_effort = "", 1
+        if ivf is not None:
+            self._knob, self.most_effort = "nprobe", int(ivf.nlist)
+        elif isinstance(faiss.downcast_index(index), faiss.IndexHNSW):
+            self._knob, self.most_effort = "efSearch", min(MOST_EF, max(1, int(index.ntotal)))
+        self._copy = _gpu_copy(index)
+
+    def neighbours(self, vectors: Vectors, minimum: float, effort: int) -> tuple[Rows, Rows]:
+        """(position in `vectors`, row) of everything met with a score of at least `minimum`; vectors (n, D) unit."""
+        with faiss_errors(self.kind):
+            if self._knob:
+                faiss.ParameterSpace().set_index_parameter(self.index, self._knob, effort)
+            if self._copy is None or effort > GPU_MOST:
+                return _by_range(self.index, vectors, minimum)
+            if self._knob:
+                faiss.GpuParameterSpace().set_index_parameter(self._copy, self._knob, effort)
+            return by_growing_k(self._copy, self.index, vectors, minimum)
+
+
+def _gpu_copy(index: Any) -> Any:
+    if faiss.get_num_gpus() == 0:
+        return None
+    try:
+        return faiss.index_cpu_to_all_gpus(index)
+    except RuntimeError:  # a kind without GPU form, or too large: it is searched where it is
+        return None
+
+
+def _by_range(index: Any, vectors: Vectors, minimum: float) -> tuple[Rows, Rows]:
+    # FAISS keeps what lies strictly above; the caller's slack is far larger than the difference.
+    limits, _, rows = index.range_search(vectors, minimum)
+    return np.repeat(np.arange(len(vectors)), np.diff(limits.astype(np.int64))), rows
+
+
+def by_growing_k(index: Any, fallback: Any, vectors: Vectors, minimum: float) -> tuple[Rows, Rows]:
+    """What a range search gives, for an index that only knows k nearest: k grows until the last one is too far.
+
+    Queries with more neighbours than an index on a GPU can return go to `fallback`, the same index on the CPU.
+    """
+    found: list[tuple[Rows, Rows]] = []
+    left = np.arange(len(vectors))
+    k = 64
+    while len(left) and k <= GPU_MOST:
+        scores, rows = index.search(vectors[left], k)  # (n, k) each, best first; row -1 where there are fewer
+        ended = (scores[:, -1] < minimum) | (rows[:, -1] < 0)
+        near = (scores >= minimum) & (rows >= 0) & ended[:, None]
+        query, rank = near.nonzero()
+        found.append((left[query], rows[query, rank]))
+        left = left[~ended]
+        k *= 4
+    if len(left):
+        query, rows = _by_range(fallback, vectors[left], minimum)
+        found.append((left[query], rows))
+    return np.concatenate([query for query, _ in found]), np.concatenate([rows for _, rows in found])
+
+
+def neighbour_pairs(
+    searcher: Searcher,
+    rows: UnitRows,
+    minimum: float,
+    *,
+    effort: int,
+    queries: Tensor | None = None,
+    block: int = BLOCK_PAIRS,
+) -> Iterator[PairBlock]:
+    """The pairs i < j with cosine >= `minimum` that the searches from rows i meet, each once, decided as the join does.
+
+    `rows` are those that were indexed; `queries` (n,) the rows to search from, all by default. Each search takes as
+    many of them as bring about `block` candidates, judged by the one before it.
+    """
+    queries = torch.arange(rows.count) if queries is None else queries
+    start, size = 0, 16
+    while start < len(queries):
+        asked = queries[start : start + size]
+        query, met = searcher.neighbours(rows.take(asked.to(rows.device)).cpu().numpy(), minimum - SLACK, effort)
+        i, j = asked[torch.from_numpy(query)], torch.from_numpy(met)
+        later = j > i
+        yield PairBlock(*confirmed(rows, i[later].to(rows.device), j[later].to(rows.device), minimum))
+        start += len(asked)
+        size = max(1, min(MOST_QUERIES, 2 * size, block * len(asked) // max(1, len(met))))

@@ -1,0 +1,293 @@
+"""The commands around mining: which encoders, which method, what is printed and what the files then say."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
+
+from blindpairs.cli import app
+from blindpairs.errors import ConfigError
+from blindpairs.mine.memory import available_memory, read_bytes
+from blindpairs.store import METADATA, Part, Store, write_part
+from blindpairs.workspace import stamp, write_json
+
+Vectors = NDArray[np.float16]
+THRESHOLDS = ("--clip-min", "0.8", "--dino-max", "0.5", "--no-gallery")
+
+
+def call(command: str, work: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(app, [command, "--work", str(work), *map(str, arguments)])
+
+
+def called(command: str, work: Path, *arguments: object) -> dict[str, Any]:
+    """The JSON object that a command prints."""
+    result = call(command, work, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    report: dict[str, Any] = json.loads(result.stdout)
+    return report
+
+
+def around(count: int, dimension: int, centres: int, noise: float, seed: int) -> Vectors:
+    """Unit vectors around some centres."""
+    random = np.random.default_rng(seed)
+    middle = random.normal(size=(centres, dimension))[random.integers(centres, size=count)]
+    vectors = middle + noise * random.normal(size=(count, dimension))
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float16)
+
+
+def write_store(folder: Path, columns: dict[str, Vectors], parts: int = 3, blank: int | None = None) -> Store:
+    """A store of these vectors; `blank` is the number of an image that shows nothing."""
+    count = len(next(iter(columns.values())))
+    for number, rows in enumerate(np.array_split(np.arange(count), parts)):
+        ids = [f"{row:032x}" for row in rows]
+        metadata: dict[str, list[Any]] = {name: [0] * len(rows) for name in METADATA.names}
+        flags = [["low_information"] if row == blank else [] for row in rows]
+        metadata |= {"image_id": ids, "uri": ids, "uri_bytes": [None] * len(rows), "flags": flags}
+        write_part(
+            Part(folder, number), metadata, {k: v[rows] for k, v in columns.items()}, [], dict.fromkeys(columns, "")
+        )
+    encoders = {name: {"spec": f"test:{name}", "dimension": vectors.shape[1]} for name, vectors in columns.items()}
+    write_json(folder / "manifest.json", stamp() | {"plan": {"parts": parts}, "encoders": encoders})
+    return Store.open(folder)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A work folder with 400 images, one of them blank and two of them twins."""
+    columns = {
+        "clip": around(400, 24, 6, 0.12, 0),
+        "dino": around(400, 16, 40, 0.06, 1),
+        "siglip": around(400, 20, 5, 0.1, 2),
+    }
+    for vectors in columns.values():
+        vectors[7] = vectors[3]
+    write_store(tmp_path / "embeddings", columns, blank=5)
+    return tmp_path
+
+
+def kept(work: Path) -> list[str]:
+    found: list[str] = pq.read_table(work / "pairs" / "pairs.parquet")["pair_id"].to_pylist()
+    return found
+
+
+def record(work: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((work / "pairs" / "pairs.json").read_text())
+    return found
+
+
+def test_any_two_columns_can_be_held_against_each_other(work: Path) -> None:
+    called("mine", work, *THRESHOLDS)
+    first = kept(work)
+    report = called("mine", work, *THRESHOLDS, "--encoder-a", "siglip", "--encoder-b", "clip")
+    assert report["counts"]["kept"] == len(kept(work)) > 0
+    assert kept(work) != first
+    assert {role: one["name"] for role, one in record(work)["store"]["encoders"].items()} == {
+        "a": "siglip",
+        "b": "clip",
+    }
+
+
+@pytest.mark.parametrize("method", ["flat", "ivf", "hnsw"])
+def test_a_search_through_an_index_says_what_it_misses_and_is_stored_with_it(work: Path, method: str) -> None:
+    exact = called("mine", work, *THRESHOLDS)
+    exact_pairs = kept(work)
+    assert record(work)["complete"] is True
+    report = called("mine", work, *THRESHOLDS, "--method", method)
+    assert record(work)["join"] == report["join"]
+    assert report["join"].items() >= {"method": method, "exact": False, "queries": 398}.items()
+    # All 398 rows that take part are sampled: the measured recall is that of the pairs found.
+    assert report["join"]["pairs"] == exact["counts"]["above_clip_min"]
+    assert report["join"]["found"] == report["counts"]["above_clip_min"]
+    assert report["join"]["recall"] == report["join"]["found"] / report["join"]["pairs"] >= 0.99
+    assert record(work)["complete"] is False
+    if method == "flat":
+        assert kept(work) == exact_pairs
+    text = call("mine", work, *THRESHOLDS, "--method", method).stdout
+    assert f"  not every pair: {method} has a measured recall of {report['join']['recall']:.4f} (95 %" in text
+
+
+def test_mining_uses_the_index_that_was_built(work: Path) -> None:
+    built = called("index", work, "--kind", "IVF8,Flat")
+    assert (built["reused"], built["factory"], built["rows"]) == (False, "IVF8,Flat", 400)
+    assert called("index", work, "--kind", "IVF8,Flat")["reused"] is True
+    assert "  reused: it was built from these embeddings" in call("index", work, "--kind", "IVF8,Flat").stdout
+    result = call("mine", work, *THRESHOLDS, "--method", "IVF8,Flat")
+    assert result.exit_code == 0, result.output
+    assert f"{built['path']}: reused" in result.stderr
+
+
+def test_index_of_another_encoder_has_its_own_file(work: Path) -> None:
+    first, second = called("index", work), called("index", work, "--encoder", "dino", "--kind", "flat")
+    assert Path(first["path"]).name == "clip-ivf.faiss"
+    assert Path(second["path"]).name == "dino-flat.faiss"
+    assert second["dimension"] == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mine", "--encoder-a", "vgg"], "no encoder 'vgg', it has clip, dino, siglip"),
+        (["mine", "--method", "magic"], "no index of kind 'magic'"),
+        (["mine", "--method", "ivf", "--executor", "ray"], "--executor ray has the exact method only"),
+        (["index", "--encoder", "vgg"], "has no encoder 'vgg'"),
+        (["index", "--kind", "PQ7"], "no index of kind 'PQ7'"),
+        (["import", "nowhere"], "nowhere holds no img_emb/img_emb_*.npy"),
+        (["import", "nowhere", "--second", "dino"], "--second 'dino' is not NAME=FOLDER"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(work: Path, arguments: list[str], said: str) -> None:
+    result = call(arguments[0], work, *arguments[1:])
+    assert result.exit_code == 3, result.output
+    assert said in " ".join(result.stderr.split())
+    assert result.stdout == ""
+
+
+def test_imported_embeddings_are_mined(tmp_path: Path) -> None:
+    for name, vectors in (("one", around(200, 24, 6, 0.12, 0)), ("two", around(200, 16, 40, 0.06, 1))):
+        for kind in ("img_emb", "metadata"):
+            (tmp_path / name / kind).mkdir(parents=True)
+        np.save(tmp_path / name / "img_emb" / "img_emb_0.npy", vectors)
+        paths = pa.table({"image_path": [f"{row}.jpg" for row in range(200)]})
+        pq.write_table(paths, tmp_path / name / "metadata" / "metadata_0.parquet")
+    result = call("import", tmp_path / "work", tmp_path / "one", "--second", f"dino={tmp_path / 'two'}")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        f"{tmp_path / 'work' / 'embeddings'}: 200 images with vectors of clip and dino",
+        "  flagged: 200 not_decoded",
+    ]
+    assert called("mine", tmp_path / "work", *THRESHOLDS)["counts"]["kept"] > 0
+    alone = call("import", tmp_path / "other", tmp_path / "one", "--column", "siglip")
+    assert "  to mine, import a second encoder with it: --second NAME=FOLDER" in alone.stdout
+
+
+# What it would take
+
+
+def everything(folder: Path) -> dict[str, int]:
+    """Every file below a folder, with the time of its last change."""
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_plan_counts_the_pairs_of_the_images_that_take_part_and_writes_nothing(work: Path) -> None:
+    before = everything(work)
+    plan = called("mine", work, *THRESHOLDS, "--plan", "--memory", "200K")
+    assert everything(work) == before
+    taking_part = 400 - 1 - 1  # a blank one, and of two twins one
+    assert (plan["images"], plan["taking_part"], plan["pairs"]) == (
+        400,
+        taking_part,
+        taking_part * (taking_part - 1) // 2,
+    )
+    assert plan["flops"] == 2 * (plan["dimensions"] + 1) * plan["pairs"]
+    assert plan["whole_flops"] == 2 * 24 * plan["pairs"]
+    assert plan["memory_bytes"] == plan["vector_bytes"] + plan["coordinate_bytes"] + plan["buffer_bytes"]
+    assert (plan["vector_bytes"], plan["mapped_bytes"]) == (0, 400 * (24 + 16) * 2)
+    assert 0 < plan["seconds"] < 60
+    assert (plan["method"], plan["clip_min"], plan["dino_max"]) == ("exact", 0.8, 0.5)
+
+
+def test_plan_is_told_in_sentences(work: Path) -> None:
+    result = call("mine", work, *THRESHOLDS, "--plan")
+    assert result.exit_code == 0, result.output
+    first, *others = result.stdout.splitlines()
+    assert first == "398 of 400 images take part: 79,003 pairs (clip_sim >= 0.8, dino_sim <= 0.5)"
+    assert [line.split(":")[0] for line in others] == ["  method", "  arithmetic", "  memory", "  time"]
+
+
+# Memory
+
+PEAK = """
+import re, sys, threading, time
+from pathlib import Path
+from blindpairs.cli import app
+
+peak, over = 0, False
+
+def watch():
+    global peak
+    while not over:
+        peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]))
+        time.sleep(0.002)
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+try:
+    app(sys.argv[1:])
+finally:
+    over = True
+    watcher.join()
+    sys.stderr.write(f"\\npeak {peak}")
+"""
+
+
+def peak_memory(*arguments: str) -> int:
+    """The most MiB of memory of its own that a command held: pages of mapped files are the system's."""
+    done = subprocess.run([sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, check=True)
+    return int(done.stderr.rsplit("peak ", 1)[1]) >> 10
+
+
+def test_vectors_beyond_the_limit_are_mapped_and_give_the_same_pairs(work: Path) -> None:
+    called("mine", work, *THRESHOLDS)
+    expected = pq.read_table(work / "pairs" / "pairs.parquet")
+    result = call("mine", work, *THRESHOLDS, "--memory", "100K")
+    assert result.exit_code == 0, result.output
+    assert "clip: 0 MiB of vectors stay on disk, more than memory may hold" in result.stderr
+    assert pq.read_table(work / "pairs" / "pairs.parquet") == expected
+    assert not list(work.rglob(".vectors*"))
+
+
+def test_mining_with_little_memory_does_not_hold_the_vectors(tmp_path: Path) -> None:
+    count, dimension = 10_000, 1536
+    columns = {"clip": around(count, dimension, 4000, 0.1, 0), "dino": around(count, dimension, 4000, 0.1, 1)}
+    write_store(tmp_path / "embeddings", columns, parts=12)
+    arguments = ("mine", "--work", str(tmp_path), "--no-gallery", "--clip-min", "0.95")
+    held, mapped = peak_memory(*arguments), peak_memory(*arguments, "--memory", "1M")
+    assert mapped < held - 0.8 * 2 * 2 * count * dimension / 2**20
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("500M", 500 << 20), ("4G", 4 << 30), ("1.5GiB", 3 << 29), ("64kb", 64 << 10), ("1000", 1000)]
+)
+def test_amount_of_memory_is_read_as_people_write_it(text: str, size: int) -> None:
+    assert read_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["much", "-1G", "0", "4X", ""])
+def test_amount_of_memory_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no amount of memory: write 500M or 4G"):
+        read_bytes(text)
+
+
+def test_available_memory_is_less_than_the_machine_has() -> None:
+    assert 1 << 20 < available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+LIMITED = """
+import resource, sys
+from blindpairs.cli import app
+resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
+app(sys.argv[1:])
+"""
+
+
+def test_twenty_thousand_identical_images_are_one_and_the_command_says_how_many(tmp_path: Path) -> None:
+    columns = {"clip": np.ones((20_000, 32), np.float16), "dino": np.ones((20_000, 32), np.float16)}
+    columns["clip"] /= np.float16(32**0.5)
+    columns["dino"] /= np.float16(32**0.5)
+    columns["dino"][0, ::2] *= -1  # one that CLIP takes for the others and DINOv2 does not
+    write_store(tmp_path / "embeddings", columns)
+    arguments = ("mine", "--work", str(tmp_path), "--no-gallery", "--top", "1000")
+    done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, *others = done.stdout.splitlines()
+    assert first.endswith("1 blind pairs among 20,000 images (clip_sim >= 0.95, dino_sim <= 0.6)")
+    assert others[-1] == "  images left out: 19,998 identical to another"
