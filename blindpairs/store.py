@@ -151,7 +151,7 @@ def _table(rows: Mapping[str, Sequence[Any]], vectors: Mapping[str, np.ndarray[A
 
 def read_failures(part: Part) -> list[Failure]:
     """The images without a row, and why."""
-    return [Failure(**row) for row in pq.read_table(part.failures).to_pylist()]
+    return [Failure(**row) for row in _read(part.failures).to_pylist()]
 
 
 def write_part(
@@ -239,6 +239,23 @@ def finished(part: Part) -> dict[str, Any] | None:
     return marker if intact else None
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the store was asked to hold, or InputError with what it costs to go on without it."""
+    manifest = read_json(folder / "manifest.json")
+    if not {"settings", "plan", "encoders", "fingerprint"} <= manifest.keys():
+        raise InputError(f"{folder / 'manifest.json'} is damaged: `embed --overwrite` embeds everything again")
+    return manifest
+
+
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Columns of one of our tables, every page checked; InputError where it is damaged."""
+    try:
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        said = str(error).splitlines()[0][:120]
+        raise InputError(f"{path} is damaged ({said}): run the same `blindpairs embed` again to mend it") from error
+
+
 class Store:
     """A finished store, for those who read it."""
 
@@ -252,7 +269,7 @@ class Store:
         """Open a store whose every part is there; InputError says what is missing otherwise."""
         if not (folder / "manifest.json").exists():
             raise InputError(f"no embeddings at {folder}: run `blindpairs embed` first")
-        manifest = read_json(folder / "manifest.json")
+        manifest = read_manifest(folder)
         parts = [Part(folder, number) for number in range(manifest["plan"]["parts"])]
         missing = [part for part in parts if not (part.marker.exists() and part.data.exists())]
         if missing:
@@ -287,7 +304,7 @@ class Store:
 
     def metadata(self, columns: Sequence[str] = METADATA.names) -> pa.Table:
         """The rows without vectors, in order."""
-        return pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in self.parts])
+        return pa.concat_tables([_read(path, list(columns)) for path in self.parts])
 
     def iter_column(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
         """One encoder's vectors part by part: (rows, D) float16."""
@@ -298,7 +315,7 @@ class Store:
                 raise ConfigError(
                     f"{part.data} has no {name!r} vectors yet: run the `blindpairs embed` that adds them to the end"
                 )
-            yield arrow_to_vectors(pq.read_table(part.data, columns=[name])[name])
+            yield arrow_to_vectors(_read(part.data, [name])[name])
 
     def column(self, name: str) -> np.ndarray[Any, Any]:
         """One encoder's vectors: (N, D) float16, read straight into one array."""
@@ -309,11 +326,13 @@ class Store:
         for block in blocks:
             vectors[start : start + len(block)] = block
             start += len(block)
+        if start != len(vectors):
+            raise InputError(f"{self.folder} holds {start:,} {name} vectors, not {len(vectors):,}: run `embed` again")
         return vectors
 
     def failures(self) -> pa.Table:
         """The images that could not be used, and why."""
-        return pa.concat_tables([pq.read_table(part.failures) for part in self._parts])
+        return pa.concat_tables([_read(part.failures) for part in self._parts])
 
     def summary(self) -> dict[str, Any]:
         """Counts over all parts."""

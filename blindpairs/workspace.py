@@ -138,7 +138,7 @@ def _explained(error: OSError, path: Path) -> Exception:
 def prepare_folder(folder: Path) -> None:
     """Make an output folder, prove that it can be written before hours of work, and sweep dead runs' leavings."""
     with written_atomically(folder / ".writable") as aside:
-        aside.write_text("")
+        aside.write_bytes(bytes(1 << 14))  # an empty file fits on a full disk
     (folder / ".writable").unlink(missing_ok=True)
     for aside in folder.rglob(".*.tmp"):
         if _owner_is_dead(aside):
@@ -187,15 +187,21 @@ class RunLock:
                 f"{self._path.parent} is being written by another run ({self._holder()}): "
                 "wait for it, or give this one another --work"
             ) from error
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
+        except OSError as error:  # ENOLCK, ENOSYS, EOPNOTSUPP: some network file systems
+            raise self._no_locks(error) from error
+        with suppress(OSError):  # who holds it is a courtesy: a full disk must not end the run here
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._file.flush()
 
     @contextmanager
     def planning(self) -> Iterator[None]:
         """Wait for the turn to plan: of several shards started at once one plans, the others read what it wrote."""
-        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, PLANNING)
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, PLANNING)
+        except OSError as error:
+            raise self._no_locks(error) from error
         try:
             yield
         finally:
@@ -203,7 +209,13 @@ class RunLock:
 
     def release(self) -> None:
         """Give all claims back."""
-        self._file.close()
+        with suppress(OSError):  # closing writes what a full disk refused before
+            self._file.close()
+
+    def _no_locks(self, error: OSError) -> InputError:
+        return InputError(
+            f"{self._path.parent} is on a file system without file locks ({error.strerror}): choose another --work"
+        )
 
     def _holder(self) -> str:
         self._file.seek(0)

@@ -188,3 +188,19 @@ def test_a_large_row_group_is_read_through_a_small_buffer(tmp_path: Path) -> Non
     before = pool.bytes_allocated()
     assert read_item(items[0]) == data
     assert pool.bytes_allocated() - before < 48 << 20
+
+
+def test_path_that_is_no_text_beside_good_bytes_costs_nothing(tmp_path: Path) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(stream, "PNG")
+    paths = pa.Array.from_buffers(pa.string(), 1, [None, *pa.array([b"caf\xe9.jpg"], pa.binary()).buffers()[1:]])
+    image = pa.StructArray.from_arrays([pa.array([stream.getvalue()], pa.binary()), paths], ["bytes", "path"])
+    pq.write_table(pa.table({"image": image}), tmp_path / "a.parquet")
+    (item,) = open_corpus([str(tmp_path / "a.parquet")]).items()
+    assert read_item(item) == stream.getvalue()

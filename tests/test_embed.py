@@ -308,3 +308,63 @@ def test_pipelined_batches_never_cross_a_part(tmp_path: Path) -> None:
     encoder = ToyEncoder("toy:a")
     embed(open_corpus([str(tmp_path / "photos")]), tmp_path / "store", {"clip": "x"}, lambda *_: encoder, SMALL)
     assert encoder.batches == [8, 8, 8, 8, 8]
+
+
+def test_unmounted_corpus_costs_no_finished_vector_when_an_encoder_is_added(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 20)
+    run(tmp_path / "photos", tmp_path / "store", {"clip": "toy:a"})
+    for path in sorted((tmp_path / "photos").iterdir())[:10]:
+        path.rename(tmp_path / path.name)
+    with pytest.raises(InputError, match=r"is in the store but cannot be read now .*: nothing was changed"):
+        run(tmp_path / "photos", tmp_path / "store", {"dino": "toy:b"})
+    for path in sorted(tmp_path.glob("*.png")):
+        path.rename(tmp_path / "photos" / path.name)
+    report = run(tmp_path / "photos", tmp_path / "store", {"dino": "toy:b"})
+    assert (report.rows, report.failed) == (20, 0)
+
+
+def test_overwrite_with_a_folder_without_images_costs_nothing(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 4)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("no image")
+    run(tmp_path / "photos", tmp_path / "store")
+    before = tree(tmp_path / "store")
+    with pytest.raises(InputError, match="notes"):
+        run(tmp_path / "notes", tmp_path / "store", options=replace(SMALL, overwrite=True))
+    assert tree(tmp_path / "store") == before
+
+
+def test_repair_with_other_weights_is_refused(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 4)
+    run(tmp_path / "photos", tmp_path / "store", {"clip": "toy:a", "dino": "toy:b"})
+    (tmp_path / "store" / "part-00000.done.json").unlink()
+
+    def load(name: str, spec: str) -> ToyEncoder:
+        return ToyEncoder(spec, dimension=8 if name == "clip" else 9)
+
+    corpus = open_corpus([str(tmp_path / "photos")])
+    with pytest.raises(ConfigError, match=r"encoder\.dino\.dimension is 8 there and 9 now"):
+        embed(corpus, tmp_path / "store", {"clip": "toy:a"}, load, SMALL)
+
+
+def test_missing_plan_is_told_with_its_price(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 4)
+    run(tmp_path / "photos", tmp_path / "store")
+    (tmp_path / "store" / "plan.parquet").unlink()
+    with pytest.raises(ConfigError, match="is missing or damaged: --overwrite embeds everything again"):
+        run(tmp_path / "photos", tmp_path / "store")
+
+
+def test_file_from_the_far_future_is_embedded(tmp_path: Path) -> None:
+    import os
+
+    path = make_photos(tmp_path / "photos", 1)[0]
+    os.utime(path, (13_569_465_600, 13_569_465_600))  # the year 2400: more nanoseconds than 64 bits hold
+    assert run(tmp_path / "photos", tmp_path / "store").rows == 1
+
+
+def test_work_folder_inside_the_corpus_is_not_taken_for_images(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos", 4)
+    run(tmp_path / "photos", tmp_path / "photos" / "work")
+    report = run(tmp_path / "photos", tmp_path / "other")
+    assert (report.rows, report.failed) == (4, 0)

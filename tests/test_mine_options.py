@@ -116,8 +116,8 @@ def test_distinct_findings_are_those_that_no_better_pair_shows(seed: int) -> Non
     # Things to tell apart that CLIP takes for one, each photographed several times.
     random = np.random.default_rng(seed)
     a = spread(COUNT, 24, 4, 0.08, seed)
-    b = np.asarray(np.repeat(random.normal(size=(COUNT // 4, 16)), 4, axis=0) + 0.4 * random.normal(size=(COUNT, 16)))
-    b = b.astype(np.float16)
+    things = np.repeat(random.normal(size=(COUNT // 4, 16)), 4, axis=0)
+    b = np.asarray(things + 0.4 * random.normal(size=(COUNT, 16)), np.float16)
     images = images_of(COUNT)
     ranked = mine(a, b, images, MiningOptions(clip_min=0.85, dino_max=0.3, max_per_image=COUNT, top=None))
     options = MiningOptions(clip_min=0.85, dino_max=0.3, max_per_image=3, top=60, distinct=True)

@@ -113,3 +113,23 @@ def test_fingerprint_changes_with_any_vector(tmp_path: Path) -> None:
     run(tmp_path / "photos", tmp_path / "other", {"clip": "toy:b"})
     one, same, other = (Store.open(tmp_path / name).fingerprint() for name in ("one", "same", "other"))
     assert one == same != other
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short"])
+def test_damaged_part_is_told_by_whoever_reads_it(tmp_path: Path, damage: str) -> None:
+    make_photos(tmp_path / "photos", 16)
+    run(tmp_path / "photos", tmp_path / "store")
+    data = tmp_path / "store" / "part-00000.parquet"
+    content = bytearray(data.read_bytes())
+    start = content.find(Store.open(tmp_path / "store").column("clip").tobytes())
+    assert start > 0
+    content[start + 20] ^= 64
+    data.write_bytes(content if damage == "flipped" else content[:500])
+    with pytest.raises(InputError, match=r"part-00000\.parquet is damaged .*: run the same `blindpairs embed` again"):
+        Store.open(tmp_path / "store").column("clip")
+
+
+def test_manifest_without_its_keys_is_told_with_its_price(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match=r"manifest\.json is damaged: `embed --overwrite` embeds everything again"):
+        Store.open(tmp_path)

@@ -8,6 +8,7 @@ import pytest
 
 from blindpairs.errors import InputError
 from blindpairs.workspace import (
+    RunLock,
     Workspace,
     canonical_json,
     digest,
@@ -92,3 +93,17 @@ def test_artefacts_have_their_places() -> None:
     space = Workspace(Path("work"))
     assert space.embeddings == Path("work/embeddings")
     assert space.gallery == Path("work/pairs/gallery.html")
+
+
+def test_file_system_without_locks_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    lock = RunLock(tmp_path)
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    with pytest.raises(InputError, match=r"is on a file system without file locks .*: choose another --work"):
+        lock.claim_all()
+    with pytest.raises(InputError, match="without file locks"), lock.planning():
+        pass

@@ -79,7 +79,7 @@ Show = Callable[[int, int, int], None]  # done, failed, total
 @contextmanager
 def progress_bar(label: str, unit: str = "images") -> Iterator[Show]:
     """A callback (done, failed, total) that shows rate and time left: a bar on a terminal, a line a while in a log."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         with _terminal_bar(label, unit) as show:
             yield show
     else:

@@ -97,11 +97,14 @@ def embed(
     if not sources:
         say("no corpus given: embedding the demo's scenes with the demo's encoders")
         sources = [str(demo_folder() / "scenes.parquet")]
-    allowed = set(allow or [])
+    allowed, space = set(allow or []), Workspace(work)
     corpus = open_corpus(
         sources,
         CorpusOptions(
-            column, Allowance.symlinks in allowed, Allowance.paths in allowed, exclude=(str(work.resolve()),)
+            column,
+            Allowance.symlinks in allowed,
+            Allowance.paths in allowed,
+            exclude=tuple(str(path.resolve()) for path in (work, space.embeddings, space.pairs)),
         ),
     )
     where = "cuda" if ray_gpus else choose_device(device)
@@ -114,17 +117,16 @@ def embed(
         shard=choose_shard(shard, os.environ),
         overwrite=overwrite,
     )
-    folder = Workspace(work).embeddings
     with progress_bar("embed") as show:
         if executor is Where.ray:
             from blindpairs.executors.crew import Actors
             from blindpairs.executors.embedding import Loading, embed_on_ray
 
             actors = Actors(cpus=settings.workers, gpus=ray_gpus, address=ray_address or None)
-            report = embed_on_ray(corpus, folder, Loading(specs, device), settings, actors, show)
+            report = embed_on_ray(corpus, space.embeddings, Loading(specs, device), settings, actors, show)
         else:
             load = functools.partial(load_encoder, device=where)
-            report = embed_corpus(corpus, folder, specs, load, settings, show)
+            report = embed_corpus(corpus, space.embeddings, specs, load, settings, show)
     _print_report(report, as_json)
     if report.failure_rate > max_failure_rate:
         raise TooManyFailures(

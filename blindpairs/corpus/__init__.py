@@ -18,6 +18,7 @@ from blindpairs.corpus.item import (
     CorpusOptions,
     Item,
     broken_container,
+    changed_at,
     check_bytes,
     container_path,
     printable_uri,
@@ -102,7 +103,7 @@ class Corpus:
             else:
                 container = _kind_of_source(root) != "image"
                 status = os.stat(root)
-                yield root, Entry(root, container, status.st_size, status.st_mtime_ns)
+                yield root, Entry(root, container, status.st_size, changed_at(status))
 
     def _planned(self, entry: Entry, named: bool) -> Iterator[Item]:
         if not entry.container:
@@ -137,7 +138,7 @@ def read_item(item: Item) -> bytes:
         return _read_file(item)
     path = container_path(item)
     try:
-        mtime_ns = os.stat(path).st_mtime_ns
+        mtime_ns = changed_at(os.stat(path))
         if item.offset == BROKEN:
             raise _defect(path)
         if mtime_ns != item.mtime_ns:
@@ -177,7 +178,7 @@ def _read_file(item: Item) -> bytes:
 def _check_unchanged(status: os.stat_result, item: Item) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise Undecodable("io", "a folder that cannot be listed")
-    if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != (item.size, item.mtime_ns):
+    if not stat.S_ISREG(status.st_mode) or (status.st_size, changed_at(status)) != (item.size, item.mtime_ns):
         raise Undecodable("changed", "the file has been changed since it was planned")
     check_bytes(item.size)
 
@@ -241,7 +242,7 @@ def _file_item(name: str) -> Item:
         status = os.stat(name)
     except OSError:
         return Item(uri, uri_bytes, "", 0, 0, 0, "")
-    return Item(uri, uri_bytes, "", status.st_size, status.st_mtime_ns, 0, "")
+    return Item(uri, uri_bytes, "", status.st_size, changed_at(status), 0, "")
 
 
 def _outcome(item: Item) -> bytes | Undecodable:

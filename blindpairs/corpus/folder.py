@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from blindpairs.corpus.item import CorpusOptions
+from blindpairs.corpus.item import CorpusOptions, changed_at
 from blindpairs.corpus.sources import CONTAINER_NAMES
 from blindpairs.header import HEAD_BYTES, sniff
 
@@ -106,9 +106,9 @@ def _entry(path: str, notes: Counter[str]) -> Entry | None:
             notes["pipes, sockets and devices"] += 1
             return None
         if name.endswith(CONTAINER_NAMES):
-            return Entry(path, True, status.st_size, status.st_mtime_ns)
+            return Entry(path, True, status.st_size, changed_at(status))
         if claims or holds_image(_head(path)):
-            return Entry(path, False, status.st_size, status.st_mtime_ns)
+            return Entry(path, False, status.st_size, changed_at(status))
     except OSError:  # gone meanwhile, a dangling link, or not ours to read
         if claims:
             return Entry(path, False, 0, 0)

@@ -60,6 +60,11 @@ def container_path(item: Item) -> str:
     return next(start for start in starts if printable_uri(start)[0] == item.container)
 
 
+def changed_at(status: os.stat_result) -> int:
+    """The modification time in nanoseconds, within the 64 bits that a plan has for it (the year 2262)."""
+    return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
+
+
 def check_bytes(size: int) -> None:
     """Refuse what is too large to be read into memory as one image."""
     if size > MAX_IMAGE_BYTES:

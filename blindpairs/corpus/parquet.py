@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from blindpairs.corpus.item import CorpusOptions, Item, check_bytes, container_path, printable_uri
+from blindpairs.corpus.item import CorpusOptions, Item, changed_at, check_bytes, container_path, printable_uri
 from blindpairs.errors import InputError, Undecodable
 
 BATCH_ROWS = 32
@@ -26,7 +26,7 @@ class NoImageColumn(InputError):
 
 def plan_parquet(path: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Item]:
     """One item per row. Raises InputError where the file is not Parquet, NoImageColumn where it holds no images."""
-    mtime_ns = os.stat(path).st_mtime_ns
+    mtime_ns = changed_at(os.stat(path))
     container = printable_uri(path)[0]
     with open_parquet(path) as file:
         column = image_column(path, file.schema_arrow, options)
@@ -37,7 +37,7 @@ def plan_parquet(path: str, options: CorpusOptions, notes: Counter[str]) -> Iter
             named = _local_path(path, next(cells)) if cells else None
             if named:
                 status = os.stat(named)
-                yield Item(*printable_uri(named), "", status.st_size, status.st_mtime_ns, 0, "")
+                yield Item(*printable_uri(named), "", status.st_size, changed_at(status), 0, "")
             else:
                 uri, uri_bytes = printable_uri(f"{path}#{row}{suffix}")
                 yield Item(uri, uri_bytes, container, -1, mtime_ns, row, column)
@@ -66,10 +66,10 @@ def image_column(path: str, schema: Any, options: CorpusOptions) -> str:
             raise InputError(f"{path}: the column {options.column} cannot hold image bytes; columns: {columns}")
         return options.column
     found = _obvious_column(schema, options.allow_paths)
-    if found is None:
+    if found is None or {"uri", "uri_bytes"} <= set(schema.names):  # the latter: a work folder's own tables
         raise NoImageColumn(
-            f"{path}: no column that is plainly the images: name one that holds their bytes (paths and addresses are"
-            f" not followed); columns: {columns}"
+            f"{path}: no column that is plainly the images: name one that holds their bytes with --column (paths and"
+            f" addresses are not followed); columns: {columns}"
         )
     return found
 
@@ -138,7 +138,10 @@ class _Rows:
             while row >= self.next:
                 self.batch = next(self.batches).column(0)
                 self.first, self.next = self.next, self.next + len(self.batch)
-            return self.batch[row - self.first].as_py()
+            value = self.batch[row - self.first]
+            if value.is_valid and hasattr(value, "keys") and "bytes" in value and value["bytes"].is_valid:
+                return {"bytes": value["bytes"].as_py()}  # the path beside it is not needed and may be no text
+            return value.as_py()
 
     def _restart(self, group: int) -> None:
         groups = range(group, len(self.starts) - 1)
@@ -159,7 +162,7 @@ def read_row(item: Item) -> bytes:
         cell: Any = _rows(container_path(item), item.column, item.mtime_ns, os.getpid()).cell(item.offset)
     except InputError as error:
         raise Undecodable("parquet_corrupt", str(error)) from error
-    except (pyarrow.ArrowException, OSError, StopIteration) as error:
+    except (pyarrow.ArrowException, OSError, StopIteration, UnicodeDecodeError) as error:
         raise Undecodable("parquet_corrupt", f"the row cannot be read: {' '.join(str(error).split())[:200]}") from error
     data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, cell)
     if isinstance(data, bytes):
@@ -172,7 +175,7 @@ def read_row(item: Item) -> bytes:
 
 def rows_named(path: str, names: Iterable[str]) -> Iterator[Item]:
     """The items of uris `PATH#ROW` or `PATH#ROW:COLUMN`, in row order; names that fit no row are left out."""
-    mtime_ns = os.stat(path).st_mtime_ns
+    mtime_ns = changed_at(os.stat(path))
     with open_parquet(path) as file:
         schema, count = file.schema_arrow, file.metadata.num_rows
         asked: list[tuple[int, str, str]] = []

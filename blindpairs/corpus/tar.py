@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import IO, Any, Protocol
 
 from blindpairs.corpus.folder import has_image_name, holds_image
-from blindpairs.corpus.item import Item, broken_container, check_bytes, container_path, printable_uri
+from blindpairs.corpus.item import Item, broken_container, changed_at, check_bytes, container_path, printable_uri
 from blindpairs.errors import Undecodable
 from blindpairs.header import HEAD_BYTES
 
@@ -96,7 +96,7 @@ def _zstd(file: IO[bytes]) -> Any:
 
 def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
     """Every image member, in archive order; last, where the archive is damaged, an item for the damage."""
-    mtime_ns = os.stat(path).st_mtime_ns
+    mtime_ns = changed_at(os.stat(path))
     container = printable_uri(path)[0]
     names: set[str] = set()
     last: Item | None = None  # the archive's last member, if it was planned
@@ -105,6 +105,8 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
         archive = Forward(path)
         for member in _members(archive):
             last = None
+            if not 0 <= member.size < 2**63:
+                raise tarfile.ReadError("a damaged member header")
             if _is_image(member, archive, notes):
                 uri, uri_bytes = printable_uri(f"{path}#{_unique(member.name, names, notes)}")
                 last = Item(uri, uri_bytes, container, member.size, mtime_ns, member.offset_data, "")

@@ -10,12 +10,11 @@
   flip and no colour jitter, which would teach it that facing and colour do not matter.
 
 Both learn at the same time, on half of the threads each. What they can mine together is measured on scenes that neither
-has seen, and written down beside the losses. `python -m blindpairs.demo.train FOLDER` makes all that ships.
+has seen, and written down beside the losses. `python -m blindpairs.demo FOLDER` makes all that ships.
 """
 
 import json
 import platform
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,7 +29,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from blindpairs.demo.corpus import build_corpus, pictures, plan
+from blindpairs.demo.corpus import pictures, plan
 from blindpairs.demo.draw import Pixels, render
 from blindpairs.demo.towers import (
     CLIP_CONFIG,
@@ -234,11 +233,3 @@ def train_demo(output: Path, recipe: Recipe = Recipe(), progress: Progress = lam
         running = [pool.submit(_descend, course, recipe, threads, together.evaluate) for course in together.courses]
         for job in running:
             job.result()
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m blindpairs.demo.train FOLDER")
-    folder = Path(sys.argv[1])
-    build_corpus(folder / "scenes.parquet")
-    train_demo(folder)

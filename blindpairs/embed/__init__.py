@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.corpus import Corpus
-from blindpairs.embed.manifest import agree_on_manifest
+from blindpairs.embed.manifest import agree_on_manifest, refuse_other_encoder
 from blindpairs.embed.run import EmbedOptions, ImageEncoder, PartJob, Progress, run
 from blindpairs.store import Part, finished, summarise
 from blindpairs.workspace import RunLock, prepare_folder, read_json
@@ -72,6 +72,7 @@ def embed(
         jobs = missing(parts, manifest, loaded, report.warnings)
         for name in sorted({name for job in jobs for name in job.columns} - loaded.keys()):
             loaded[name] = load(name, manifest["encoders"][name]["spec"])
+            refuse_other_encoder(folder, manifest, name, loaded[name])
         started = time.monotonic()
         report.embedded = run(jobs, loaded, options, progress)
         report.seconds = time.monotonic() - started

@@ -1,16 +1,16 @@
 """What a store was asked to hold: written once, and every later run has to agree with it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from blindpairs.corpus import Corpus
-from blindpairs.embed.run import EmbedOptions
+from blindpairs.embed.run import EmbedOptions, ImageEncoder
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.store import remove_store, write_plan
-from blindpairs.workspace import canonical_json, digest, read_json, sha256_file, stamp, write_json
+from blindpairs.store import read_manifest, remove_store, write_plan
+from blindpairs.workspace import canonical_json, digest, sha256_file, stamp, write_json
 
 
 def agree_on_manifest(
@@ -24,7 +24,7 @@ def agree_on_manifest(
     path = folder / "manifest.json"
     settings = {
         "corpus": corpus.describe(),
-        "sources": digest([os.fsencode(path).hex() for path in corpus.paths]),
+        "digest of the source paths": digest([os.fsencode(path).hex() for path in corpus.paths])[:8],
         "reading": {name: value for name, value in asdict(corpus.options).items() if name != "exclude"},
         "part_rows": options.part_rows,
         "limits": asdict(options.limits),
@@ -32,14 +32,16 @@ def agree_on_manifest(
     if options.overwrite:
         if options.shard[1] > 1:
             raise ConfigError(f"--overwrite would remove other shards' parts: remove {folder} yourself, then start all")
+        next(corpus.items())  # raises where there is no image: a wrong path must not cost what is there
         remove_store(folder)
     if not path.exists():
         return _plan(corpus, folder, settings, described, options.part_rows)
-    manifest = read_json(path)
+    manifest = read_manifest(folder)
     _refuse_other_settings(folder, manifest, settings, described)
     warnings += _other_versions(manifest["encoders"], described)
-    if sha256_file(folder / "plan.parquet") != manifest["plan"]["sha256"]:
-        raise ConfigError(f"{folder / 'plan.parquet'} is damaged: embed again with --overwrite")
+    plan = folder / "plan.parquet"
+    if not plan.exists() or sha256_file(plan) != manifest["plan"]["sha256"]:
+        raise ConfigError(f"{plan} is missing or damaged: --overwrite embeds everything again")
     if corpus.fingerprint() != manifest["fingerprint"]:
         warnings.append("the corpus has changed since it was planned: new images need --overwrite")
     if not described.keys() <= manifest["encoders"].keys():
@@ -75,11 +77,24 @@ def _plan(
 def _refuse_other_settings(
     folder: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any], described: Mapping[str, Any]
 ) -> None:
-    differences = list(_differences(manifest["settings"], settings))
+    _refuse(folder, [*_differences(manifest["settings"], settings), *_other_encoders(manifest, described)])
+
+
+def refuse_other_encoder(folder: Path, manifest: Mapping[str, Any], name: str, encoder: ImageEncoder) -> None:
+    """ConfigError where an encoder that was loaded to repair a part is not the one that made the others."""
+    _refuse(folder, _other_encoders(manifest, {name: encoder.describe()}))
+
+
+def _other_encoders(manifest: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:
+    differences: list[str] = []
     for name in described.keys() & manifest["encoders"].keys():
         # A newer release of the library is no other encoder: it is told, see `_other_versions`.
         old, new = ({**side[name], "version": ""} for side in (manifest["encoders"], described))
         differences += _differences(old, new, f"encoder.{name}")
+    return differences
+
+
+def _refuse(folder: Path, differences: Sequence[str]) -> None:
     if differences:
         shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
         raise ConfigError(

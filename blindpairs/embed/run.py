@@ -19,7 +19,7 @@ from torch import Tensor
 from blindpairs.cores import Cores
 from blindpairs.corpus import Item
 from blindpairs.decode import Limits
-from blindpairs.errors import ConfigError
+from blindpairs.errors import ConfigError, InputError
 from blindpairs.preprocess import Geometry, Preprocess
 from blindpairs.store import METADATA, Failure, Part, arrow_to_vectors, read_failures, read_plan, write_part
 from blindpairs.workers import DecodePool, Decoding, Image, Outcome
@@ -105,8 +105,14 @@ class PartJob:
             if self._ids.get(row, outcome.image_id) == outcome.image_id:
                 return True
             self._fail(row, item, "changed", "its bytes are not those that were embedded before", outcome.image_id)
-        else:
-            self._fail(row, item, outcome.code, outcome.message, outcome.image_id)
+            return False
+        if self._marker and outcome.code != "changed":
+            # It was readable once, and may be again: an unmounted disk must not cost its finished vectors.
+            raise InputError(
+                f"{item.uri} is in the store but cannot be read now ({outcome.message}): nothing was changed; "
+                "bring the corpus back, then run the same command again"
+            )
+        self._fail(row, item, outcome.code, outcome.message, outcome.image_id)
         return False
 
     def take(self, images: Sequence[tuple[int, Item, Image]], vectors: Mapping[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from blindpairs.corpus import read_many
-from blindpairs.decode import Limits, decode
+from blindpairs.decode import Limits, decode, image_id
 from blindpairs.errors import Undecodable
 from blindpairs.gallery.page import GalleryPair, GallerySummary, write_gallery
 from blindpairs.mine import Mined, MiningOptions
@@ -67,6 +67,11 @@ def _pixels(
     keys = list(places)
     for position, data in read_many(places.values()):
         try:
-            yield keys[position], data if isinstance(data, Undecodable) else decode(data, limits).pixels
+            if isinstance(data, Undecodable):
+                raise data
+            # Imported stores know only where an image lay, not what its bytes were.
+            if not keys[position].startswith("uri:") and image_id(data) != keys[position]:
+                raise Undecodable("changed", "the file is no longer the image that was embedded")
+            yield keys[position], decode(data, limits).pixels
         except Undecodable as error:
             yield keys[position], error

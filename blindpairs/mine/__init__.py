@@ -1,8 +1,9 @@
 """From an embedding store to blind pairs: images that one encoder calls the same and another calls different.
 
-Read in this order: `mining` (the steps), `images` (who takes part), `candidates` (memory under a flood of pairs),
-`ranking` (which pairs are kept), `advice` (when none is), `files` (what is read and written), `running` (what it runs
-on), `approximate` (through an index; imported by name, because it loads FAISS).
+Read in this order: `mining` (the steps), `images` and `pictures` (who takes part, and the search among them),
+`candidates` (memory under a flood of pairs), `scores`, `ranking` and `distinct` (which pairs are kept), `advice` (when
+none is), `files` (what is read and written), `running` and `memory` (what it runs on), `planning` (what it would take),
+`approximate` (through an index; to be imported from there, because it loads FAISS).
 """
 
 from blindpairs.mine.files import mine_store
