@@ -14,7 +14,11 @@ def main(arguments: list[str]) -> None:
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
     build_corpus(folder / "scenes.parquet")
-    train_demo(folder, progress=lambda done, total: sys.stderr.write(f"training: {done} of {total} evaluations\n"))
+    train_demo(folder, progress=_say)
+
+
+def _say(done: int, total: int) -> None:
+    sys.stderr.write(f"training: {done} of {total} evaluations\n")
 
 
 if __name__ == "__main__":
