@@ -25,7 +25,9 @@ class ApproximateJoin:
     built in memory, 4 bytes a number.
     """
 
-    def __init__(self, kind: str, *, target: float = 0.99, seed: int = 0, stored: Callable[[], Any] | None = None):
+    def __init__(
+        self, kind: str, *, target: float = 0.99, seed: int = 0, stored: Callable[[], Any] | None = None
+    ) -> None:
         self.kind, self.recall = kind, None
         self._target, self._seed, self._stored = target, seed, stored
         self._built: tuple[UnitRows, Searcher] | None = None

@@ -2,7 +2,7 @@
 
 The result is exact: as if every pair of images had been compared. Steps, each of which is counted:
     leave out blank images -> one row per picture -> all pairs above clip_min (selfjoin) -> their dino cosines
-    -> near-duplicates united -> rank by gap -> one pair per two pictures, few per picture -> top
+    -> near-duplicates united -> rank -> one pair per two pictures, few per picture -> top
 """
 
 from dataclasses import dataclass

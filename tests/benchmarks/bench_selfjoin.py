@@ -5,7 +5,7 @@
 
 All methods run in one process, after each other, on the same vectors; compare the ratios, not the seconds, of machines
 that do other things too. Memory is the growth of a fresh process's peak over what it held with its imports and the
-vectors. Above --reference-limit only our join runs, and is checked on 256 rows against all.
+vectors. Above --reference-limit the exact references are left out, and our pairs are checked on 256 rows against all.
 """
 
 import argparse
@@ -60,11 +60,21 @@ def torch_tiles(vectors: Tensor, minimum: float) -> Found:
     return i[i < j], j[i < j]
 
 
+def faiss_ivf(vectors: Tensor, minimum: float) -> Found:
+    """Training, the search for enough probes and its measured recall of 0.99 included: what its user has to do."""
+    from blindpairs.index import approximate_pairs
+
+    blocks = list(approximate_pairs(vectors, minimum, kind="ivf", target_recall=0.99)[0])
+    return torch.cat([block.i for block in blocks]), torch.cat([block.j for block in blocks])
+
+
 METHODS: dict[str, Callable[[Tensor, float], Found]] = {
     "blindpairs": ours,
+    "faiss-ivf": faiss_ivf,
     "faiss": faiss_range_search,
     "torch": torch_tiles,
 }
+APPROXIMATE = "faiss-ivf"
 
 
 def decided(vectors: Tensor, minimum: float, found: Found) -> set[tuple[int, int]]:
@@ -133,7 +143,8 @@ def compare(count: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures for one size."""
     vectors = make_vectors(count, Likeness(class_share=arguments.class_share))
     minimum, pairs = arguments.minimum, count * (count - 1) / 2
-    methods = list(METHODS) if count <= arguments.reference_limit else ["blindpairs"]
+    limits = {"faiss-ivf": arguments.approximate_limit, "blindpairs": count}
+    methods = [name for name in METHODS if count <= limits.get(name, arguments.reference_limit)]
     columns = plan_join(vectors, minimum).dimensions + 1
     rows: dict[str, Any] = {}
     found: dict[str, Found] = {}
@@ -141,11 +152,14 @@ def compare(count: int, arguments: argparse.Namespace) -> dict[str, Any]:
     for method in methods:
         wall, processor, found[method] = timed(method, vectors, minimum)
         rows[method] = {"seconds": wall, "cpu_seconds": processor, "ns_per_pair": wall / pairs * 1e9}
-    if len(methods) > 1:
-        sets = [decided(vectors, minimum, found[method]) for method in methods]
-        same = all(one == sets[0] for one in sets)
+    sets = {method: decided(vectors, minimum, found[method]) for method in methods}
+    exact = [pairs for method, pairs in sets.items() if method != APPROXIMATE]
+    if len(exact) > 1:
+        same = all(one == exact[0] for one in exact)
     else:
         same = agrees_on_some_rows(vectors, minimum, found["blindpairs"])
+    if APPROXIMATE in sets:
+        rows[APPROXIMATE]["recall"] = len(sets[APPROXIMATE] & exact[0]) / max(1, len(exact[0]))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "vectors.npy"
         np.save(file, vectors.numpy())
@@ -177,7 +191,8 @@ def shown(result: dict[str, Any]) -> str:
     ]
     for name, row in result["methods"].items():
         numbers = f"{row['seconds']:9.2f}{row['cpu_seconds']:9.2f}{row['ns_per_pair']:9.3f}"
-        lines.append(f"{name:12}{numbers}{row.get('megabytes', float('nan')):9.0f}{row['times_ours']:8.1f}")
+        recall = f"  recall {row['recall']:.4f}" if "recall" in row else ""
+        lines.append(f"{name:12}{numbers}{row.get('megabytes', float('nan')):9.0f}{row['times_ours']:8.1f}{recall}")
     achieved, rate = result["gflops_if_nothing_were_skipped"], result["product_gflops"]
     lines.append(
         f"{achieved:.0f} GFLOP/s over {result['columns']} columns, were every pair multiplied: "
@@ -186,12 +201,24 @@ def shown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n\n"
 
 
+def growth(results: list[dict[str, Any]]) -> dict[str, float]:
+    """The exponent e of seconds ~ count ** e, fitted for every method that was timed at two sizes or more."""
+    exponents = {}
+    for method in METHODS:
+        points = [(row["count"], row["methods"][method]["seconds"]) for row in results if method in row["methods"]]
+        if len({count for count, _ in points}) > 1:
+            counts, seconds = np.log(np.array(points)).T
+            exponents[method] = round(float(np.polyfit(counts, seconds, 1)[0]), 2)
+    return exponents
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, nargs="+", default=[10_000, 50_000])
     parser.add_argument("--minimum", type=float, default=0.95)
     parser.add_argument("--class-share", type=float, default=0.5, help="of the variance; 0: one cloud, no classes")
     parser.add_argument("--reference-limit", type=int, default=100_000)
+    parser.add_argument("--approximate-limit", type=int, default=300_000)
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the fresh processes")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -205,8 +232,12 @@ def main() -> None:
         results.append(compare(count, arguments))
         if not arguments.json:
             sys.stdout.write(shown(results[-1]))
+    exponents = growth(results)
     if arguments.json:
-        sys.stdout.write(json.dumps(results, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"sizes": results, "growth_exponents": exponents}, indent=2) + "\n")
+    elif exponents:
+        fitted = ", ".join(f"{method} {exponent:g}" for method, exponent in exponents.items())
+        sys.stdout.write(f"seconds grow as count to the power of: {fitted}\n")
 
 
 if __name__ == "__main__":
