@@ -98,7 +98,8 @@ def store_at(folder: Path, vectors: Vectors, parts: int = 3) -> Store:
         columns: dict[str, list[Any]] = {name: [0] * len(block) for name in METADATA.names}
         columns |= {"image_id": ids, "uri": ids, "uri_bytes": [None] * len(block), "flags": [[] for _ in block]}
         write_part(Part(folder, number), columns, {"clip": block}, [], {"clip": "described"})
-    manifest = {"plan": {"parts": parts}, "encoders": {"clip": {"dimension": vectors.shape[1]}}}
+    clip = {"clip": {"dimension": vectors.shape[1]}}
+    manifest = {"settings": {}, "fingerprint": "", "plan": {"parts": parts}, "encoders": clip}
     write_json(folder / "manifest.json", stamp() | manifest)
     return Store.open(folder)
 

@@ -14,6 +14,7 @@ from blindpairs.errors import ConfigError, TooManyFailures
 from blindpairs.workspace import Workspace, demo_folder
 
 if TYPE_CHECKING:
+    from blindpairs.corpus import Corpus
     from blindpairs.embed import EmbedReport
 
 PAPER_ENCODERS = {"clip": "open_clip:ViT-L-14/openai", "dino": "hf:facebook/dinov2-large"}
@@ -87,26 +88,14 @@ def embed(
     as_json: Json = False,
 ) -> None:
     """Embed a corpus of images with CLIP and DINOv2; the same command again resumes, or adds an encoder."""
-    from blindpairs.corpus import CorpusOptions, open_corpus
     from blindpairs.embed import EmbedOptions
     from blindpairs.embed import embed as embed_corpus
     from blindpairs.encoders import choose_device, load_encoder
     from blindpairs.executors.cluster import choose_shard
 
     specs = _encoder_specs(encoders or [], demo=not sources)
-    if not sources:
-        say("no corpus given: embedding the demo's scenes with the demo's encoders")
-        sources = [str(demo_folder() / "scenes.parquet")]
     allowed, space = set(allow or []), Workspace(work)
-    corpus = open_corpus(
-        sources,
-        CorpusOptions(
-            column,
-            Allowance.symlinks in allowed,
-            Allowance.paths in allowed,
-            exclude=tuple(str(path.resolve()) for path in (work, space.embeddings, space.pairs)),
-        ),
-    )
+    corpus = _corpus(sources, column, allowed, space)
     where = "cuda" if ray_gpus else choose_device(device)
     settings = EmbedOptions.suited_to(where)
     settings = replace(
@@ -133,6 +122,18 @@ def embed(
             f"{report.failed:,} of {report.rows + report.failed:,} images failed, more than --max-failure-rate "
             f"{max_failure_rate:g}; {report.folder / 'failures'} says which and why"
         )
+
+
+def _corpus(sources: list[str] | None, column: str, allowed: set[Allowance], space: Workspace) -> "Corpus":
+    """The corpus that was named, or the demo's, told; work folders within it are not part of it."""
+    from blindpairs.corpus import CorpusOptions, open_corpus
+
+    if not sources:
+        say("no corpus given: embedding the demo's scenes with the demo's encoders")
+        sources = [str(demo_folder() / "scenes.parquet")]
+    ours = tuple(str(path.resolve()) for path in (space.root, space.embeddings, space.pairs))
+    symlinks, paths = Allowance.symlinks in allowed, Allowance.paths in allowed
+    return open_corpus(sources, CorpusOptions(column, symlinks, paths, exclude=ours))
 
 
 def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
