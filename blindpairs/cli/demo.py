@@ -44,7 +44,9 @@ def _print(report: "DemoReport", space: Workspace, seconds: float) -> None:
     typer.echo(f"  precision {every.precision:6.1%}  of these, something that a person can name differs")
     typer.echo(f"  recall    {every.recall:6.1%}  of the pairs that CLIP confuses although something differs")
     typer.echo(f"  {every.rerendered_share:.1%} of the {every.rerendered:,} pairs that show one scene twice were mined")
-    typer.echo(f"{counts.kept:,} blind pairs kept, two per image at most, precision {kept.precision:.1%} differ in")
+    typer.echo(
+        f"{counts.kept:,} blind pairs kept, two per image at most, precision {kept.precision:.1%}. They differ in"
+    )
     for attribute, pattern in PATTERNS.items():
         differing, alone = kept.differing[attribute], kept.alone[attribute]
         typer.echo(f"  {pattern.name:40} {differing:4} pairs, {alone:3} in this alone")
