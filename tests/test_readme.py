@@ -53,7 +53,8 @@ def matches(expected: str, actual: str) -> bool:
 
     Numbers may differ by 3 % or by 2: another processor rounds otherwise, and a pair on a threshold comes or goes.
     """
-    pattern, shown = "", []
+    pattern = ""
+    shown: list[str] = []
     for line in expected.rstrip().splitlines():
         anything = r"(?:.*\n)*?"
         words = ".*?".join(_with_numbers(words, shown) for words in line.rstrip().split("..."))
