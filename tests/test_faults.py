@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def test_run_killed_at_twenty_random_moments_resumes_to_the_same_bytes(
         process = start(server, photos, tmp_path / "killed")
         time.sleep(moments.uniform(0, seconds / 3))
         assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just finished
+            os.kill(process.pid, signal.SIGKILL)
         process.join()
         survived += process.exitcode == 0
         if survived > 1:  # it finished: start over, so that all twenty kills hit running work
