@@ -259,8 +259,8 @@ def _scale(pair: GalleryPair, summary: GallerySummary, low: float) -> str:
 <circle class="at-dino" cx="{dino}" cy="28" r="5.5"/><circle class="at-clip" cx="{clip}" cy="28" r="5.5"/>
 <text class="gap" x="{(clip + dino) / 2:.1f}" y="15">gap {pair.gap:.3f}</text>
 <text x="6" y="52">{_cosine(low, 1) if dino_max > 60 else ""}</text>
-<text class="foot of-dino" x="{dino_max}" y="52">≤ {summary.dino_max:g}</text>
-<text class="foot of-clip" x="{min(clip_min, 294):g}" y="52">≥ {summary.clip_min:g}</text></svg>"""
+<text class="foot of-dino" x="{dino_max}" y="52">≤ {summary.dino_max:.3g}</text>
+<text class="foot of-clip" x="{min(clip_min, 294):g}" y="52">≥ {summary.clip_min:.3g}</text></svg>"""
 
 
 def _scatter(pairs: Sequence[GalleryPair], summary: GallerySummary) -> str:
