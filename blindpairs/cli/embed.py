@@ -49,7 +49,7 @@ Encoders = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Images a batch. [default: 64 on a CPU, 256 on a GPU]")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Images a batch. [default: 128 on a CPU, 256 on a GPU]")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Decoding processes. [default: from the cores]")]
 Shard = Annotated[
     str, typer.Option(help="i/n: only the i-th of n shares, counted from 0; auto: as SLURM, Kubernetes or RANK says.")

@@ -25,6 +25,7 @@ from blindpairs.store import METADATA, Failure, Part, arrow_to_vectors, read_fai
 from blindpairs.workers import DecodePool, Decoding, Image, Outcome
 from blindpairs.workspace import digest
 
+AHEAD = 384  # images decoded before they are asked for, at least: what hides the pauses of the decoding processes
 SLICE = 16  # images that go through an encoder on one core
 PART_ROWS = 1024  # a second of a large GPU's work, some minutes of a laptop's: what a killed run has to repeat
 
@@ -60,7 +61,7 @@ class EmbedOptions:
         """Batches that fill the device; as many decoding processes as leave it its cores."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if device == "cpu":
-            return cls(batch=64, workers=max(1, cores // 2))
+            return cls(batch=128, workers=max(1, cores // 2))
         return cls(batch=256, workers=cores)
 
 
@@ -179,7 +180,10 @@ def run(
     launched: tuple[_Batch, dict[str, Tensor]] | None = None
     if not jobs:
         return 0
-    with DecodePool(decoding, processes, ahead=2 * options.batch) as pool, Cores(torch.device("cpu")) as cores:
+    with (
+        DecodePool(decoding, processes, ahead=max(AHEAD, 2 * options.batch)) as pool,
+        Cores(torch.device("cpu")) as cores,
+    ):
         forward = Forward(options.batch, cores)
         for batch in _batches(pool, jobs, geometries, options.batch):
             encoded = forward({name: encoders[name] for name in batch.job.columns}, batch.pixels)
