@@ -60,6 +60,7 @@ def examine(work: Path = Path("blindpairs-work")) -> list[Finding]:
         *libraries(probed),
         *faiss_builds(probed),
         *image_formats(probed["PIL"]),
+        compiled_join(probed["selfjoin"]),
         demo_assets(),
         *weights(os.environ),
         work_folder(work),
@@ -105,6 +106,12 @@ def _torchcodec_jpeg() -> dict[str, Any]:
     return {"function": decode_jpeg.__name__}
 
 
+def _compiled_join() -> dict[str, Any]:
+    from blindpairs.selfjoin.compiler import build
+
+    return {"kind": build().kind}
+
+
 def _only_import(module: str) -> Callable[[], dict[str, Any]]:
     def imported() -> dict[str, Any]:
         __import__(module)
@@ -125,6 +132,7 @@ PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "open_clip": _only_import("open_clip"),
     "transformers": _only_import("transformers"),
     "faiss": _faiss_gpus,
+    "selfjoin": _compiled_join,
 }
 
 
@@ -304,6 +312,16 @@ def image_formats(pillow: Mapping[str, Any]) -> list[Finding]:
         Finding(name, "note", f"this Pillow cannot read {name}: such images become failures", remedy)
         for name in lacking
     ]
+
+
+def compiled_join(facts: Mapping[str, Any]) -> Finding:
+    """Whether mining runs as compiled code, and by which product."""
+    if "error" in facts:
+        reason = facts["error"].removeprefix("NotCompiled: ")
+        value = f"torch does it, at a quarter of the speed or less: {reason}"
+        return Finding("mining", "note", value, "apt-get install gcc (or set CC to another C compiler)")
+    products = {"amx": "AMX, bfloat16", "dot": "AVX512, bfloat16", "float32": "float32"}
+    return Finding("mining", "ok", f"compiled for this processor ({products[facts['kind']]})")
 
 
 # --- assets, weights, folders

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,16 @@ def test_probe_survives_a_library_that_exits_and_quotes_its_last_words(broken: C
     assert doctor.probe(["timm"]) == {
         "timm": {"error": "importing it ends the process with exit code 7: no licence found"}
     }
+
+
+def test_doctor_says_whether_mining_is_compiled_and_what_to_install_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("cc"):
+        assert doctor.compiled_join(doctor.probe(["selfjoin"])["selfjoin"]).state == "ok"
+    monkeypatch.setenv("CC", "no-such-compiler")
+    finding = doctor.compiled_join(doctor.probe(["selfjoin"])["selfjoin"])
+    assert finding.state == "note"
+    assert "no C compiler (no-such-compiler)" in finding.value
+    assert "gcc" in finding.remedy
 
 
 def test_probe_gives_up_on_a_library_that_hangs(broken: Callable[[str, str], None]) -> None:

@@ -1,24 +1,59 @@
 """The fast join against comparing every pair in float64, on data made to break the bound and at every seam."""
 
+import itertools
 import math
 import threading
 from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.selfjoin import JoinPlan, UnitRows, pair_cosines, plan_join, similar_pairs
-from blindpairs.selfjoin.bound import coordinates, principal_axes
+from blindpairs.selfjoin.bound import principal_axes
 from blindpairs.selfjoin.cells import partition
+from blindpairs.selfjoin.compiler import CompiledCode, NotCompiled, build
+from blindpairs.selfjoin.points import Layout, place_points
 
 SMALL = JoinPlan(dimensions=7, cell_rows=16, span_rows=32, block_pairs=50)  # every seam is crossed by 100 rows
+# What does the tasks: the target and the variant that the code is compiled for. Without any, torch does.
+ENGINES: dict[str, tuple[str, tuple[str, ...]] | None] = {
+    "torch": None,
+    "for this processor": ("-march=native", ()),
+    "float32": ("-march=native", ("-DFLOAT32",)),
+    "AVX512-BF16": ("-march=native", ("-DDOT_BF16", "-mno-amx-bf16")),
+    "AVX2": ("-march=haswell", ()),
+    "oldest x86": ("-march=x86-64", ()),
+}
+KINDS = {"AVX512-BF16": "dot", "float32": "float32", "AVX2": "float32", "oldest x86": "float32"}
 SLACK = 1e-14  # float64 sums in another order differ by this much and no more
 MINIMA = (-1.0, 0.0, 0.5, 0.95, 0.999, 1.0)
+
+
+def code_of(engine: str) -> CompiledCode | None:
+    """The code for an engine; skips the test where this machine cannot make or run it."""
+    target = ENGINES[engine]
+    if target is None:
+        return None
+    try:
+        code = build([target[0]], [target[1]])
+    except NotCompiled as error:
+        pytest.skip(f"{engine}: {error}")
+    if code.kind != KINDS.get(engine, code.kind):
+        pytest.skip(f"{engine}: this processor has no such instructions")
+    return code
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every engine in turn does the joins of a test."""
+    code = code_of(request.param)
+    for module in ("plan", "rows", "verify"):
+        monkeypatch.setattr(f"blindpairs.selfjoin.{module}.compiled_code", lambda: code)
 
 
 def join(vectors: Tensor, minimum: float, plan: JoinPlan | None = SMALL) -> dict[tuple[int, int], float]:
@@ -104,6 +139,7 @@ SHAPES: list[Callable[[int, int, int], Tensor]] = [
 ]
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("minimum", MINIMA)
 def test_every_pair_of_the_brute_force_is_found_once(shape: Callable[[int, int, int], Tensor], minimum: float) -> None:
@@ -111,7 +147,8 @@ def test_every_pair_of_the_brute_force_is_found_once(shape: Callable[[int, int, 
         check(shape(100, dimension, dimension), minimum)
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.usefixtures("engine")
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.sampled_from(SHAPES),
     count=st.integers(0, 90),
@@ -132,23 +169,27 @@ def test_no_plan_changes_the_result(
     check(shape(count, dimension, seed), minimum, plan)
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65])
 def test_sizes_around_a_cell_and_a_span_lose_nothing(count: int) -> None:
     for minimum in (-1.0, 0.5, 0.9):
         check(clustered(count, 9, count), minimum)
 
 
+@pytest.mark.usefixtures("engine")
 def test_plan_of_its_own_choice_finds_the_same() -> None:
     vectors = clustered(700, 300, 0).half()  # more dimensions than are rotated at once
     assert check(vectors, 0.95, None) > 0
     assert check(vectors, 0.95, plan_join(vectors, 0.95)) > 0
 
 
+@pytest.mark.usefixtures("engine")
 def test_half_precision_is_normalised_in_float32() -> None:
     vectors = clustered(200, 24, 3).half()
     assert join(vectors, 0.9) == join(vectors.float(), 0.9)
 
 
+@pytest.mark.usefixtures("engine")
 def test_pair_exactly_on_the_threshold_is_in_and_one_ulp_above_it_is_out() -> None:
     # (0.6, 0.8) against an axis: one product, no sum, so that every arithmetic agrees on the cosine.
     vectors = torch.tensor([[3.0, 4.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -157,6 +198,7 @@ def test_pair_exactly_on_the_threshold_is_in_and_one_ulp_above_it_is_out() -> No
     assert (0, 1) not in join(vectors, math.nextafter(cosine, 1.0))
 
 
+@pytest.mark.usefixtures("engine")
 def test_threshold_at_the_cosine_of_each_pair_in_turn_keeps_that_pair() -> None:
     vectors = clustered(24, 12, 5)
     exact = exact_cosines(vectors)
@@ -166,6 +208,7 @@ def test_threshold_at_the_cosine_of_each_pair_in_turn_keeps_that_pair() -> None:
             assert (i, j) in join(vectors, float(exact[i, j].clamp(-1, 1)) - SLACK)
 
 
+@pytest.mark.usefixtures("engine")
 def test_pairs_whose_whole_difference_lies_along_the_axes_touch_the_bound_and_are_kept() -> None:
     # Points of a circle in a plane that the axes span: the bound is an equality, the margin alone keeps the pair.
     angles = torch.arange(60) * 0.05
@@ -175,18 +218,24 @@ def test_pairs_whose_whole_difference_lies_along_the_axes_touch_the_bound_and_ar
     assert check(vectors, minimum) >= 60 - 7
 
 
-def test_coordinates_of_a_pair_are_never_farther_apart_than_reach() -> None:
+@pytest.mark.parametrize("layout", [Layout(), Layout(torch.bfloat16, 32)])
+def test_points_of_a_pair_are_never_farther_apart_than_reach_and_always_score(layout: Layout) -> None:
     for shape in SHAPES:
         rows = UnitRows(shape(120, 33, 1))
         exact = exact_cosines(rows.vectors)
         axes = principal_axes(rows.block(0, 120))[:, :9]
-        for minimum in MINIMA:
+        for minimum, precise in itertools.product(MINIMA, (torch.float32, torch.float64)):
             with Cores(rows.device) as cores:
-                points = coordinates(rows, axes, minimum, cores)
-            values = points.values[:, :-1].double()
+                points = place_points(rows, axes.to(precise), minimum, layout, cores)
+            values = points.values.double()
             apart = torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
             wanted = exact >= minimum
             assert bool((apart[wanted] <= points.reach).all())
+            left, right = points.sides(3)
+            scores = left.float() @ right.float().T
+            assert bool((scores[:120, :120][wanted] >= 0).all())
+            assert bool((scores[120:] < 0).all())
+            assert bool((scores[:, 120:] < 0).all())
 
 
 def test_axes_are_orthonormal_whatever_the_sample() -> None:
@@ -211,6 +260,7 @@ def test_cells_hold_every_row_once_and_none_is_over_full() -> None:
     assert 1 <= int(sizes.min()) <= int(sizes.max()) <= 16
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_cells_found_in_two_steps_lose_nothing(
     shape: Callable[[int, int, int], Tensor], monkeypatch: pytest.MonkeyPatch
@@ -219,6 +269,7 @@ def test_cells_found_in_two_steps_lose_nothing(
     check(shape(150, 20, 0), 0.95)
 
 
+@pytest.mark.usefixtures("engine")
 def test_all_identical_vectors_are_all_pairs_in_blocks_of_bounded_size() -> None:
     vectors = torch.ones(300, 5)
     blocks = list(similar_pairs(vectors, 0.99, plan=SMALL))
@@ -226,6 +277,7 @@ def test_all_identical_vectors_are_all_pairs_in_blocks_of_bounded_size() -> None
     assert max(map(len, blocks)) <= SMALL.block_pairs + SMALL.cell_rows * SMALL.span_rows
 
 
+@pytest.mark.usefixtures("engine")
 def test_other_vectors_give_their_cosine_for_every_pair_found() -> None:
     for minimum in (0.95, 0.0):  # few pairs, checked one by one; and many, by one product
         vectors, others = clustered(150, 20, 0), gaussian(150, 8, 1)
@@ -238,6 +290,7 @@ def test_other_vectors_give_their_cosine_for_every_pair_found() -> None:
         assert seen > 100
 
 
+@pytest.mark.usefixtures("engine")
 def test_chosen_rows_are_joined_as_if_the_others_were_not_there() -> None:
     vectors = clustered(120, 16, 0)
     vectors[5] = 0
@@ -250,6 +303,7 @@ def test_chosen_rows_are_joined_as_if_the_others_were_not_there() -> None:
     assert found == set(join(vectors[chosen], 0.9))
 
 
+@pytest.mark.usefixtures("engine")
 def test_result_and_its_order_do_not_depend_on_the_number_of_threads() -> None:
     vectors, before = clustered(200, 16, 0), torch.get_num_threads()
     runs = []
@@ -263,6 +317,7 @@ def test_result_and_its_order_do_not_depend_on_the_number_of_threads() -> None:
     assert runs[0] == runs[1] == runs[2]
 
 
+@pytest.mark.usefixtures("engine")
 def test_lower_precision_of_products_is_allowed_for() -> None:
     before = torch.get_float32_matmul_precision()
     try:
@@ -280,6 +335,7 @@ def test_leaving_off_in_the_middle_ends_the_threads() -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.usefixtures("engine")
 def test_progress_ends_at_the_total() -> None:
     calls: list[tuple[int, int]] = []
     list(similar_pairs(torch.ones(100, 5), 0.9, plan=SMALL, progress=lambda done, total: calls.append((done, total))))
@@ -306,6 +362,7 @@ def test_minimum_that_is_no_cosine_is_refused(minimum: float) -> None:
         list(similar_pairs(torch.ones(4, 2), minimum))
 
 
+@pytest.mark.usefixtures("engine")
 def test_pair_cosines_are_float64_of_the_float32_rows() -> None:
     vectors = gaussian(50, 17, 0)
     i, j = torch.triu_indices(50, 50, 1)

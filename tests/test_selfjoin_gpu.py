@@ -210,11 +210,12 @@ def test_other_vectors_give_their_cosine_and_progress_ends_at_the_total(child: E
 
 def scores_of_wanted_pairs(vectors: Tensor, minimum: float, columns: int) -> tuple[float, float]:
     """The least score of a pair that must pass, and the most that it lies apart over `reach`."""
-    from blindpairs.selfjoin.gpu_points import NORM_COLUMNS, DeviceRows, place_points
+    from blindpairs.selfjoin.gpu_points import DeviceRows, pack_points
+    from blindpairs.selfjoin.points import NORM_COLUMNS
 
     rows = DeviceRows(UnitRows(vectors), torch.device("cpu"), whole=True)
-    axes = principal_axes(rows.unit(0, len(vectors)))[:, : columns - NORM_COLUMNS]
-    points = place_points(rows, len(vectors), axes, minimum, columns)
+    axes = principal_axes(rows.block(0, len(vectors)))[:, : columns - NORM_COLUMNS]
+    points = pack_points(rows, axes, minimum, columns)
     left, right = points.packed[: len(vectors)].double().chunk(2, 1)
     wanted = (exact_cosines(vectors) >= minimum)[points.order][:, points.order]
     coordinates = left[:, : columns - NORM_COLUMNS]
@@ -235,10 +236,10 @@ def test_no_wanted_pair_is_rejected_by_its_rounded_points(child: Executor, minim
 def visited(along: Tensor, reach: float) -> list[tuple[int, int]]:
     """The (row block, tile) of all items, and the launches within their size."""
     from blindpairs.selfjoin import gpu
-    from blindpairs.selfjoin.gpu_points import Points
+    from blindpairs.selfjoin.gpu_points import DevicePoints
 
     plan, shape = gpu.GpuPlan(strip=3, launch_tiles=12), gpu.Shape(32, 16)
-    points = Points(torch.empty(0, 32), torch.arange(len(along)), along, reach)
+    points = DevicePoints(torch.empty(0, 32), torch.arange(len(along)), along, reach)
     launches = list(gpu._launches(gpu._spans(points, shape), plan))
     assert max(map(len, launches)) <= 4
     parts = [part for launch in launches for part in gpu._split(launch, 3)]

@@ -162,6 +162,9 @@ def _stored_index(how: How, store: "Store", space: Workspace) -> Callable[[], An
     return lambda: load_index(file.path, store)
 
 
+PRODUCTS = {"amx": "AMX", "dot": "AVX512-BF16", "float32": "compiled float32", "torch": "torch"}
+
+
 def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Workspace, as_json: bool) -> None:
     from blindpairs.mine import Running
     from blindpairs.mine.planning import plan_mining
@@ -177,8 +180,8 @@ def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Works
         f"{plan.taking_part:,} of {plan.images:,} images take part: {plan.pairs:,} pairs "
         f"(clip_sim >= {plan.clip_min:g}, dino_sim <= {plan.dino_max:g})",
         f"  method: {how.method}" + ("" if how.method == "exact" else "; these are the figures of the exact one"),
-        f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes; whole vectors would be "
-        f"{plan.whole_flops:.3g}",
+        f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
+        f"{PRODUCTS[plan.product]}; whole vectors would be {plan.whole_flops:.3g}",
         f"  memory: {plan.memory_bytes / gib:.2f} GiB (vectors {plan.vector_bytes / gib:.2f}, coordinates "
         f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}); "
         f"mapped from disk {plan.mapped_bytes / gib:.2f}",

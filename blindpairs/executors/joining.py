@@ -3,7 +3,8 @@
 Which pairs a task finds depends on how the rows were sorted into cells, and that on the last bits of sums that another
 processor or a GPU rounds otherwise: actors that sorted for themselves would cut the work
 differently, and pairs would fall between. So the driver sorts, once, and leaves what it made in the store's folder
-(some 160 bytes a row), where actors map it into memory. The vectors they read from the store themselves.
+(some 160 bytes a row), where actors map it into memory. The vectors they read from the store themselves, and each does
+its tasks as its own processor does them best.
 """
 
 import secrets
@@ -11,7 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from os import getpid
 from pathlib import Path
@@ -23,17 +24,14 @@ from blindpairs.cores import Cores
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.executors.crew import Actors, Crew
 from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows
-from blindpairs.selfjoin.bound import Coordinates
 from blindpairs.selfjoin.cells import Cells
-from blindpairs.selfjoin.join import Prepared, in_order, prepare, tasks_of
-from blindpairs.selfjoin.scratch import Scratch
+from blindpairs.selfjoin.join import Prepared, engine_of, in_order, prepare, tasks_of
+from blindpairs.selfjoin.points import Points
+from blindpairs.selfjoin.task import SortedRows
 from blindpairs.store import Store
 
 TASKS_A_CALL = 64  # at most: about a second's work of one core
 AHEAD = 4  # calls for each actor that may be done before their turn to be handed out
-
-# Of what a join prepares: the parts that an actor puts together itself. The rest is tensors and numbers.
-MADE_THERE = {"rows", "other", "cells", "points", "plan", "scratch"}
 
 Block = dict[str, Any]  # a PairBlock's fields as arrays, which travel without a copy
 
@@ -102,9 +100,9 @@ class Joiner:
         if store.fingerprint() != fingerprint:
             raise InputError(f"the embeddings at {folder} changed while they were mined: mine them again")
         vectors = [torch.from_numpy(store.column(name)).to(device) if name else None for name in columns]
-        self._prepared = _loaded(preparation, vectors, device)
-        self._tasks = list(tasks_of(self._prepared))
         self._cores = Cores(torch.device(device))  # for the life of the process
+        self._prepared = _loaded(preparation, vectors, device, self._cores)
+        self._tasks = list(tasks_of(self._prepared))
 
     def describe(self) -> Mapping[str, Any]:
         """Nothing: all that has to be the same comes from the driver."""
@@ -113,7 +111,7 @@ class Joiner:
     def do(self, span: tuple[int, int]) -> list[Block]:
         """The pairs of some consecutive tasks, in order."""
         tasks = deque(self._tasks[slice(*span)])
-        results = in_order(self._prepared, tasks, self._cores)
+        results = in_order(self._prepared.engine, tasks, self._cores)
         return [_as_arrays(block) for blocks, _ in results for block in blocks]
 
 
@@ -151,15 +149,14 @@ def _on_disk(prepared: Prepared, folder: Path) -> Iterator[Path]:
     Its name is that of an unfinished file, so that `prepare_folder` sweeps it away once its owner is dead.
     """
     path = folder / f".join.{socket.gethostname()}.{getpid()}.{secrets.token_hex(4)}.tmp"
+    join = prepared.join
     content = {
-        "chosen": prepared.rows.chosen,
-        "lengths": [rows.lengths if rows else None for rows in (prepared.rows, prepared.other)],
-        "cells": vars(prepared.cells),
-        "points": vars(prepared.points),
+        "chosen": join.rows.chosen,
+        "lengths": [rows.lengths if rows else None for rows in (join.rows, join.other)],
+        "cells": vars(join.cells),
+        "points": vars(join.points),
+        "minimum": join.minimum,
         "plan": vars(prepared.plan),
-        "rest": {
-            field.name: getattr(prepared, field.name) for field in fields(prepared) if field.name not in MADE_THERE
-        },
     }
     try:
         try:
@@ -171,7 +168,7 @@ def _on_disk(prepared: Prepared, folder: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _loaded(path: Path, vectors: list[torch.Tensor | None], device: str) -> Prepared:
+def _loaded(path: Path, vectors: list[torch.Tensor | None], device: str, cores: Cores) -> Prepared:
     """What `_on_disk` wrote, with the vectors put back; mapped, so that actors on one machine share the memory."""
     content = torch.load(path, map_location=device, weights_only=True, mmap=True)
     rows, other = (None if column is None else UnitRows(column, content["chosen"]) for column in vectors)
@@ -179,6 +176,6 @@ def _loaded(path: Path, vectors: list[torch.Tensor | None], device: str) -> Prep
         if some is not None:
             some.lengths = lengths  # the driver's: a sum that rounds otherwise here could decide otherwise
     assert rows is not None
-    cells, points = Cells(**content["cells"]), Coordinates(**content["points"])
-    plan = JoinPlan(**content["plan"])
-    return Prepared(rows, other, cells, points, plan=plan, scratch=Scratch(torch.device(device)), **content["rest"])
+    cells, points, plan = Cells(**content["cells"]), Points(**content["points"]), JoinPlan(**content["plan"])
+    join = SortedRows(rows, other, cells, points, content["minimum"])
+    return Prepared(join, plan, engine_of(join, plan, cores))

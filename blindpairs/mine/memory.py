@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
 
-# Beside the vectors: coordinates on some 63 axes, once as they are made and once in the order of the cells, and ids.
-ROW_BYTES = 2 * 4 * 64 + 40
+# Beside the vectors: what the join holds of a row (`selfjoin.row_bytes`: some 420), and ids.
+ROW_BYTES = 550
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 Halves = NDArray[np.float16]

@@ -10,7 +10,7 @@ from blindpairs.mine.files import EmbeddingStore, read_store
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.pictures import Pictures
 from blindpairs.mine.running import LOCAL, Running
-from blindpairs.selfjoin import JoinPlan, UnitRows, plan_join, similar_pairs
+from blindpairs.selfjoin import JoinPlan, UnitRows, plan_join, row_bytes, similar_pairs
 
 SAMPLES = (4096, 16384)  # images
 THREAD_BYTES = 48 << 20  # of the join's buffers; see JoinPlan
@@ -20,6 +20,7 @@ THREAD_BYTES = 48 << 20  # of the join's buffers; see JoinPlan
 class MiningPlan:
     """The exact join of the images that take part, `dimensions` (k) being the axes of its bound.
 
+    `product` is what multiplies on this machine: compiled for amx, dot or float32, or torch.
     `flops` are those of the bound if nothing were skipped, `whole_flops` those of comparing the vectors themselves.
     Bytes: vectors in memory or mapped from disk, coordinates, buffers. `seconds` are from above, for this machine: what
     a sample took, times the ratio of the pairs.
@@ -30,6 +31,7 @@ class MiningPlan:
     clip_min: float
     dino_max: float
     dimensions: int
+    product: str
     flops: int
     whole_flops: int
     vector_bytes: int
@@ -70,11 +72,12 @@ def plan_mining(
         clip_min=options.clip_min,
         dino_max=options.dino_max,
         dimensions=k,
-        flops=2 * (k + 1) * pairs,
+        product=code.kind if (code := plan.code(pictures.rows_a.device)) else "torch",
+        flops=2 * plan.layout(pictures.rows_a.device).columns(k) * pairs,
         whole_flops=2 * pictures.rows_a.dimension * pairs,
         vector_bytes=sum(one.nbytes for one in pictures.held) - mapped,
         mapped_bytes=mapped,
-        coordinate_bytes=count * (2 * 4 * (k + 1) + 40),
+        coordinate_bytes=count * row_bytes(plan, pictures.rows_a.device),
         buffer_bytes=THREAD_BYTES * torch.get_num_threads(),
         seconds=_seconds(pictures, options, plan),
     )

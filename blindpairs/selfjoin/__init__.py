@@ -1,12 +1,14 @@
 """All pairs of vectors above a cosine, exactly: the self-join that mining stands on.
 
-Read in this order: `bound` (why no pair is lost), `cells` (what is skipped), `join` (how the work runs), `verify` (who
-decides), `plan` (what makes it fast).
+Read in this order: `bound` and `points` (why no pair is lost), `cells` (what is skipped), `join` (how the work is
+cut), `plain` (a task in torch) and `compiled.c` (the same at the speed of the processor), `verify` (who decides),
+`plan` (what makes it fast), `gpu` and `kernel` (the same for GPUs).
 """
 
-from blindpairs.selfjoin.join import PairBlock, similar_pairs
-from blindpairs.selfjoin.plan import JoinPlan, plan_join
+from blindpairs.selfjoin.join import similar_pairs
+from blindpairs.selfjoin.plan import JoinPlan, plan_join, row_bytes
 from blindpairs.selfjoin.rows import UnitRows
+from blindpairs.selfjoin.task import PairBlock
 from blindpairs.selfjoin.verify import pair_cosines
 
-__all__ = ["JoinPlan", "PairBlock", "UnitRows", "pair_cosines", "plan_join", "similar_pairs"]
+__all__ = ["JoinPlan", "PairBlock", "UnitRows", "pair_cosines", "plan_join", "row_bytes", "similar_pairs"]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
+from blindpairs.selfjoin.points import BLOCK_ROWS, Points
 
 ROUNDS = 4
 SAMPLE_PER_CELL = 24
@@ -54,6 +55,23 @@ def partition(points: Tensor, count: int, most_rows: int, seed: int, cores: Core
     cell_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(points.device)
     order, centres = torch.cat([part[0] for part in parts]), torch.cat([part[2] for part in parts])
     return Cells(order, starts.tolist(), centres, cell_of)
+
+
+def onto_own_centres(points: Points, cells: Cells, cores: Cores) -> Tensor:
+    """The product of every point with the centre of its own cell, (N,) float32; `points` in the order of the cells."""
+    own = torch.empty(len(points.values), dtype=torch.float32, device=points.values.device)
+
+    def multiply(part: slice) -> None:
+        own[part] = (points.values[part].float() * cells.centres[cells.cell_of[part]]).sum(1)
+
+    cores.blocks(multiply, len(own), BLOCK_ROWS)
+    return own
+
+
+def skip_error(points: Points, cells: Cells, of_product: float) -> float:
+    """What rounding may do to the test: four products and their sums, each term at most |y| |b|; `of_product` is g."""
+    radius = points.radius
+    return 8 * of_product * radius * max(radius, float(cells.centres.norm(dim=1).max())) + 1e-12
 
 
 def _cells(points: Tensor, rows: Tensor, count: float, most_rows: int, seed: int) -> tuple[Tensor, list[int], Tensor]:

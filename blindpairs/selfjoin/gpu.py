@@ -20,10 +20,11 @@ from torch import Tensor
 
 from blindpairs.errors import ConfigError
 from blindpairs.selfjoin.bound import principal_axes
-from blindpairs.selfjoin.gpu_points import NORM_COLUMNS, DeviceRows, Points, place_points
-from blindpairs.selfjoin.join import PairBlock
+from blindpairs.selfjoin.gpu_points import DevicePoints, DeviceRows, pack_points
 from blindpairs.selfjoin.kernel import LAUNCH, expand, find
+from blindpairs.selfjoin.points import NORM_COLUMNS
 from blindpairs.selfjoin.rows import UnitRows
+from blindpairs.selfjoin.task import PairBlock
 
 SAMPLE_ROWS = 4096
 GROUP_BLOCKS = 512  # row blocks that pass over a strip together: it is read once from memory and then from L2
@@ -117,7 +118,7 @@ class Join:
     """What the lanes of one device share, read only."""
 
     device: torch.device
-    points: Points
+    points: DevicePoints
     rows: DeviceRows
     other: DeviceRows | None
     shape: Shape
@@ -232,7 +233,7 @@ def _split(items: Tensor, parts: int) -> list[Tensor]:
     return [items.new_tensor([[row_block, first, middle]]), items.new_tensor([[row_block, middle, end]])]
 
 
-def _spans(points: Points, shape: Shape) -> Tensor:
+def _spans(points: DevicePoints, shape: Shape) -> Tensor:
     """Of every block of rows (block, first tile, end tile) of the columns that can be within reach and behind it."""
     along = points.along
     starts = torch.arange(0, len(along), shape.rows)
@@ -262,7 +263,7 @@ def prepare(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPla
     sample = rows.sample(SAMPLE_ROWS, plan.seed).to(devices[0])
     axes = principal_axes(sample)
     columns = plan.columns or _cheapest_columns(sample, axes, minimum)
-    points = place_points(resident[0], rows.count, axes[:, : columns - NORM_COLUMNS], minimum, columns)
+    points = pack_points(resident[0], axes[:, : columns - NORM_COLUMNS], minimum, columns)
     joins: list[Join] = []
     for device, unit_rows in zip(devices, resident, strict=True):
         others = _resident(other, device, plan) if other is not None else None

@@ -11,7 +11,7 @@ Tried on 50,000 to 1,000,000 vectors of tests/benchmarks/vectors.py, and left ou
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -19,59 +19,86 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import principal_axes
+from blindpairs.selfjoin.compiler import CompiledCode, compiled_code
+from blindpairs.selfjoin.points import Layout
 from blindpairs.selfjoin.rows import UnitRows
 
 SAMPLE_ROWS = 4096
 COMPARED_ROWS = 1536  # 2.4 million pairs: enough to see one survivor in 1e5
+FILL = 0.6  # cells of k-means differ in size: aim below the limit, so that few are cut
 
-# Costs on one core, in ns: of a product over k + 1 columns with its row maximum, per pair that is not skipped; and of a
-# pair that passed it, whose two rows must be gathered and multiplied. Only the ratio matters, and not much: k = 23 and
-# k = 47 differ by 20 %. About half of the pairs are skipped, but none of those that pass.
-PRODUCT_COST = (0.24, 0.03)
-CHECK_COST = 2 * 1500.0
-CHOICES = (15, 23, 31, 47, 63, 95, 127)
+# Costs on one core, in ns: of a score with its test over K columns, (a, b) in a + b K, and of a pair that passed it.
+# Only the ratios matter, and not much.
+SCORE_COST = {"amx": (0.05, 0.0007), "dot": (0.05, 0.008), "float32": (0.03, 0.015), "torch": (0.24, 0.03)}
+CHECK_COST = {"amx": 1000.0, "dot": 1000.0, "float32": 1000.0, "torch": 3000.0}
+SIZES = {True: (128, 32768), False: (512, 8192)}  # cell_rows and span_rows, by whether the code is compiled
+CHOICES = {2: (28, 60, 92, 124), 4: (12, 20, 28, 44, 60, 92, 124)}  # k by the size of a stored number
 
 
 @dataclass(frozen=True)
 class JoinPlan:
     """The knobs of a join.
 
-    `dimensions` is k, the coordinates of the first bound (one column more is spent on the norms, so that k + 1 being a
-    multiple of eight suits the vector units); `cell_rows` how many neighbours are compared at once with
-    `span_rows` other rows; `block_pairs` about how many pairs are held before they are handed out.
+    `dimensions` is k, the coordinates of the bound (four columns more are spent on the norms). Of two sets of rows,
+    cells of up to `cell_rows` neighbours are compared at once with `span_rows` other rows; `block_pairs` is about how
+    many pairs are held before they are handed out. Without `compiled`, torch does everything.
     """
 
-    dimensions: int = 31
-    cell_rows: int = 512
-    span_rows: int = 8192
+    dimensions: int = 28
+    cell_rows: int = 128
+    span_rows: int = 32768
     block_pairs: int = 1 << 18
+    compiled: bool = True
     seed: int = 0
 
+    def code(self, device: torch.device) -> CompiledCode | None:
+        """The compiled code that does it on this machine, if any."""
+        return compiled_code() if self.compiled and device.type == "cpu" else None
 
-def plan_join(vectors: Tensor | UnitRows, minimum: float, *, seed: int = 0) -> JoinPlan:
+    def layout(self, device: torch.device) -> Layout:
+        """How the points are stored."""
+        code = self.code(device)
+        return code.layout if code is not None else Layout()
+
+
+def row_bytes(plan: JoinPlan, device: torch.device) -> int:
+    """What a join holds of each row beside its vectors: its point, that as both sides of a score, its place and cell.
+
+    A tenth more of one side, for cells begin panels of their own.
+    """
+    layout = plan.layout(device)
+    columns = layout.columns(plan.dimensions)
+    return layout.dtype.itemsize * (plan.dimensions + columns + columns * 11 // 10) + 40
+
+
+def plan_join(vectors: Tensor | UnitRows, minimum: float, *, compiled: bool = True, seed: int = 0) -> JoinPlan:
     """The plan with the cheapest k for pairs of cosine >= `minimum` among `vectors` (N, D), judged on a sample."""
     rows = vectors if isinstance(vectors, UnitRows) else UnitRows(vectors)
     if rows.count < 2:
-        return JoinPlan(seed=seed)
+        return JoinPlan(compiled=compiled, seed=seed)
     with Cores(rows.device) as cores:
         sample = rows.sample(SAMPLE_ROWS, seed)
-        axes = cores.start(lambda: principal_axes(sample)).result()
-        return JoinPlan(dimensions=cheapest_dimensions(sample, axes, minimum, cores), seed=seed)
+        axes = cores.start(lambda: principal_axes(sample)).result().float()
+        return cheapest(sample, axes, minimum, JoinPlan(compiled=compiled, seed=seed), cores)
 
 
-def cheapest_dimensions(sample: Tensor, axes: Tensor, minimum: float, cores: Cores) -> int:
-    """The k of the lowest expected cost per pair: half of `sample` (n, D) is compared with the rest over k axes."""
-    most = axes.shape[1]
+def cheapest(sample: Tensor, axes: Tensor, minimum: float, plan: JoinPlan, cores: Cores) -> JoinPlan:
+    """`plan` with the k of the lowest expected cost per pair: half of `sample` (n, D) is compared with the rest."""
+    code = plan.code(sample.device)
+    kind = code.kind if code is not None else "torch"
+    layout = plan.layout(sample.device)
     order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(1)).to(sample.device)
-    points = cores.start(lambda: (sample @ axes.float())[order]).result()
+    points = cores.start(lambda: (sample @ axes)[order]).result()
     half = min(len(points) // 2, COMPARED_ROWS)
     left, right = points[:half], points[half : 2 * half]
     limit = math.sqrt(max(0.0, 2 - 2 * minimum))
 
     def cost(k: int) -> float:
         passed = float((torch.cdist(left[:, :k], right[:, :k]) <= limit).float().mean())
-        return PRODUCT_COST[0] + PRODUCT_COST[1] * (k + 1) + CHECK_COST * passed
+        fixed, per_column = SCORE_COST[kind]
+        return fixed + per_column * layout.columns(k) + CHECK_COST[kind] * passed
 
-    choices = sorted({min(k, most) for k in CHOICES})
+    choices = sorted({min(k, axes.shape[1]) for k in CHOICES[layout.dtype.itemsize]})
     costs = [future.result() for future in [cores.start(partial(cost, k)) for k in choices]]
-    return choices[costs.index(min(costs))]
+    cell_rows, span_rows = SIZES[code is not None]
+    return replace(plan, dimensions=choices[costs.index(min(costs))], cell_rows=cell_rows, span_rows=span_rows)

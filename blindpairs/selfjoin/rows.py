@@ -9,6 +9,7 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.errors import InputError
+from blindpairs.selfjoin.compiler import RowsStruct, compiled_code
 from blindpairs.selfjoin.scratch import Scratch
 
 BLOCK_ROWS = 4096
@@ -37,6 +38,22 @@ class UnitRows:
             cores.blocks(self._measure, self.count, BLOCK_ROWS)
         self._refuse_without_direction()
 
+    @property
+    def dense(self) -> bool:
+        """Whether compiled code can read them: in memory or mapped, a row's numbers side by side."""
+        return self.device.type == "cpu" and (self.vectors.stride(1) == 1 or self.dimension == 1)
+
+    def struct(self) -> RowsStruct:
+        """Where the rows lie, for compiled code; to be used no longer than they live."""
+        return RowsStruct(
+            vectors=self.vectors.data_ptr(),
+            lengths=self.lengths.data_ptr(),
+            chosen=None if self.chosen is None else self.chosen.data_ptr(),
+            dimension=self.dimension,
+            stride=self.vectors.stride(0),
+            half=self.vectors.dtype == torch.float16,
+        )
+
     def block(self, start: int, stop: int) -> Tensor:
         """Rows start to stop, (stop - start, D) float32."""
         return self._stored(slice(start, stop)) / self.lengths[start:stop, None]
@@ -62,6 +79,10 @@ class UnitRows:
         return self.take(drawn.to(self.device))
 
     def _measure(self, part: slice) -> None:
+        code = compiled_code() if self.dense else None
+        if code is not None:
+            code.library.measure(self.struct(), part.start, part.stop, self.lengths.data_ptr())
+            return
         self.lengths[part] = torch.linalg.vector_norm(self._stored(part).float(), dim=1, dtype=torch.float64)
 
     def _stored(self, part: slice) -> Tensor:

@@ -1,7 +1,8 @@
 """The pairs that passed the bound, decided on the whole vectors.
 
-A float32 dot product of unit rows is off by at most g(D) = D u / (1 - D u) of the product of their lengths; what lies
-below the minimum by more than that is dropped, and everything else is decided, and reported, in float64.
+A float32 dot product of unit rows is off by at most g(D) = D u / (1 - D u) of the product of their lengths, and by
+g(D + 8) where the rows were scaled by a rounded 1 / length on the way; what lies below the minimum by more than that is
+dropped, and everything else is decided, and reported, in float64.
 """
 
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import error_growth
+from blindpairs.selfjoin.compiler import compiled_code
 from blindpairs.selfjoin.rows import UnitRows
 from blindpairs.selfjoin.scratch import Scratch, where
+from blindpairs.selfjoin.task import PairBlock, SortedRows
 
 CHUNK_PAIRS = 128  # two blocks of 128 x 768 float32 rows are 0.8 MB: in the cache from the gather to the sum
 DENSE_ROWS = 512
@@ -18,8 +21,13 @@ DENSE_ROWS = 512
 
 def cosines(rows: UnitRows, i: Tensor, j: Tensor, scratch: Scratch | None = None) -> Tensor:
     """Cosines of the pairs (i, j) in float64 arithmetic on the float32 unit rows, (len(i),) float64."""
-    scratch = scratch or Scratch(rows.device)
     found = torch.empty(len(i), dtype=torch.float64, device=rows.device)
+    code = compiled_code() if rows.dense else None
+    if code is not None:
+        i, j = i.contiguous(), j.contiguous()
+        code.library.cosines(rows.struct(), i.data_ptr(), j.data_ptr(), len(i), found.data_ptr())
+        return found
+    scratch = scratch or Scratch(rows.device)
     for start in range(0, len(i), CHUNK_PAIRS):
         part = slice(start, start + CHUNK_PAIRS)
         left, right = (
@@ -40,18 +48,22 @@ def pair_cosines(rows: UnitRows, i: Tensor, j: Tensor) -> Tensor:
     return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
 
 
+def rough_minimum(rows: UnitRows, minimum: float) -> float:
+    """What a float32 cosine of unit rows, or of rows scaled to unit length, must reach to be worth deciding."""
+    return minimum - error_growth(rows.dimension + 8) * (1 + 2.0**-20)
+
+
 def confirmed(
     rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of the pairs (i, j), those whose cosine is at least `minimum`: (i, j, float64 cosine)."""
     scratch = scratch or Scratch(rows.device)
-    band = error_growth(rows.dimension) * (1 + 2.0**-20)
     rough = torch.empty(len(i), dtype=torch.float32, device=rows.device)
     for start in range(0, len(i), CHUNK_PAIRS):
         part = slice(start, start + CHUNK_PAIRS)
         left, right = rows.take(i[part], scratch, "left rows"), rows.take(j[part], scratch, "right rows")
         torch.sum(left.mul_(right), 1, out=rough[part])  # elementwise: no setting lowers its precision
-    kept = where(rough >= minimum - band)
+    kept = where(rough >= rough_minimum(rows, minimum))
     i, j = i[kept], j[kept]
     similarity = cosines(rows, i, j, scratch)
     enough = similarity >= minimum
@@ -68,3 +80,16 @@ def products(rows: UnitRows, i: Tensor, j: Tensor) -> Tensor:
     for start in range(0, len(i), DENSE_ROWS):
         torch.mm(rows.take(i[start : start + DENSE_ROWS]).double(), right, out=out[start : start + DENSE_ROWS])
     return out
+
+
+def dense_pairs(join: SortedRows, cell: int, places: Tensor) -> PairBlock:
+    """The pairs of one cell with rows at `places` behind: for where most of them pass."""
+    cells = join.cells
+    inside = torch.arange(cells.starts[cell], cells.starts[cell + 1], device=places.device)
+    i, j = cells.order[places], cells.order[inside]
+    similarity = products(join.rows, i, j)  # (places, cell)
+    wanted = (similarity >= join.minimum) & (places[:, None] > inside)
+    row, column = wanted.nonzero(as_tuple=True)
+    other = products(join.other, i, j)[row, column] if join.other is not None else None
+    i, j = i[row], j[column]
+    return PairBlock(torch.minimum(i, j), torch.maximum(i, j), similarity[row, column], other)

@@ -1,0 +1,514 @@
+/* The inside of the join on a CPU: skip, score and decide one task without leaving the cache.
+
+compiled.py builds this file for the processor at hand and says what the arrays are; join.py and cells.py derive the
+two tests. A task is a group of 16 neighbouring cells against one span of places:
+
+    reach    which rows of the span can be near anything in each cell    one score per row and cell
+    meet     those rows against the rows of the cell                     one score per pair, and its sign is the verdict
+    decide   the few pairs that passed, on the whole vectors             float32 drops, float64 decides
+
+Scores are computed for 32 rows and 32 columns at a time into a block of 4 KB and tested there: a matrix product by a
+library has to write its result for somebody else to read, which took longer than the product (0.24 ns a pair and core
+for both with torch in bfloat16 on a Sapphire Rapids of 2.6 GHz, 0.09 ns here).
+
+Three ways to multiply, chosen when it is compiled:
+    AMX            bfloat16, 16 x 16 x 32 at an instruction: 1.4 TFLOP/s a core with the test, of 2.7 by the manual
+    AVX512-BF16    bfloat16, on AMD's Zen 4 and 5 only: Intel's does no more a cycle than its float32 (0.7 of it, seen)
+    float32        any vectors: 170 GFLOP/s a core with AVX512, 110 with AVX2, here
+*/
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define SIDE 32  /* rows and columns of a block of scores */
+#define PANEL 16 /* columns that lie together in memory */
+#define CELLS 16 /* in a group: one panel of centres */
+#define DEPTH 128 /* columns of a point, at most */
+
+#if !defined(FLOAT32) && defined(__AMX_BF16__) && defined(__linux__)
+#define AMX 1
+#define DOT 0
+#elif !defined(FLOAT32) && defined(__AVX512BF16__) && (defined(__znver4__) || defined(__znver5__) || defined(DOT_BF16))
+#define AMX 0
+#define DOT 1
+#else
+#define AMX 0
+#define DOT 0
+#endif
+
+#if AMX || DOT
+typedef uint16_t element; /* the bits of a bfloat16 */
+#else
+typedef float element;
+#endif
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t signs __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+typedef float block[SIDE][SIDE] __attribute__((aligned(64)));
+
+typedef struct {
+    const element *left;        /* (places + 31, columns): rows as the left side of a score, in the order of the cells */
+    const element *panels;      /* the right sides, each cell beginning a panel of its own, padded with what never passes */
+    const element *centres;     /* (groups * 16, columns): of the cells; 0 where a point holds its norms */
+    const element *centre_panels;
+    const float *centre_halves; /* (groups * 16): |centre|^2 / 2 */
+    const float *own;           /* (places): the product of a row with the centre of its own cell */
+    const int64_t *starts;      /* (groups * 16 + 1): the first place of each cell */
+    const int64_t *first_panel; /* (groups * 16 + 1) */
+    const int32_t *cell_of;     /* (places) */
+    const int64_t *order;       /* (places): the row of a place */
+    int64_t columns;
+    float reach;
+    float skip_error;           /* of the sum that decides whether a row reaches a cell */
+    float square_error;         /* of the squared distance of two centres */
+} points_t;
+
+typedef struct {
+    const void *vectors;   /* float16 or float32, `stride` elements a row */
+    const float *lengths;  /* (rows) */
+    const int64_t *chosen; /* (rows), or null: which vector a row is */
+    int64_t dimension, stride;
+    int64_t half;          /* whether they are float16 */
+} rows_t;
+
+typedef struct {
+    int64_t group, first_cell; /* cells first_cell to 15 of the group */
+    int64_t first_place, last_place;
+    int64_t capacity;          /* of what is found */
+    float rough;               /* float32 cosines below it are no pairs */
+    double minimum;
+    float dense_share;         /* a cell where more pass is left to the caller */
+} task_t;
+
+typedef struct {
+    float (*most)[CELLS]; /* (cells of the span, rounded outwards to groups, 16) */
+    int32_t *lists;       /* (16, span): the places that reach each cell */
+    int64_t *met;         /* (16): how many they are */
+    int64_t *i, *j;       /* (capacity): the pairs found, i < j, */
+    double *similarity;   /* their cosines, */
+    double *other;        /* and those in other vectors */
+    int64_t *found;       /* (1): how many pairs */
+} result_t;
+
+
+/* ---- scores: the product of 32 rows and one or two panels ---- */
+
+#if AMX
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+typedef struct {
+    uint8_t palette, start, reserved[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+} tiles_t;
+
+/* Linux lends the tiles to a process that asks for them. */
+int ready(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+
+/* Other code of this thread may have set up the tiles for itself and believe them still so. */
+static tiles_t begin_tiles(void)
+{
+    tiles_t before = {0}, ours = {.palette = 1};
+    _tile_storeconfig(&before);
+    for (int tile = 0; tile < 8; tile++) {
+        ours.bytes[tile] = 64;
+        ours.rows[tile] = 16;
+    }
+    _tile_loadconfig(&ours);
+    return before;
+}
+
+static void end_tiles(tiles_t before)
+{
+    if (before.palette)
+        _tile_loadconfig(&before);
+    else
+        _tile_release();
+}
+
+static void multiply(const element *rows, const element *panel, int64_t k, int panels, block out)
+{
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t d = 0; d < k; d += 32) {
+        _tile_loadd(4, rows + d, 2 * k);
+        _tile_loadd(6, panel + PANEL * d, 64);
+        _tile_loadd(5, rows + 16 * k + d, 2 * k);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 5, 6);
+        if (panels == 2) {
+            _tile_loadd(7, panel + PANEL * (k + d), 64);
+            _tile_dpbf16ps(2, 4, 7);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, &out[0][0], 4 * SIDE);
+    _tile_stored(1, &out[16][0], 4 * SIDE);
+    if (panels == 2) {
+        _tile_stored(2, &out[0][16], 4 * SIDE);
+        _tile_stored(3, &out[16][16], 4 * SIDE);
+    }
+}
+
+#else
+
+typedef int tiles_t;
+int ready(void) { return 1; }
+static tiles_t begin_tiles(void) { return 0; }
+static void end_tiles(tiles_t before) { (void)before; }
+
+#if DOT
+
+static void strip(const element *rows, const element *panel, int64_t k, float *out)
+{
+    __m512 sum[16];
+    for (int i = 0; i < 16; i++) sum[i] = _mm512_setzero_ps();
+    for (int64_t d = 0; d < k; d += 2) {
+        __m512bh b = (__m512bh)_mm512_loadu_si512(panel + PANEL * d);
+        for (int i = 0; i < 16; i++) {
+            int32_t pair;
+            memcpy(&pair, rows + i * k + d, 4);
+            sum[i] = _mm512_dpbf16_ps(sum[i], (__m512bh)_mm512_set1_epi32(pair), b);
+        }
+    }
+    for (int i = 0; i < 16; i++) _mm512_storeu_ps(out + SIDE * i, sum[i]);
+}
+#define STRIP 16
+
+#else
+
+#define STRIP (LANES == 16 ? 8 : 4) /* as many rows as leave all sums in registers */
+
+static inline void strip(const element *rows, const element *panel, int64_t k, float *out)
+{
+    lanes sum[STRIP][PANEL / LANES] = {0};
+    for (int64_t d = 0; d < k; d++)
+        for (int v = 0; v < PANEL / LANES; v++) {
+            lanes b = *(const lanes *)(panel + PANEL * d + LANES * v);
+            for (int i = 0; i < STRIP; i++) sum[i][v] += rows[i * k + d] * b;
+        }
+    for (int i = 0; i < STRIP; i++)
+        for (int v = 0; v < PANEL / LANES; v++) *(lanes *)(out + SIDE * i + LANES * v) = sum[i][v];
+}
+
+#endif
+
+static void multiply(const element *rows, const element *panel, int64_t k, int panels, block out)
+{
+    for (int p = 0; p < panels; p++)
+        for (int r = 0; r < SIDE; r += STRIP) strip(rows + r * k, panel + PANEL * k * p, k, &out[r][PANEL * p]);
+}
+
+#endif
+
+int element_bytes(void) { return sizeof(element); }
+const char *kind(void) { return AMX ? "amx" : DOT ? "dot" : "float32"; }
+
+
+/* ---- reach: which rows of the span may be near anything in a cell; cells.py derives the test ---- */
+
+/* most[b][a] = the largest x.(b - a) of the rows x of cell a, over the cells b of the span */
+static void look_ahead(const points_t *p, const task_t *t, int64_t first, int64_t last, float (*most)[CELLS])
+{
+    int64_t k = p->columns;
+    block scores;
+    for (int64_t b = first; b < last; b += SIDE) {
+        int panels = b + PANEL < last ? 2 : 1;
+        for (int a = t->first_cell; a < CELLS; a++) {
+            int64_t place = p->starts[CELLS * t->group + a], end = p->starts[CELLS * t->group + a + 1];
+            float ahead[SIDE];
+            for (int c = 0; c < SIDE; c++) ahead[c] = -INFINITY;
+            for (; place < end; place += SIDE) {
+                multiply(p->left + k * place, p->centre_panels + k * b, k, panels, scores);
+                for (int r = 0; r < SIDE && place + r < end; r++)
+                    for (int c = 0; c < SIDE; c++) {
+                        float score = scores[r][c] - p->own[place + r];
+                        ahead[c] = score > ahead[c] ? score : ahead[c];
+                    }
+            }
+            for (int c = 0; c < PANEL * panels; c++) most[b - first + c][a] = ahead[c];
+        }
+    }
+}
+
+/* most[b][a] += reach |b - a|, and the errors of it all: what a row of cell b then may not fall short of */
+static void add_distances(const points_t *p, const task_t *t, int64_t first, int64_t last, float (*most)[CELLS])
+{
+    int64_t k = p->columns;
+    const float *halves = p->centre_halves + CELLS * t->group;
+    block products;
+    for (int64_t b = first; b < last; b += SIDE) { /* `centres` is padded to whole blocks */
+        multiply(p->centres + k * b, p->centre_panels + k * CELLS * t->group, k, 1, products);
+        for (int r = 0; r < SIDE && b + r < last; r++)
+            for (int a = 0; a < CELLS; a++) {
+                float square = 2 * (p->centre_halves[b + r] + halves[a] - products[r][a]) + p->square_error;
+                most[b - first + r][a] += p->reach * sqrtf(square > 0 ? square : 0) * (1 + 1e-6f) + p->skip_error;
+            }
+    }
+}
+
+/* The sign bits of 16 numbers. */
+static inline uint32_t sign_bits(const float *numbers)
+{
+#if defined(__AVX512DQ__)
+    return _mm512_movepi32_mask(_mm512_loadu_si512(numbers));
+#elif defined(__AVX__)
+    return _mm256_movemask_ps(_mm256_loadu_ps(numbers)) | _mm256_movemask_ps(_mm256_loadu_ps(numbers + 8)) << 8;
+#else
+    uint32_t bits = 0;
+    for (int a = 0; a < CELLS; a++) bits |= (uint32_t)(numbers[a] < 0) << a;
+    return bits;
+#endif
+}
+
+static void list_reaching(const points_t *p, const task_t *t, int64_t first_cell, result_t *out)
+{
+    int64_t k = p->columns, span = t->last_place - t->first_place;
+    uint32_t wanted = 0xFFFFu & (0xFFFFu << t->first_cell);
+    block scores;
+    memset(out->met, 0, CELLS * sizeof *out->met);
+    for (int64_t place = t->first_place; place < t->last_place; place += SIDE) {
+        multiply(p->left + k * place, p->centre_panels + k * CELLS * t->group, k, 1, scores);
+        for (int r = 0; r < SIDE && place + r < t->last_place; r++) {
+            const float *most = out->most[p->cell_of[place + r] - first_cell];
+            for (int v = 0; v < CELLS; v += LANES)
+                *(lanes *)&scores[r][v] += *(const lanes *)&most[v] - p->own[place + r];
+            for (uint32_t reached = ~sign_bits(scores[r]) & wanted; reached; reached &= reached - 1) {
+                int a = __builtin_ctz(reached);
+                out->lists[span * a + out->met[a]++] = (int32_t)(place + r);
+            }
+        }
+    }
+}
+
+
+/* ---- decide: cosines on the whole vectors ---- */
+
+static const void *vector_of(const rows_t *rows, int64_t row)
+{
+    int64_t number = rows->chosen ? rows->chosen[row] : row;
+    return (const char *)rows->vectors + number * rows->stride * (rows->half ? 2 : 4);
+}
+
+#if !defined(__F16C__) && !defined(__ARM_FP16_FORMAT_IEEE)
+static float from_half(uint16_t bits)
+{
+    uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
+    float size = exponent == 31 ? (fraction ? NAN : INFINITY) : exponent ? ldexpf(1024 + fraction, (int)exponent - 25)
+                                                                         : ldexpf(fraction, -24);
+    return bits >> 15 ? -size : size;
+}
+#endif
+
+/* Eight numbers of a vector as float32. */
+static inline void eight(const rows_t *rows, const void *vector, int64_t at, float *out)
+{
+    if (!rows->half) {
+        memcpy(out, (const float *)vector + at, 32);
+        return;
+    }
+    const uint16_t *bits = (const uint16_t *)vector + at;
+#if defined(__F16C__)
+    _mm256_storeu_ps(out, _mm256_cvtph_ps(_mm_loadu_si128((const void *)bits)));
+#elif defined(__ARM_FP16_FORMAT_IEEE)
+    __fp16 halves[8];
+    memcpy(halves, bits, 16);
+    for (int i = 0; i < 8; i++) out[i] = halves[i];
+#else
+    for (int i = 0; i < 8; i++) out[i] = from_half(bits[i]);
+#endif
+}
+
+static inline void some(const rows_t *rows, const void *vector, int64_t at, float *out)
+{
+    if (at + 8 <= rows->dimension) {
+        eight(rows, vector, at, out);
+        return;
+    }
+    char rest[32] = {0};
+    int64_t size = rows->half ? 2 : 4;
+    memcpy(rest, (const char *)vector + at * size, (rows->dimension - at) * size);
+    eight(rows, rest, 0, out);
+}
+
+/* Within g(D + 8) of the cosine (verify.py), in any order of summation. */
+static float rough_cosine(const rows_t *rows, int64_t one, int64_t two)
+{
+    const void *a = vector_of(rows, one), *b = vector_of(rows, two);
+    float scale_a = 1 / rows->lengths[one], scale_b = 1 / rows->lengths[two], sum[8] = {0}, x[8], y[8];
+    for (int64_t at = 0; at < rows->dimension; at += 8) {
+        some(rows, a, at, x);
+        some(rows, b, at, y);
+        for (int i = 0; i < 8; i++) sum[i] += (x[i] * scale_a) * (y[i] * scale_b);
+    }
+    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
+/* In float64 on the float32 unit rows. Products of two float32 are exact in float64, and the order of the sum is fixed:
+the same bits on every processor. */
+static double cosine(const rows_t *rows, int64_t one, int64_t two)
+{
+    const void *a = vector_of(rows, one), *b = vector_of(rows, two);
+    float length_a = rows->lengths[one], length_b = rows->lengths[two], x[8], y[8];
+    double sum[8] = {0};
+    for (int64_t at = 0; at < rows->dimension; at += 8) {
+        some(rows, a, at, x);
+        some(rows, b, at, y);
+        for (int i = 0; i < 8; i++) sum[i] += (double)(x[i] / length_a) * (double)(y[i] / length_b);
+    }
+    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
+/* Cosines of the pairs (i, j) of rows. */
+void cosines(const rows_t *rows, const int64_t *i, const int64_t *j, int64_t count, double *out)
+{
+    for (int64_t pair = 0; pair < count; pair++) out[pair] = cosine(rows, i[pair], j[pair]);
+}
+
+/* The length of each of rows `first` to `last`, summed in float64 and rounded once. */
+void measure(const rows_t *rows, int64_t first, int64_t last, float *out)
+{
+    for (int64_t row = first; row < last; row++) {
+        const void *vector = vector_of(rows, row);
+        double sum[8] = {0};
+        float x[8];
+        for (int64_t at = 0; at < rows->dimension; at += 8) {
+            some(rows, vector, at, x);
+            for (int i = 0; i < 8; i++) sum[i] += (double)x[i] * (double)x[i];
+        }
+        out[row] = (float)sqrt(((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7])));
+    }
+}
+
+static void fetch(const rows_t *rows, int64_t row)
+{
+    const char *vector = vector_of(rows, row);
+    for (int64_t byte = 0; byte < rows->dimension * (rows->half ? 2 : 4); byte += 64) __builtin_prefetch(vector + byte);
+}
+
+/* Appends those of `count` candidates that are pairs; 0 where there is no room for them. */
+static int decide(const rows_t *rows, const rows_t *other, const task_t *t, int64_t (*pairs)[2], int64_t count,
+                  result_t *out)
+{
+    for (int64_t n = 0; n < count; n++) {
+        if (n + 2 < count) {
+            fetch(rows, pairs[n + 2][0]);
+            fetch(rows, pairs[n + 2][1]);
+        }
+        int64_t i = pairs[n][0] < pairs[n][1] ? pairs[n][0] : pairs[n][1], j = pairs[n][0] + pairs[n][1] - i;
+        if (rough_cosine(rows, i, j) < t->rough) continue;
+        double similarity = cosine(rows, i, j);
+        if (similarity < t->minimum) continue;
+        int64_t at = *out->found;
+        if (at == t->capacity) return 0;
+        out->i[at] = i;
+        out->j[at] = j;
+        out->similarity[at] = similarity;
+        out->other[at] = other->vectors ? cosine(other, i, j) : 0;
+        *out->found = at + 1;
+    }
+    return 1;
+}
+
+
+/* ---- meet: the rows that reach a cell against its rows ---- */
+
+/* Whether any sign bit of the block is clear: the score of a pair that may be wanted. */
+static int any_passed(block scores, int panels)
+{
+    signs all = ~(signs){0};
+    for (int r = 0; r < SIDE; r++)
+        for (int c = 0; c < PANEL * panels; c += LANES) all &= *(const signs *)&scores[r][c];
+    int32_t together = -1;
+    for (int v = 0; v < LANES; v++) together &= all[v];
+    return together >= 0;
+}
+
+#define WAITING 4096 /* candidates that are decided together, so that their vectors can be fetched ahead */
+
+typedef struct {
+    int64_t pairs[WAITING + SIDE * SIDE][2]; /* rows */
+    int64_t count;
+    int64_t passed; /* of the cell */
+} candidates_t;
+
+static void collect(const points_t *p, block scores, const int32_t *places, int64_t count, int64_t first, int columns,
+                    candidates_t *held)
+{
+    for (int r = 0; r < count; r++)
+        for (int c = 0; c < columns; c++) {
+            int32_t bits;
+            memcpy(&bits, &scores[r][c], 4);
+            if (bits < 0 || places[r] <= first + c) continue; /* within a group a pair is met twice */
+            held->pairs[held->count][0] = p->order[places[r]];
+            held->pairs[held->count][1] = p->order[first + c];
+            held->count++;
+            held->passed++;
+        }
+}
+
+/* All pairs of one cell; 0 where it has too many of them, with what was found before it left as it was. */
+static int meet(const points_t *p, const rows_t *rows, const rows_t *other, const task_t *t, int a, candidates_t *held,
+                result_t *out)
+{
+    int64_t k = p->columns, cell = CELLS * t->group + a, before = *out->found;
+    int64_t panels = p->first_panel[cell + 1] - p->first_panel[cell], size = p->starts[cell + 1] - p->starts[cell];
+    const int32_t *list = out->lists + (t->last_place - t->first_place) * a;
+    element gathered[SIDE * DEPTH] __attribute__((aligned(64))) = {0};
+    block scores;
+    held->count = held->passed = 0;
+    for (int64_t at = 0; at < out->met[a]; at += SIDE) {
+        int64_t count = out->met[a] - at < SIDE ? out->met[a] - at : SIDE;
+        for (int64_t r = 0; r < count; r++) memcpy(gathered + k * r, p->left + k * list[at + r], k * sizeof(element));
+        for (int64_t panel = 0; panel < panels; panel += 2) {
+            int both = panel + 1 < panels ? 2 : 1;
+            multiply(gathered, p->panels + PANEL * k * (p->first_panel[cell] + panel), k, both, scores);
+            if (!any_passed(scores, both)) continue; /* rows behind `count` are older ones: they can but ask in vain */
+            int64_t first = p->starts[cell] + PANEL * panel, left = size - PANEL * panel;
+            collect(p, scores, list + at, count, first, left < PANEL * both ? (int)left : PANEL * both, held);
+            if (held->passed > 4096 + (int64_t)(t->dense_share * out->met[a] * size)) goto too_many;
+            if (held->count < WAITING) continue;
+            if (!decide(rows, other, t, held->pairs, held->count, out)) goto too_many;
+            held->count = 0;
+        }
+    }
+    if (decide(rows, other, t, held->pairs, held->count, out)) return 1;
+too_many:
+    *out->found = before;
+    return 0;
+}
+
+/* The pairs of a task. Returns the first cell that was not done, because it has too many pairs, or 16. */
+int64_t run(const points_t *p, const rows_t *rows, const rows_t *other, const task_t *t, void *scratch, result_t *out)
+{
+    int64_t first = p->cell_of[t->first_place] / CELLS * CELLS;
+    int64_t last = (p->cell_of[t->last_place - 1] / CELLS + 1) * CELLS;
+    tiles_t before = begin_tiles();
+    look_ahead(p, t, first, last, out->most);
+    add_distances(p, t, first, last, out->most);
+    list_reaching(p, t, first, out);
+    *out->found = 0;
+    int a = (int)t->first_cell;
+    while (a < CELLS && meet(p, rows, other, t, a, scratch, out)) a++;
+    end_tiles(before);
+    return a;
+}
+
+int64_t scratch_bytes(void) { return sizeof(candidates_t); }

@@ -1,0 +1,137 @@
+"""The tasks of a join in compiled code (compiled.c): what it is given, and what it gives back.
+
+A task runs without the interpreter's lock from its first row to its last pair, so every core is busy with one.
+"""
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blindpairs.cores import Cores
+from blindpairs.selfjoin.bound import product_error
+from blindpairs.selfjoin.cells import onto_own_centres, skip_error
+from blindpairs.selfjoin.compiler import RESULTS, CompiledCode, PointsStruct, ResultStruct, RowsStruct, TaskStruct
+from blindpairs.selfjoin.plan import JoinPlan
+from blindpairs.selfjoin.task import CELLS_PER_TASK, PairBlock, SortedRows, Task
+from blindpairs.selfjoin.verify import dense_pairs, rough_minimum
+
+SIDE = 32  # rows and columns of a block of scores
+PANEL = 16  # columns that lie together in memory
+DENSE_SHARE = 0.1  # where more pairs than this pass, one product over all D columns beats deciding them one by one
+
+
+class CompiledEngine:
+    """What the tasks share, read only, and buffers for each thread."""
+
+    def __init__(self, code: CompiledCode, join: SortedRows, plan: JoinPlan, cores: Cores) -> None:
+        self._code, self._join, self._plan = code, join, plan
+        self._buffers = threading.local()
+        self._points, self._kept = _points_struct(join, cores)
+        self._rows = join.rows.struct()
+        self._other = join.other.struct() if join.other is not None else RowsStruct()
+
+    def run(self, task: Task) -> tuple[list[PairBlock], Task | None]:
+        """See `task.Engine`."""
+        buffers = self._of_thread()
+        asked = TaskStruct(
+            group=task.first_cell // CELLS_PER_TASK,
+            first_cell=task.first_cell % CELLS_PER_TASK,
+            first_place=task.first_place,
+            last_place=task.last_place,
+            capacity=self._plan.block_pairs,
+            rough=rough_minimum(self._join.rows, self._join.minimum),
+            minimum=self._join.minimum,
+            dense_share=DENSE_SHARE,
+        )
+        done = self._code.library.run(
+            self._points, self._rows, self._other, asked, buffers.scratch.data_ptr(), buffers.struct
+        )
+        block = buffers.block(self._join.other is not None)
+        blocks, cell = [block] if len(block) else [], asked.group * CELLS_PER_TASK + done
+        if done == CELLS_PER_TASK:
+            return blocks, None
+        if len(block) == 0:  # nothing else was in the way: it is the cell itself that has too many pairs
+            places = buffers.places(done, task)
+            blocks.append(dense_pairs(self._join, cell, places))
+            cell += 1
+        return blocks, replace(task, first_cell=cell) if cell < task.last_cell else None
+
+    def _of_thread(self) -> "_Buffers":
+        if not hasattr(self._buffers, "own"):
+            self._buffers.own = _Buffers(
+                len(self._join.cells), self._plan, self._code.library.scratch_bytes(), self._join.rows.count
+            )
+        own: _Buffers = self._buffers.own
+        return own
+
+
+class _Buffers:
+    """What one thread's tasks write to."""
+
+    def __init__(self, cells: int, plan: JoinPlan, scratch_bytes: int, count: int) -> None:
+        self.most = torch.empty(cells + 2 * SIDE, CELLS_PER_TASK)
+        self.lists = torch.empty(CELLS_PER_TASK * min(plan.span_rows, count), dtype=torch.int32)
+        self.met, self.found = torch.zeros(CELLS_PER_TASK, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+        self.i, self.j = torch.empty(2, plan.block_pairs, dtype=torch.int64)
+        self.similarity, self.other = torch.empty(2, plan.block_pairs, dtype=torch.float64)
+        self.scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
+        self.struct = ResultStruct(*(getattr(self, name).data_ptr() for name in RESULTS))
+
+    def block(self, with_other: bool) -> PairBlock:
+        """A copy of what was found."""
+        part = slice(int(self.found[0]))
+        other = self.other[part].clone() if with_other else None
+        return PairBlock(self.i[part].clone(), self.j[part].clone(), self.similarity[part].clone(), other)
+
+    def places(self, cell: int, task: Task) -> Tensor:
+        """The places of the task's span that reach a cell of its group."""
+        start = cell * (task.last_place - task.first_place)
+        return self.lists[start : start + int(self.met[cell])].long()
+
+
+def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[Any, ...]]:
+    """Everything of the points, and the tensors that it points into."""
+    cells, points = join.cells, join.points
+    k, dtype = points.columns, points.values.dtype
+    left, right = points.sides(SIDE - 1)
+    groups = -(-len(cells) // CELLS_PER_TASK)
+    starts = torch.tensor([*cells.starts, *[cells.starts[-1]] * (groups * CELLS_PER_TASK - len(cells))])
+    first_panel = torch.nn.functional.pad(((starts.diff() + PANEL - 1) // PANEL).cumsum(0), (1, 0))
+    columns = torch.arange(len(cells.order)) + (PANEL * first_panel[:-1] - starts[:-1])[cells.cell_of]
+    places = torch.full((PANEL * int(first_panel[-1]),), len(cells.order))  # of every column; padding never passes
+    places[columns] = torch.arange(len(cells.order))
+    centres = torch.zeros(groups * CELLS_PER_TASK + SIDE, k, dtype=dtype)
+    centres[: len(cells), : cells.centres.shape[1]] = cells.centres.to(dtype)
+    halves = centres.double().square().sum(1) / 2
+    error = product_error(k, dtype)
+    tensors = (
+        left,
+        _panels(right[places]),
+        centres,
+        _panels(centres),
+        halves.float(),
+        onto_own_centres(points, cells, cores),
+        starts,
+        first_panel,
+        cells.cell_of.int(),
+        cells.order,
+    )
+    struct = PointsStruct(
+        *(tensor.data_ptr() for tensor in tensors),
+        k,
+        points.reach * (1 + 1e-6),
+        skip_error(points, cells, error),
+        16 * (error + 4 * 2.0**-24) * float(halves.max()) + 1e-12,
+    )
+    return struct, tensors
+
+
+def _panels(sides: Tensor) -> Tensor:
+    """Right sides (n, K), n a multiple of 16, column by column in panels of 16; two bfloat16 lie together."""
+    together = 4 // sides.element_size()
+    count, k = sides.shape
+    panels: Tensor = sides.view(count // PANEL, PANEL, k // together, together).transpose(1, 2).contiguous()
+    return panels

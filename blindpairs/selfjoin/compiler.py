@@ -1,0 +1,193 @@
+"""compiled.c, built for the processor at hand when it is first needed, and loaded.
+
+Built where it runs, since only there is known what the processor can do: a wheel would have to carry every variant. A
+third of a second once; the result is kept in the user's cache folder under a digest of the source, the compiler and
+what that compiler knows of the processor, so that machines which share a home folder do not share code. Without a C
+compiler there is `None`, and plain.py does the same work in several times the time.
+"""
+
+import atexit
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from blindpairs.selfjoin.points import Layout
+
+SOURCE = Path(__file__).with_name("compiled.c")
+FLAGS = ("-O3", "-shared", "-fPIC")
+TARGETS = ("-march=native", "-mcpu=native")  # what a compiler for x86 calls the processor at hand, and one for Arm
+VARIANTS: tuple[tuple[str, ...], ...] = ((), ("-DFLOAT32",))  # the second where the system does not lend AMX's tiles
+LAYOUTS = {2: Layout(torch.bfloat16, 32), 4: Layout(torch.float32, 8)}  # by the size of an element
+TIMEOUT = 120.0  # seconds
+
+
+@dataclass(frozen=True)
+class CompiledCode:
+    """The loaded code. `layout` is how it wants its points; `kind` names its product: amx, dot or float32."""
+
+    library: ctypes.CDLL
+    layout: Layout
+    kind: str
+
+
+class NotCompiled(Exception):
+    """Why there is no compiled code, for people."""
+
+
+@cache
+def compiled_code() -> CompiledCode | None:
+    """The code for this machine, or None."""
+    try:
+        return build()
+    except NotCompiled:
+        return None
+
+
+def build(targets: Sequence[str] = TARGETS, variants: Sequence[tuple[str, ...]] = VARIANTS) -> CompiledCode:
+    """Compile, or take from the cache, and load the first that works. Raises NotCompiled where there is no way to."""
+    if sys.platform not in ("linux", "darwin"):
+        raise NotCompiled(f"compiled code is made on Linux and macOS, not on {sys.platform}")
+    name = os.environ.get("CC", "cc")
+    compiler = shutil.which(name)
+    if compiler is None:
+        raise NotCompiled(f"no C compiler ({name}): install gcc or clang")
+    said = ""
+    for target in targets:
+        for variant in variants:
+            try:
+                code = _load(_compiled(compiler, (target, *variant)))
+            except (OSError, subprocess.SubprocessError) as error:
+                said = getattr(error, "stderr", None) or str(error)
+                break  # the variant of a target that this compiler does not know would fail, too
+            if code is not None:
+                return code
+    first_line = said.strip().partition("\n")[0] or "the system lends it nothing that it is built for"
+    raise NotCompiled(f"{compiler} cannot build {SOURCE.name}: {first_line}")
+
+
+def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
+    """The shared library for these flags, made unless it lies in the cache."""
+    known = _run([compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # version and processor, as macros
+    digest = hashlib.sha256("\0".join([known, *FLAGS, *flags]).encode() + SOURCE.read_bytes()).hexdigest()[:24]
+    file = _cache_folder() / f"selfjoin-{digest}.so"
+    if not (file.exists() and file.stat().st_uid == os.geteuid()):
+        aside = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        try:
+            _run([compiler, *FLAGS, *flags, "-o", str(aside), str(SOURCE), "-lm"])
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+    return file
+
+
+def _cache_folder() -> Path:
+    """A folder that nobody else writes to: code is loaded from it."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(base) if base else Path.home() / ".cache") / "blindpairs"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o022 and os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return _own_folder()
+
+
+@cache
+def _own_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="blindpairs-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT)
+    return done.stdout
+
+
+def _load(file: Path) -> CompiledCode | None:
+    """None where the system does not let this process use the processor's tiles."""
+    library = ctypes.CDLL(str(file))
+    if not library.ready():
+        return None
+    library.kind.restype = ctypes.c_char_p
+    for name, results, arguments in FUNCTIONS:
+        function = getattr(library, name)
+        function.restype, function.argtypes = results, arguments
+    return CompiledCode(library, LAYOUTS[library.element_bytes()], library.kind().decode())
+
+
+class RowsStruct(ctypes.Structure):
+    """`rows_t` of compiled.c."""
+
+    _fields_ = (
+        ("vectors", ctypes.c_void_p),
+        ("lengths", ctypes.c_void_p),
+        ("chosen", ctypes.c_void_p),
+        ("dimension", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
+        ("half", ctypes.c_int64),
+    )
+
+
+class PointsStruct(ctypes.Structure):
+    """`points_t` of compiled.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("left", "panels", "centres", "centre_panels", "centre_halves", "own")),
+        *((name, ctypes.c_void_p) for name in ("starts", "first_panel", "cell_of", "order")),
+        ("columns", ctypes.c_int64),
+        ("reach", ctypes.c_float),
+        ("skip_error", ctypes.c_float),
+        ("square_error", ctypes.c_float),
+    )
+
+
+class TaskStruct(ctypes.Structure):
+    """`task_t` of compiled.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("group", "first_cell", "first_place", "last_place", "capacity")),
+        ("rough", ctypes.c_float),
+        ("minimum", ctypes.c_double),
+        ("dense_share", ctypes.c_float),
+    )
+
+
+RESULTS = ("most", "lists", "met", "i", "j", "similarity", "other", "found")
+
+
+class ResultStruct(ctypes.Structure):
+    """`result_t` of compiled.c."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in RESULTS)
+
+
+_ROWS = ctypes.POINTER(RowsStruct)
+FUNCTIONS = (
+    (
+        "run",
+        ctypes.c_int64,
+        (
+            ctypes.POINTER(PointsStruct),
+            _ROWS,
+            _ROWS,
+            ctypes.POINTER(TaskStruct),
+            ctypes.c_void_p,
+            ctypes.POINTER(ResultStruct),
+        ),
+    ),
+    ("measure", None, (_ROWS, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)),
+    ("cosines", None, (_ROWS, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)),
+    ("scratch_bytes", ctypes.c_int64, ()),
+)

@@ -1,0 +1,129 @@
+"""The rows as points in a few dimensions, and a product whose sign says whether two of them can be a pair.
+
+**The bound**, in the terms of `bound.py`. A pair of cosine >= minimum lies within
+    distance = s sqrt(2 (1 + 8u) - 2 minimum + 1e-12)
+in the k coordinates: rows are unit only within 2u each, the axes V lengthen by s at most, and 1e-12 covers the float64
+arithmetic that finally decides. What the computer makes of a coordinate differs from it twice:
+* computing it costs at most `projection_error` in all k together (`bound.projection_error`);
+* storing it as bfloat16 moves the point. No analysis of that is needed: how far each point moved is measured, in
+  float64, and *the rounded points are taken for the points*.
+So with `moved` the farthest that any point moved
+    reach = distance + 2 projection_error + 2 moved + 1e-9
+is how near two stored points of a wanted pair must be. A pair passes when
+    y.x - |x|^2/2 - t >= 0,   t = |y|^2/2 - reach^2/2 - error
+with both squared norms those of the stored points, in float64. `error` covers what the product does to that. It is one
+product over K columns, [y, 1, 1, -t, -t'] . [x, -h, -h', 1, 1], zeros in between, where t + t' and h + h' are the
+threshold and half the squared norm, each as a high and a low part:
+* the two parts leave out less than 2^-17 of each in bfloat16 (twice 2^-18, for float64 is rounded twice), 2^-40 in
+  float32;
+* the product is off by at most g(K) of the sum of its terms' magnitudes (`bound.product_error`).
+With R the largest norm of a point these sum to |y||x| + |x|^2/2 + |t| < 3 R^2 + reach^2, hence
+    error = (g(K) + 2^-17) (3 R^2 + reach^2) + 1e-12,
+which at K = 64, bfloat16 and minimum 0.95 lowers the threshold by a thousandth.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from blindpairs.cores import Cores
+from blindpairs.selfjoin.bound import UNIT_ROUNDOFF, product_error, projection_error, stretch
+
+BLOCK_ROWS = 4096
+NORM_COLUMNS = 4  # of the K columns: threshold and half norm, a high and a low part each
+FAR = -1024.0  # in place of a norm: padding passes with nothing
+LEFT_OUT = {torch.bfloat16: 2.0**-17, torch.float32: 2.0**-40}  # of a number, by its high and low part
+
+
+class Rows(Protocol):
+    """What is projected: `rows.UnitRows`, or `gpu_rows.DeviceRows`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are computed."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Rows start to stop as unit rows, (stop - start, D) float32."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a product wants its points: their type, and of what its columns must be a multiple."""
+
+    dtype: torch.dtype = torch.float32
+    multiple: int = 8
+
+    def columns(self, dimensions: int) -> int:
+        """K: the columns of a point of so many dimensions."""
+        return -(-(dimensions + NORM_COLUMNS) // self.multiple) * self.multiple
+
+
+@dataclass(frozen=True)
+class Points:
+    """k stored coordinates of every row, and what a pair's must satisfy."""
+
+    values: Tensor  # (N, k) bfloat16 or float32
+    halves: Tensor  # (N,) float64: half the squared norm of the stored point
+    columns: int  # K
+    reach: float
+    error: float
+
+    @property
+    def radius(self) -> float:
+        """The largest norm."""
+        return math.sqrt(2 * float(self.halves.max())) * (1 + 1e-6)
+
+    def reordered(self, order: Tensor) -> "Points":
+        """The same points in another order."""
+        return Points(self.values[order], self.halves[order], self.columns, self.reach, self.error)
+
+    def sides(self, padding: int) -> tuple[Tensor, Tensor]:
+        """Every point as the left and as the right side of a product, and `padding` that never pass: two (n, K)."""
+        count, k = self.values.shape
+        left, right = self.values.new_zeros(2, count + padding, self.columns)
+        left[:count, :k] = right[:count, :k] = self.values
+        left[:, -4:-2] = right[:, -2:] = 1.0
+        left[:count, -2:] = self._parts(self.reach**2 / 2 + self.error - self.halves)
+        right[:count, -4:-2] = self._parts(-self.halves)
+        left[count:, -2] = right[count:, -4] = FAR
+        return left, right
+
+    def _parts(self, numbers: Tensor) -> Tensor:
+        """float64 (n,) as the sum of two of the points' type, (n, 2)."""
+        high = numbers.to(self.values.dtype)
+        return torch.stack([high, (numbers - high.double()).to(self.values.dtype)], 1)
+
+
+def place_points(rows: Rows, axes: Tensor, minimum: float, layout: Layout, cores: Cores) -> Points:
+    """Project `rows` on `axes` (D, k), round, measure the rounding, and derive how near a wanted pair must come.
+
+    Float64 axes are multiplied in float64, which a GPU has to spare; float32 ones in float32.
+    """
+    dimension, k = axes.shape
+    values = torch.empty(rows.count, k, dtype=layout.dtype, device=rows.device)
+    halves = torch.empty(rows.count, dtype=torch.float64, device=rows.device)
+    offset = cores.start(lambda: rows.block(0, min(rows.count, BLOCK_ROWS)).to(axes.dtype).mean(0) @ axes).result()
+
+    def project(part: slice) -> Tensor:
+        exact = rows.block(part.start, part.stop).to(axes.dtype) @ axes - offset  # (B, k)
+        values[part] = exact.to(layout.dtype)
+        stored = values[part].double()
+        halves[part] = stored.square().sum(1) / 2
+        return torch.stack([torch.linalg.vector_norm(exact - stored, dim=1).max(), exact.double().norm(dim=1).max()])
+
+    moved, radius = torch.stack(cores.blocks(project, rows.count, BLOCK_ROWS)).amax(0).tolist()
+    longer = cores.start(lambda: stretch(axes)).result()
+    distance = longer * math.sqrt(max(0.0, 2 * (1 + 8 * UNIT_ROUNDOFF) - 2 * minimum + 1e-12))
+    computed = projection_error(dimension, k, longer, radius, axes.dtype)
+    reach = distance + 2 * computed + 2 * moved * (1 + 1e-9) + 1e-9
+    columns = layout.columns(k)
+    magnitude = 6 * float(halves.max()) + reach**2  # 3 R^2 + reach^2
+    error = (product_error(columns, layout.dtype) + LEFT_OUT[layout.dtype]) * magnitude + 1e-12
+    return Points(values, halves, columns, reach, error)
