@@ -11,7 +11,9 @@ written; rows + failed rows = planned rows in every part; rows stand in the plan
 same bytes.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +26,8 @@ import pyarrow.parquet as pq
 from blindpairs.corpus import Item
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.workspace import digest, read_json, sha256_file, stamp, write_json, written_atomically
+
+READERS = 2  # parts of a column that are read at once, and held
 
 METADATA = pa.schema(
     [
@@ -256,6 +260,10 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         raise InputError(f"{path} is damaged ({said}): run the same `blindpairs embed` again to mend it") from error
 
 
+def _read_vectors(path: Path, name: str) -> np.ndarray[Any, Any]:
+    return arrow_to_vectors(_read(path, [name])[name])
+
+
 class Store:
     """A finished store, for those who read it."""
 
@@ -307,7 +315,7 @@ class Store:
         return pa.concat_tables([_read(path, list(columns)) for path in self.parts])
 
     def iter_column(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
-        """One encoder's vectors part by part: (rows, D) float16."""
+        """One encoder's vectors part by part: (rows, D) float16; the next parts are read meanwhile."""
         if name not in self.encoders:
             raise ConfigError(f"the store at {self.folder} has no encoder {name!r}; it has {', '.join(self.encoders)}")
         for part, marker in zip(self._parts, self._markers, strict=True):
@@ -315,7 +323,15 @@ class Store:
                 raise ConfigError(
                     f"{part.data} has no {name!r} vectors yet: run the `blindpairs embed` that adds them to the end"
                 )
-            yield arrow_to_vectors(_read(part.data, [name])[name])
+        ahead: deque[Future[np.ndarray[Any, Any]]] = deque()
+        with ThreadPoolExecutor(READERS) as readers:  # Parquet decodes a column on one core, at some 200 MB/s
+            for part in self._parts:
+                ahead.append(readers.submit(_read_vectors, part.data, name))
+                if len(ahead) > READERS:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        pa.default_memory_pool().release_unused()  # Arrow keeps it for its next reading: 500 MB, once seen
 
     def column(self, name: str) -> np.ndarray[Any, Any]:
         """One encoder's vectors: (N, D) float16, read straight into one array."""

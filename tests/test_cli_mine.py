@@ -11,17 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
+from store_files import Vectors, write_store
 from typer.testing import CliRunner, Result
 
 from blindpairs.cli import app
 from blindpairs.errors import ConfigError
 from blindpairs.mine.memory import available_memory, read_bytes
 from blindpairs.selfjoin.compiler import compiled_code
-from blindpairs.store import METADATA, Part, Store, write_part
-from blindpairs.workspace import stamp, write_json
 
-Vectors = NDArray[np.float16]
 THRESHOLDS = ("--clip-min", "0.8", "--dino-max", "0.5", "--no-gallery")
 
 
@@ -43,23 +40,6 @@ def around(count: int, dimension: int, centres: int, noise: float, seed: int) ->
     middle = random.normal(size=(centres, dimension))[random.integers(centres, size=count)]
     vectors = middle + noise * random.normal(size=(count, dimension))
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float16)
-
-
-def write_store(folder: Path, columns: dict[str, Vectors], parts: int = 3, blank: int | None = None) -> Store:
-    """A store of these vectors; `blank` is the number of an image that shows nothing."""
-    count = len(next(iter(columns.values())))
-    for number, rows in enumerate(np.array_split(np.arange(count), parts)):
-        ids = [f"{row:032x}" for row in rows]
-        metadata: dict[str, list[Any]] = {name: [0] * len(rows) for name in METADATA.names}
-        flags = [["low_information"] if row == blank else [] for row in rows]
-        metadata |= {"image_id": ids, "uri": ids, "uri_bytes": [None] * len(rows), "flags": flags}
-        write_part(
-            Part(folder, number), metadata, {k: v[rows] for k, v in columns.items()}, [], dict.fromkeys(columns, "")
-        )
-    encoders = {name: {"spec": f"test:{name}", "dimension": vectors.shape[1]} for name, vectors in columns.items()}
-    manifest = {"settings": {"corpus": "test"}, "fingerprint": "", "plan": {"parts": parts}, "encoders": encoders}
-    write_json(folder / "manifest.json", stamp() | manifest)
-    return Store.open(folder)
 
 
 @pytest.fixture

@@ -231,7 +231,7 @@ def test_points_of_a_pair_are_never_farther_apart_than_reach_and_always_score(la
             apart = torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
             wanted = exact >= minimum
             assert bool((apart[wanted] <= points.reach).all())
-            left, right = points.sides(3)
+            left, right = points.left(3), points.right(torch.arange(123))
             scores = left.float() @ right.float().T
             assert bool((scores[:120, :120][wanted] >= 0).all())
             assert bool((scores[120:] < 0).all())

@@ -15,11 +15,13 @@ from blindpairs.selfjoin.bound import product_error
 from blindpairs.selfjoin.cells import onto_own_centres, skip_error
 from blindpairs.selfjoin.compiler import RESULTS, CompiledCode, PointsStruct, ResultStruct, RowsStruct, TaskStruct
 from blindpairs.selfjoin.plan import JoinPlan
+from blindpairs.selfjoin.points import Points
 from blindpairs.selfjoin.task import CELLS_PER_TASK, PairBlock, SortedRows, Task
 from blindpairs.selfjoin.verify import dense_pairs, rough_minimum
 
 SIDE = 32  # rows and columns of a block of scores
 PANEL = 16  # columns that lie together in memory
+PACKED = 1 << 16  # columns that are packed at a time
 DENSE_SHARE = 0.1  # where more pairs than this pass, one product over all D columns beats deciding them one by one
 
 
@@ -96,7 +98,6 @@ def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[
     """Everything of the points, and the tensors that it points into."""
     cells, points = join.cells, join.points
     k, dtype = points.columns, points.values.dtype
-    left, right = points.sides(SIDE - 1)
     groups = -(-len(cells) // CELLS_PER_TASK)
     starts = torch.tensor([*cells.starts, *[cells.starts[-1]] * (groups * CELLS_PER_TASK - len(cells))])
     first_panel = torch.nn.functional.pad(((starts.diff() + PANEL - 1) // PANEL).cumsum(0), (1, 0))
@@ -108,8 +109,8 @@ def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[
     halves = centres.double().square().sum(1) / 2
     error = product_error(k, dtype)
     tensors = (
-        left,
-        _panels(right[places]),
+        points.left(SIDE - 1),
+        _right_panels(points, places),
         centres,
         _panels(centres),
         halves.float(),
@@ -127,6 +128,14 @@ def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[
         16 * (error + 4 * 2.0**-24) * float(halves.max()) + 1e-12,
     )
     return struct, tensors
+
+
+def _right_panels(points: Points, places: Tensor) -> Tensor:
+    """The right sides of the points at `places` (n,), in panels; a few at a time, for all together are a third more."""
+    panels = points.values.new_empty(len(places), points.columns)
+    for part, index in zip(panels.split(PACKED), places.split(PACKED), strict=True):
+        part.view(-1).copy_(_panels(points.right(index)).view(-1))
+    return panels
 
 
 def _panels(sides: Tensor) -> Tensor:

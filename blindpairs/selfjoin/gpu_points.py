@@ -100,5 +100,7 @@ def pack_points(rows: DeviceRows, axes: Tensor, minimum: float, columns: int) ->
         points = place_points(rows, axes, minimum, Layout(torch.bfloat16, columns), cores)
     order = torch.argsort(points.values[:, 0].float(), stable=True)
     points = points.reordered(order)
-    packed = torch.cat(points.sides(-rows.count % PADDING), 1)
+    padding = -rows.count % PADDING
+    places = torch.arange(rows.count + padding, device=rows.device)
+    packed = torch.cat([points.left(padding), points.right(places)], 1)
     return DevicePoints(packed, order, points.values[:, 0].double().cpu(), points.reach)

@@ -30,8 +30,8 @@ class PlainEngine:
 
     join: SortedRows
     plan: JoinPlan
-    left: Tensor  # (N + 31, K) float32, in the order of the cells; see points.py
-    right: Tensor  # (N + 31, K)
+    left: Tensor  # (N, K) float32, in the order of the cells; see points.py
+    right: Tensor  # (N + 31, K): behind the last row of all, nothing passes
     own: Tensor  # (N,) by place: the product of a row with the centre of its own cell
     reach: float
     skip_error: float
@@ -41,7 +41,8 @@ class PlainEngine:
     def of(cls, join: SortedRows, plan: JoinPlan, cores: Cores) -> "PlainEngine":
         """Lay the points out for products."""
         cells, points = join.cells, join.points
-        left, right = points.sides(COLUMNS - 1)
+        count = len(points.values)
+        left, right = points.left(0), points.right(torch.arange(count + COLUMNS - 1, device=points.values.device))
         own = onto_own_centres(points, cells, cores)
         error = skip_error(points, cells, product_error(points.columns))
         scratch = Scratch(join.rows.device)

@@ -84,16 +84,27 @@ class Points:
         """The same points in another order."""
         return Points(self.values[order], self.halves[order], self.columns, self.reach, self.error)
 
-    def sides(self, padding: int) -> tuple[Tensor, Tensor]:
-        """Every point as the left and as the right side of a product, and `padding` that never pass: two (n, K)."""
+    def left(self, padding: int) -> Tensor:
+        """Every point as the left side of a product, and `padding` that pass with nothing: (N + padding, K)."""
         count, k = self.values.shape
-        left, right = self.values.new_zeros(2, count + padding, self.columns)
-        left[:count, :k] = right[:count, :k] = self.values
-        left[:, -4:-2] = right[:, -2:] = 1.0
-        left[:count, -2:] = self._parts(self.reach**2 / 2 + self.error - self.halves)
-        right[:count, -4:-2] = self._parts(-self.halves)
-        left[count:, -2] = right[count:, -4] = FAR
-        return left, right
+        sides = self.values.new_zeros(count + padding, self.columns)
+        sides[:count, :k] = self.values
+        sides[:, -4:-2] = 1.0
+        sides[:count, -2:] = self._parts(self.reach**2 / 2 + self.error - self.halves)
+        sides[count:, -2] = FAR
+        return sides
+
+    def right(self, index: Tensor) -> Tensor:
+        """The points that `index` (n,) numbers as the right side, (n, K); numbers from N on pass with nothing."""
+        count, k = self.values.shape
+        there = index < count
+        index = index.clamp(max=count - 1)
+        sides = self.values.new_zeros(len(index), self.columns)
+        sides[:, :k] = self.values[index]
+        sides[:, -4:-2] = self._parts(-self.halves[index])
+        sides[:, -2:] = 1.0
+        sides[:, -4] = torch.where(there, sides[:, -4], FAR)
+        return sides
 
     def _parts(self, numbers: Tensor) -> Tensor:
         """float64 (n,) as the sum of two of the points' type, (n, 2)."""
