@@ -28,6 +28,7 @@ from blindpairs.demo.world import (
     family,
     random_scene,
 )
+from blindpairs.mine import Images, MiningOptions, mine
 from blindpairs.workspace import demo_folder
 
 CAT = Scene("cat", "beach", "left", "yes", "on", "2", "left", "red", "striped", "A", "near")
@@ -177,6 +178,16 @@ def test_judging_vectors_agrees_with_judging_the_pairs_by_id() -> None:
     by_id = judge(mined, dict(zip(names, scenes, strict=True)), alike)
     assert by_id == judge_vectors(clip, dino, scenes, clip_min=0.5, dino_max=0.2)
     assert 0 < by_id.mined < by_id.alike
+
+
+def test_the_judge_counts_what_mining_counts_however_long_the_vectors_are() -> None:
+    clip, dino = np.random.default_rng(7).standard_normal((2, 40, 3)).astype(np.float16)
+    names = [image_id(bytes([i])) for i in range(40)]
+    images = Images(names, names, np.zeros(40, dtype=bool))
+    counts = mine(clip, dino, images, MiningOptions(clip_min=0.5, dino_max=0.2)).counts
+    report = judge_vectors(clip, dino, [CAT] * 40, clip_min=0.5, dino_max=0.2)
+    assert (report.alike, report.mined) == (counts.above_clip_min, counts.blind)
+    assert 0 < report.mined < report.alike
 
 
 def test_patterns_of_a_pair_are_named_as_the_paper_names_them() -> None:

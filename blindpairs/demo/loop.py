@@ -37,7 +37,7 @@ def run_demo(space: Workspace, progress: Progress) -> DemoReport:
         store, mined, options, space.gallery, differs=lambda one, other: patterns_of(truth[one], truth[other])
     )
     known = [truth[image_id] for image_id in store.metadata(["image_id"])["image_id"].to_pylist()]
-    clip, dino = (store.column(name).astype("float32") for name in ENCODERS)
+    clip, dino = (store.column(name) for name in ENCODERS)
     pairs = zip(mined.pairs["image_id_a"].to_pylist(), mined.pairs["image_id_b"].to_pylist(), strict=True)
     every = judge_vectors(clip, dino, known, clip_min=options.clip_min, dino_max=options.dino_max)
     return DemoReport(embedded, mined, every, judge(pairs, truth))

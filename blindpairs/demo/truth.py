@@ -2,21 +2,25 @@
 
 Words: two images are *alike* where their CLIP cosine reaches `clip_min`; *re-rendered* where their scenes are equal,
 so that nothing a question could ask about differs; *mined* where they are alike and their DINO cosine is at most
-`dino_max`.
+`dino_max`. Cosines are those by which mining decides, so that a pair on a threshold counts on the same side of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from blindpairs.decode import image_id
 from blindpairs.demo.world import ATTRIBUTES, FIELDS, PATTERNS, Scene, differences
+from blindpairs.selfjoin import UnitRows, pair_cosines
 
-Vectors = NDArray[np.float32]
+Vectors = NDArray[np.floating[Any]]
+_ROUGH = 1e-4  # a float32 product of unit rows is off by far less
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,16 @@ def judge_rows(alike: NDArray[np.int64], mined: NDArray[np.bool_], known: NDArra
 def judge_vectors(
     clip: Vectors, dino: Vectors, scenes: Sequence[Scene], *, clip_min: float = 0.95, dino_max: float = 0.6
 ) -> Report:
-    """Judge all pairs of N images at once from (N, D) unit vectors, comparing all with all: N up to some thousands."""
-    first, second = np.nonzero(np.triu(clip @ clip.T >= clip_min, k=1))
-    apart = np.einsum("pd,pd->p", dino[first], dino[second]) <= dino_max
-    return judge_rows(np.stack([first, second], axis=1), apart, codes(scenes))
+    """Judge all pairs of N images, float16 or float32 vectors (N, D) of any length; N up to some thousands.
+
+    Every pair is looked at, by one product of all with all: what the join leaves out unseen is not taken on trust.
+    """
+    one, other = (UnitRows(torch.from_numpy(vectors)) for vectors in (clip, dino))
+    unit = one.block(0, one.count)
+    pairs = torch.triu(unit @ unit.T >= clip_min - _ROUGH, diagonal=1).nonzero()  # (P, 2)
+    pairs = pairs[pair_cosines(one, pairs[:, 0], pairs[:, 1]) >= clip_min]
+    apart = pair_cosines(other, pairs[:, 0], pairs[:, 1]) <= dino_max
+    return judge_rows(pairs.numpy(), apart.numpy(), codes(scenes))
 
 
 def judge(
