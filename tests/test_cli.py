@@ -62,6 +62,21 @@ def test_too_many_failures_is_exit_4_after_the_work_is_saved(tmp_path: Path) -> 
     assert (tmp_path / "work" / "embeddings" / "part-00000.done.json").exists()
 
 
+def test_embed_reads_what_it_is_allowed_to_and_leaves_the_rest_out(tmp_path: Path) -> None:
+    (whole,) = make_photos(tmp_path / "photos", 1)
+    cut = tmp_path / "photos" / "cut.jpg"
+    Image.open(whole).resize((64, 64)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-200])
+    (tmp_path / "photos" / "link.png").symlink_to(whole)
+    reports = [
+        json.loads(call("embed", tmp_path / "photos", "--work", tmp_path / work, *DEMO, *allow, "--json").stdout)
+        for work, allow in (("strict", ()), ("lenient", ("--allow", "truncated", "--allow", "symlinks")))
+    ]
+    assert [report["failures_by_code"] for report in reports] == [{"truncated": 1}, {}]
+    assert [report["corpus_notes"] for report in reports] == [{"links not followed": 1}, {}]
+    assert [(report["rows"], report["flags"]) for report in reports] == [(1, {}), (3, {"truncated": 1})]
+
+
 def test_mine_writes_pairs_and_their_page(work: Path) -> None:
     result = call("mine", "--work", work / "work", "--clip-min", "0.2", "--dino-max", "0.5", "--top", "5")
     assert result.exit_code == 0, result.output

@@ -14,7 +14,7 @@ SOURCES = sorted([*(ROOT / "blindpairs").rglob("*.py"), *(ROOT / "tests").rglob(
 LONGEST_FILE = 400  # non-blank lines
 LONGEST_FUNCTION = 60  # lines
 MOST_PARAMETERS = 6
-MOST_OPTIONS = 15  # of a command: each is a flag, and the functions behind take an options object
+MOST_OPTIONS = 10  # of a command: those that belong together are a group, see cli/groups.py
 PROMISED_LATER = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")  # spelled so that this file passes
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -3,19 +3,20 @@
 import functools
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
+from blindpairs.cli.groups import grouped
 from blindpairs.errors import ConfigError, TooManyFailures
 from blindpairs.workspace import Workspace, demo_folder
 
 if TYPE_CHECKING:
     from blindpairs.corpus import Corpus
-    from blindpairs.embed import EmbedReport
+    from blindpairs.embed import EmbedOptions, EmbedReport
 
 PAPER_ENCODERS = {"clip": "open_clip:ViT-L-14/openai", "dino": "hf:facebook/dinov2-large"}
 DEMO_ENCODERS = {"clip": "demo:clip", "dino": "demo:dino"}
@@ -48,83 +49,109 @@ Encoders = Annotated[
         "[default: the paper's two, clip and dino]",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Images a batch. [default: 128 on a CPU, 256 on a GPU]")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Decoding processes. [default: from the cores]")]
-Shard = Annotated[
-    str, typer.Option(help="i/n: only the i-th of n shares, counted from 0; auto: as SLURM, Kubernetes or RANK says.")
-]
-Column = Annotated[str, typer.Option(help="The image column of Parquet files, where it cannot be told.")]
-Allow = Annotated[
-    list[Allowance] | None,
-    typer.Option(
-        help="Repeatable. truncated: embed cut-off images, flagged; symlinks: follow links; paths: read images "
-        "that a Parquet file names by path below its own folder."
-    ),
-]
-MaxFailureRate = Annotated[float, typer.Option(min=0, max=1, help="More failed images than this: exit 4.")]
-Executor = Annotated[Where, typer.Option(help="ray: share the parts out to the actors of a Ray cluster.")]
-RayGpus = Annotated[float, typer.Option(min=0, help="GPUs of each Ray actor; two share one at 0.5.")]
 RayAddress = Annotated[str, typer.Option(envvar="RAY_ADDRESS", help="The cluster. [default: start one here]")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the embeddings that are there first.")]
+
+
+@dataclass(frozen=True)
+class How:
+    """What computes, how much at once, and which share of the work."""
+
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto"
+    batch: Annotated[int | None, typer.Option(min=1, help="Images a batch. [default: 128 on a CPU, 256 on a GPU]")] = (
+        None
+    )
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding processes. [default: from the cores]")] = None
+    shard: Annotated[
+        str,
+        typer.Option(help="i/n: only the i-th of n shares, counted from 0; auto: as SLURM, Kubernetes or RANK says."),
+    ] = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of the corpus is read, and how much of it may fail."""
+
+    column: Annotated[str, typer.Option(help="The image column of Parquet files, where it cannot be told.")] = ""
+    allow: Annotated[
+        list[Allowance] | None,
+        typer.Option(
+            help="Repeatable. truncated: embed cut-off images, flagged; symlinks: follow links; paths: read images "
+            "that a Parquet file names by path below its own folder."
+        ),
+    ] = None
+    max_failure_rate: Annotated[float, typer.Option(min=0, max=1, help="More failed images than this: exit 4.")] = 0.1
+
+    def allows(self, what: Allowance) -> bool:
+        """Whether it was asked for."""
+        return what in (self.allow or [])
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster that does the work, where it is not this machine alone."""
+
+    executor: Annotated[Where, typer.Option(help="ray: share the parts out to the actors of a Ray cluster.")] = (
+        Where.here
+    )
+    ray_address: RayAddress = ""
+    ray_gpus: Annotated[float, typer.Option(min=0, help="GPUs of each Ray actor; two share one at 0.5.")] = 0.0
 
 
 @command
+@grouped
 def embed(
+    *,  # help lists the options in this order, whichever have defaults
     sources: Sources = None,
     work: Work = WORK,
     encoders: Encoders = None,
-    device: Device = "auto",
-    batch: Batch = None,
-    workers: Workers = None,
-    shard: Shard = "",
-    column: Column = "",
-    allow: Allow = None,
-    max_failure_rate: MaxFailureRate = 0.1,
-    overwrite: Overwrite = False,
-    executor: Executor = Where.here,
-    ray_address: RayAddress = "",
-    ray_gpus: RayGpus = 0.0,
+    how: How,
+    reading: Reading,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the embeddings that are there first.")] = False,
+    cluster: Cluster,
     as_json: Json = False,
 ) -> None:
     """Embed a corpus of images with CLIP and DINOv2; the same command again resumes, or adds an encoder."""
-    from blindpairs.embed import EmbedOptions
     from blindpairs.embed import embed as embed_corpus
     from blindpairs.encoders import choose_device, load_encoder
-    from blindpairs.executors.cluster import choose_shard
 
     specs = _encoder_specs(encoders or [], demo=not sources)
-    allowed, space = set(allow or []), Workspace(work)
-    corpus = _corpus(sources, column, allowed, space)
-    where = "cuda" if ray_gpus else choose_device(device)
-    settings = EmbedOptions.suited_to(where)
-    settings = replace(
-        settings,
-        limits=replace(settings.limits, allow_truncated=Allowance.truncated in allowed),
-        batch=batch or settings.batch,
-        workers=workers or settings.workers,
-        shard=choose_shard(shard, os.environ),
-        overwrite=overwrite,
-    )
+    space = Workspace(work)
+    corpus = _corpus(sources, reading, space)
+    device = "cuda" if cluster.ray_gpus else choose_device(how.device)
+    settings = replace(_settings(how, reading, device), overwrite=overwrite)
     with progress_bar("embed") as show:
-        if executor is Where.ray:
+        if cluster.executor is Where.ray:
             from blindpairs.executors.crew import Actors
             from blindpairs.executors.embedding import Loading, embed_on_ray
 
-            actors = Actors(cpus=settings.workers, gpus=ray_gpus, address=ray_address or None)
-            report = embed_on_ray(corpus, space.embeddings, Loading(specs, device), settings, actors, show)
+            actors = Actors(cpus=settings.workers, gpus=cluster.ray_gpus, address=cluster.ray_address or None)
+            report = embed_on_ray(corpus, space.embeddings, Loading(specs, how.device), settings, actors, show)
         else:
-            load = functools.partial(load_encoder, device=where)
+            load = functools.partial(load_encoder, device=device)
             report = embed_corpus(corpus, space.embeddings, specs, load, settings, show)
     _print_report(report, as_json)
-    if report.failure_rate > max_failure_rate:
+    if report.failure_rate > reading.max_failure_rate:
         raise TooManyFailures(
             f"{report.failed:,} of {report.rows + report.failed:,} images failed, more than --max-failure-rate "
-            f"{max_failure_rate:g}; {report.folder / 'failures'} says which and why"
+            f"{reading.max_failure_rate:g}; {report.folder / 'failures'} says which and why"
         )
 
 
-def _corpus(sources: list[str] | None, column: str, allowed: set[Allowance], space: Workspace) -> "Corpus":
+def _settings(how: How, reading: Reading, device: str) -> "EmbedOptions":
+    from blindpairs.embed import EmbedOptions
+    from blindpairs.executors.cluster import choose_shard
+
+    suited = EmbedOptions.suited_to(device)
+    return replace(
+        suited,
+        limits=replace(suited.limits, allow_truncated=reading.allows(Allowance.truncated)),
+        batch=how.batch or suited.batch,
+        workers=how.workers or suited.workers,
+        shard=choose_shard(how.shard, os.environ),
+    )
+
+
+def _corpus(sources: list[str] | None, reading: Reading, space: Workspace) -> "Corpus":
     """The corpus that was named, or the demo's, told; work folders within it are not part of it."""
     from blindpairs.corpus import CorpusOptions, open_corpus
 
@@ -132,8 +159,8 @@ def _corpus(sources: list[str] | None, column: str, allowed: set[Allowance], spa
         say("no corpus given: embedding the demo's scenes with the demo's encoders")
         sources = [str(demo_folder() / "scenes.parquet")]
     ours = tuple(str(path.resolve()) for path in (space.root, space.embeddings, space.pairs))
-    symlinks, paths = Allowance.symlinks in allowed, Allowance.paths in allowed
-    return open_corpus(sources, CorpusOptions(column, symlinks, paths, exclude=ours))
+    symlinks, paths = reading.allows(Allowance.symlinks), reading.allows(Allowance.paths)
+    return open_corpus(sources, CorpusOptions(reading.column, symlinks, paths, exclude=ours))
 
 
 def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
