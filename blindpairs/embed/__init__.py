@@ -41,6 +41,12 @@ class EmbedReport:
         """Failed images among all planned."""
         return self.failed / max(1, self.rows + self.failed)
 
+    def finish(self, manifest: Mapping[str, Any], parts: Iterable[Part]) -> None:
+        """Add what the corpus left out, and what the finished parts of this run's shard hold, whoever made them."""
+        self.corpus_notes = manifest["plan"]["notes"]
+        for name, count in summarise([read_json(part.marker) for part in parts]).items():
+            setattr(self, name, count)
+
 
 def embed(
     corpus: Corpus,
@@ -78,9 +84,7 @@ def embed(
         report.seconds = time.monotonic() - started
     finally:
         lock.release()
-    report.corpus_notes = manifest["plan"]["notes"]
-    for key, value in summarise([read_json(part.marker) for part in parts]).items():
-        setattr(report, key, value)
+    report.finish(manifest, parts)
     return report
 
 

@@ -117,9 +117,7 @@ def embed_on_ray(
             report.seconds = time.monotonic() - started
     finally:
         lock.release()
-    report.corpus_notes = manifest["plan"]["notes"]
-    for key, value in summarise([read_json(part.marker) for part in parts]).items():
-        setattr(report, key, value)
+    report.finish(manifest, parts)
     return report
 
 
