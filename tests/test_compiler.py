@@ -90,6 +90,23 @@ def test_another_source_or_processor_gets_code_of_its_own(
     assert len(list(cache.iterdir())) == 2
 
 
+def test_threads_and_processes_that_need_the_code_at_once_get_the_same(cache: Path) -> None:
+    code = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from blindpairs.selfjoin.compiler import compiled_code
+barrier = threading.Barrier(4)
+with ThreadPoolExecutor(4) as pool:
+    kinds = list(pool.map(lambda _: (barrier.wait(), compiled_code())[1].kind, range(4)))
+sys.stdout.write(f"{sorted(set(kinds))} {len(kinds)}")
+"""
+    own = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    processes = [subprocess.Popen([sys.executable, "-c", code], env=own, stdout=subprocess.PIPE) for _ in range(2)]
+    said = {process.communicate()[0].decode() for process in processes}
+    assert said == {f"['{build().kind}'] 4"}
+    assert [file.suffix for file in cache.iterdir()] == [".so"]
+
+
 def test_library_in_a_folder_that_others_may_write_to_is_not_loaded(cache: Path) -> None:
     build()
     (planted,) = cache.iterdir()

@@ -40,7 +40,7 @@ def code_of(engine: str) -> CompiledCode | None:
     if target is None:
         return None
     try:
-        code = build([target[0]], [target[1]])
+        code = build(target[0], [target[1]])
     except NotCompiled as error:
         pytest.skip(f"{engine}: {error}")
     if code.kind != KINDS.get(engine, code.kind):

@@ -1,7 +1,7 @@
 /* The inside of the join on a CPU: skip, score and decide one task without leaving the cache.
 
-compiled.py builds this file for the processor at hand and says what the arrays are; join.py and cells.py derive the
-two tests. A task is a group of 16 neighbouring cells against one span of places:
+compiler.py builds this file for the processor at hand, compiled.py fills the arrays, cells.py and points.py derive the
+two tests. A task is a group of 32 neighbouring cells against a span of cells:
 
     reach    which rows of the span can be near anything in each cell    one score per row and cell
     meet     those rows against the rows of the cell                     one score per pair, and its sign is the verdict
@@ -27,7 +27,7 @@ Three ways to multiply, chosen when it is compiled:
 
 #define SIDE 32  /* rows and columns of a block of scores */
 #define PANEL 16 /* columns that lie together in memory */
-#define CELLS 16 /* in a group: one panel of centres */
+#define CELLS SIDE /* in a group */
 #define DEPTH 128 /* columns of a point, at most */
 
 #if !defined(FLOAT32) && defined(__AMX_BF16__) && defined(__linux__)
@@ -60,15 +60,14 @@ typedef int32_t signs __attribute__((vector_size(4 * LANES), aligned(4), may_ali
 typedef float block[SIDE][SIDE] __attribute__((aligned(64)));
 
 typedef struct {
-    const element *left;        /* (places + 31, columns): rows as the left side of a score, in the order of the cells */
+    const element *left;        /* (places, columns): rows as the left side of a score, in the order of the cells */
     const element *panels;      /* the right sides, each cell beginning a panel of its own, padded with what never passes */
-    const element *centres;     /* (groups * 16, columns): of the cells; 0 where a point holds its norms */
+    const element *centres;     /* (groups * 32, columns): of the cells; 0 where a point holds its norms */
     const element *centre_panels;
-    const float *centre_halves; /* (groups * 16): |centre|^2 / 2 */
-    const float *own;           /* (places): the product of a row with the centre of its own cell */
-    const int64_t *starts;      /* (groups * 16 + 1): the first place of each cell */
-    const int64_t *first_panel; /* (groups * 16 + 1) */
-    const int32_t *cell_of;     /* (places) */
+    const float *centre_halves; /* (groups * 32): |centre|^2 / 2 */
+    const float *own;           /* by column of the panels: the product with the centre of the own cell; padding: inf */
+    const int64_t *starts;      /* (groups * 32 + 1): the first place of each cell */
+    const int64_t *first_panel; /* (groups * 32 + 1) */
     const int64_t *order;       /* (places): the row of a place */
     int64_t columns;
     float reach;
@@ -85,18 +84,18 @@ typedef struct {
 } rows_t;
 
 typedef struct {
-    int64_t group, first_cell; /* cells first_cell to 15 of the group */
-    int64_t first_place, last_place;
-    int64_t capacity;          /* of what is found */
-    float rough;               /* float32 cosines below it are no pairs */
+    int64_t group, first_cell;        /* cells first_cell to 31 of the group, */
+    int64_t first_other, last_other;  /* against these cells, none before the group */
+    int64_t capacity;                 /* of what is found */
+    float rough;                      /* float32 cosines below it are no pairs */
     double minimum;
-    float dense_share;         /* a cell where more pass is left to the caller */
+    float dense_share;                /* a cell where more pass is left to the caller */
 } task_t;
 
 typedef struct {
-    float (*most)[CELLS]; /* (cells of the span, rounded outwards to groups, 16) */
-    int32_t *lists;       /* (16, span): the places that reach each cell */
-    int64_t *met;         /* (16): how many they are */
+    float (*most)[CELLS]; /* (32, 32) */
+    int32_t *lists;       /* (32, span): the places that reach each cell */
+    int64_t *met;         /* (32): how many they are */
     int64_t *i, *j;       /* (capacity): the pairs found, i < j, */
     double *similarity;   /* their cosines, */
     double *other;        /* and those in other vectors */
@@ -224,77 +223,99 @@ const char *kind(void) { return AMX ? "amx" : DOT ? "dot" : "float32"; }
 
 /* ---- reach: which rows of the span may be near anything in a cell; cells.py derives the test ---- */
 
-/* most[b][a] = the largest x.(b - a) of the rows x of cell a, over the cells b of the span */
-static void look_ahead(const points_t *p, const task_t *t, int64_t first, int64_t last, float (*most)[CELLS])
+static int64_t panels_of(const points_t *p, int64_t cell) { return p->first_panel[cell + 1] - p->first_panel[cell]; }
+
+/* most[b][a] = the largest x.(b - a) of the rows x of cell a, for 32 cells b from `first` on */
+static void look_ahead(const points_t *p, const task_t *t, int64_t first, float (*most)[CELLS])
 {
     int64_t k = p->columns;
     block scores;
-    for (int64_t b = first; b < last; b += SIDE) {
-        int panels = b + PANEL < last ? 2 : 1;
-        for (int a = t->first_cell; a < CELLS; a++) {
-            int64_t place = p->starts[CELLS * t->group + a], end = p->starts[CELLS * t->group + a + 1];
-            float ahead[SIDE];
-            for (int c = 0; c < SIDE; c++) ahead[c] = -INFINITY;
-            for (; place < end; place += SIDE) {
-                multiply(p->left + k * place, p->centre_panels + k * b, k, panels, scores);
-                for (int r = 0; r < SIDE && place + r < end; r++)
-                    for (int c = 0; c < SIDE; c++) {
-                        float score = scores[r][c] - p->own[place + r];
-                        ahead[c] = score > ahead[c] ? score : ahead[c];
-                    }
-            }
-            for (int c = 0; c < PANEL * panels; c++) most[b - first + c][a] = ahead[c];
+    for (int64_t a = t->first_cell; a < CELLS; a++) {
+        int64_t cell = CELLS * t->group + a, panel = p->first_panel[cell], end = p->first_panel[cell + 1];
+        float ahead[SIDE][PANEL];
+        for (int b = 0; b < SIDE; b++)
+            for (int c = 0; c < PANEL; c++) ahead[b][c] = -INFINITY;
+        for (; panel < end; panel++) {
+            const float *own = p->own + PANEL * panel;
+            multiply(p->centres + k * first, p->panels + PANEL * k * panel, k, 1, scores);
+            for (int b = 0; b < SIDE; b++)
+                for (int c = 0; c < PANEL; c++) {
+                    float score = scores[b][c] - own[c];
+                    ahead[b][c] = score > ahead[b][c] ? score : ahead[b][c];
+                }
+        }
+        for (int b = 0; b < SIDE; b++) {
+            float largest = ahead[b][0];
+            for (int c = 1; c < PANEL; c++) largest = ahead[b][c] > largest ? ahead[b][c] : largest;
+            most[b][a] = largest;
         }
     }
 }
 
 /* most[b][a] += reach |b - a|, and the errors of it all: what a row of cell b then may not fall short of */
-static void add_distances(const points_t *p, const task_t *t, int64_t first, int64_t last, float (*most)[CELLS])
+static void add_distances(const points_t *p, const task_t *t, int64_t first, float (*most)[CELLS])
 {
     int64_t k = p->columns;
     const float *halves = p->centre_halves + CELLS * t->group;
     block products;
-    for (int64_t b = first; b < last; b += SIDE) { /* `centres` is padded to whole blocks */
-        multiply(p->centres + k * b, p->centre_panels + k * CELLS * t->group, k, 1, products);
-        for (int r = 0; r < SIDE && b + r < last; r++)
-            for (int a = 0; a < CELLS; a++) {
-                float square = 2 * (p->centre_halves[b + r] + halves[a] - products[r][a]) + p->square_error;
-                most[b - first + r][a] += p->reach * sqrtf(square > 0 ? square : 0) * (1 + 1e-6f) + p->skip_error;
-            }
-    }
+    multiply(p->centres + k * first, p->centre_panels + k * CELLS * t->group, k, 2, products);
+    for (int b = 0; b < SIDE; b++)
+        for (int a = 0; a < CELLS; a++) {
+            float square = 2 * (p->centre_halves[first + b] + halves[a] - products[b][a]) + p->square_error;
+            most[b][a] += p->reach * sqrtf(square > 0 ? square : 0) * (1 + 1e-6f) + p->skip_error;
+        }
 }
 
-/* The sign bits of 16 numbers. */
-static inline uint32_t sign_bits(const float *numbers)
+/* Bit c: whether scores[c] + most >= own[c]. */
+static inline uint32_t reached(const float *scores, float most, const float *own)
 {
-#if defined(__AVX512DQ__)
-    return _mm512_movepi32_mask(_mm512_loadu_si512(numbers));
+#if defined(__AVX512F__)
+    __m512 sums = _mm512_add_ps(_mm512_loadu_ps(scores), _mm512_set1_ps(most));
+    return _mm512_cmp_ps_mask(sums, _mm512_loadu_ps(own), _CMP_GE_OQ);
 #elif defined(__AVX__)
-    return _mm256_movemask_ps(_mm256_loadu_ps(numbers)) | _mm256_movemask_ps(_mm256_loadu_ps(numbers + 8)) << 8;
+    uint32_t bits = 0;
+    for (int c = 0; c < PANEL; c += 8) {
+        __m256 sums = _mm256_add_ps(_mm256_loadu_ps(scores + c), _mm256_set1_ps(most));
+        bits |= (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(sums, _mm256_loadu_ps(own + c), _CMP_GE_OQ)) << c;
+    }
+    return bits;
 #else
     uint32_t bits = 0;
-    for (int a = 0; a < CELLS; a++) bits |= (uint32_t)(numbers[a] < 0) << a;
+    for (int c = 0; c < PANEL; c++) bits |= (uint32_t)(scores[c] + most >= own[c]) << c;
     return bits;
 #endif
 }
 
-static void list_reaching(const points_t *p, const task_t *t, int64_t first_cell, result_t *out)
+/* Appends the places of a cell's panels that reach each cell of the group. */
+static void list_reaching(const points_t *p, const task_t *t, int64_t cell, const float *most, int64_t span,
+                          result_t *out)
 {
-    int64_t k = p->columns, span = t->last_place - t->first_place;
-    uint32_t wanted = 0xFFFFu & (0xFFFFu << t->first_cell);
+    int64_t k = p->columns, panels = panels_of(p, cell);
     block scores;
-    memset(out->met, 0, CELLS * sizeof *out->met);
-    for (int64_t place = t->first_place; place < t->last_place; place += SIDE) {
-        multiply(p->left + k * place, p->centre_panels + k * CELLS * t->group, k, 1, scores);
-        for (int r = 0; r < SIDE && place + r < t->last_place; r++) {
-            const float *most = out->most[p->cell_of[place + r] - first_cell];
-            for (int v = 0; v < CELLS; v += LANES)
-                *(lanes *)&scores[r][v] += *(const lanes *)&most[v] - p->own[place + r];
-            for (uint32_t reached = ~sign_bits(scores[r]) & wanted; reached; reached &= reached - 1) {
-                int a = __builtin_ctz(reached);
-                out->lists[span * a + out->met[a]++] = (int32_t)(place + r);
-            }
+    for (int64_t panel = 0; panel < panels; panel += 2) {
+        int64_t column = PANEL * (p->first_panel[cell] + panel);
+        int both = panel + 1 < panels ? 2 : 1;
+        int32_t place = (int32_t)(p->starts[cell] + PANEL * panel);
+        multiply(p->centres + k * CELLS * t->group, p->panels + k * column, k, both, scores);
+        for (int64_t a = t->first_cell; a < CELLS; a++) {
+            uint32_t bits = reached(scores[a], most[a], p->own + column);
+            if (both == 2) bits |= reached(&scores[a][PANEL], most[a], p->own + column + PANEL) << PANEL;
+            int32_t *list = out->lists + span * a + out->met[a];
+            out->met[a] += __builtin_popcount(bits);
+            for (; bits; bits &= bits - 1) *list++ = place + __builtin_ctz(bits);
         }
+    }
+}
+
+static void reach(const points_t *p, const task_t *t, int64_t span, result_t *out)
+{
+    memset(out->met, 0, CELLS * sizeof *out->met);
+    for (int64_t first = t->first_other; first < t->last_other; first += SIDE) {
+        float (*most)[CELLS] = out->most;
+        look_ahead(p, t, first, most);
+        add_distances(p, t, first, most);
+        for (int64_t cell = first; cell < first + SIDE && cell < t->last_other; cell++)
+            list_reaching(p, t, cell, most[cell - first], span, out);
     }
 }
 
@@ -464,19 +485,31 @@ static void collect(const points_t *p, block scores, const int32_t *places, int6
         }
 }
 
+static int64_t span_of(const points_t *p, const task_t *t) { return p->starts[t->last_other] - p->starts[t->first_other]; }
+
+/* A point; in whole vectors where it has them, for a call to memcpy takes longer than that. */
+static inline void copy(element *to, const element *from, int64_t k)
+{
+    int64_t whole = k * sizeof(element) / 64 * 64, at = 0;
+    for (; at < whole; at += 64) memcpy((char *)to + at, (const char *)from + at, 64);
+    for (at /= sizeof(element); at < k; at++) to[at] = from[at];
+}
+
 /* All pairs of one cell; 0 where it has too many of them, with what was found before it left as it was. */
 static int meet(const points_t *p, const rows_t *rows, const rows_t *other, const task_t *t, int a, candidates_t *held,
                 result_t *out)
 {
     int64_t k = p->columns, cell = CELLS * t->group + a, before = *out->found;
-    int64_t panels = p->first_panel[cell + 1] - p->first_panel[cell], size = p->starts[cell + 1] - p->starts[cell];
-    const int32_t *list = out->lists + (t->last_place - t->first_place) * a;
+    int64_t panels = panels_of(p, cell), size = p->starts[cell + 1] - p->starts[cell];
+    const int32_t *list = out->lists + span_of(p, t) * a;
     element gathered[SIDE * DEPTH] __attribute__((aligned(64))) = {0};
     block scores;
     held->count = held->passed = 0;
     for (int64_t at = 0; at < out->met[a]; at += SIDE) {
         int64_t count = out->met[a] - at < SIDE ? out->met[a] - at : SIDE;
-        for (int64_t r = 0; r < count; r++) memcpy(gathered + k * r, p->left + k * list[at + r], k * sizeof(element));
+        for (int64_t r = 0; r < count; r++) copy(gathered + k * r, p->left + k * list[at + r], k);
+        for (int64_t r = at + SIDE; r < at + 2 * SIDE && r < out->met[a]; r++) /* the next ones, from beyond the cache */
+            for (int64_t d = 0; d < k; d += 64 / (int64_t)sizeof(element)) __builtin_prefetch(p->left + k * list[r] + d);
         for (int64_t panel = 0; panel < panels; panel += 2) {
             int both = panel + 1 < panels ? 2 : 1;
             multiply(gathered, p->panels + PANEL * k * (p->first_panel[cell] + panel), k, both, scores);
@@ -495,15 +528,11 @@ too_many:
     return 0;
 }
 
-/* The pairs of a task. Returns the first cell that was not done, because it has too many pairs, or 16. */
+/* The pairs of a task. Returns the first cell that was not done, because it has too many pairs, or 32. */
 int64_t run(const points_t *p, const rows_t *rows, const rows_t *other, const task_t *t, void *scratch, result_t *out)
 {
-    int64_t first = p->cell_of[t->first_place] / CELLS * CELLS;
-    int64_t last = (p->cell_of[t->last_place - 1] / CELLS + 1) * CELLS;
     tiles_t before = begin_tiles();
-    look_ahead(p, t, first, last, out->most);
-    add_distances(p, t, first, last, out->most);
-    list_reaching(p, t, first, out);
+    reach(p, t, span_of(p, t), out);
     *out->found = 0;
     int a = (int)t->first_cell;
     while (a < CELLS && meet(p, rows, other, t, a, scratch, out)) a++;

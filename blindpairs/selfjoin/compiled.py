@@ -19,7 +19,6 @@ from blindpairs.selfjoin.points import Points
 from blindpairs.selfjoin.task import CELLS_PER_TASK, PairBlock, SortedRows, Task
 from blindpairs.selfjoin.verify import dense_pairs, rough_minimum
 
-SIDE = 32  # rows and columns of a block of scores
 PANEL = 16  # columns that lie together in memory
 PACKED = 1 << 16  # columns that are packed at a time
 DENSE_SHARE = 0.1  # where more pairs than this pass, one product over all D columns beats deciding them one by one
@@ -41,8 +40,8 @@ class CompiledEngine:
         asked = TaskStruct(
             group=task.first_cell // CELLS_PER_TASK,
             first_cell=task.first_cell % CELLS_PER_TASK,
-            first_place=task.first_place,
-            last_place=task.last_place,
+            first_other=task.first_other,
+            last_other=task.last_other,
             capacity=self._plan.block_pairs,
             rough=rough_minimum(self._join.rows, self._join.minimum),
             minimum=self._join.minimum,
@@ -56,16 +55,15 @@ class CompiledEngine:
         if done == CELLS_PER_TASK:
             return blocks, None
         if len(block) == 0:  # nothing else was in the way: it is the cell itself that has too many pairs
-            places = buffers.places(done, task)
+            starts = self._join.cells.starts
+            places = buffers.places(done, starts[task.last_other] - starts[task.first_other])
             blocks.append(dense_pairs(self._join, cell, places))
             cell += 1
         return blocks, replace(task, first_cell=cell) if cell < task.last_cell else None
 
     def _of_thread(self) -> "_Buffers":
         if not hasattr(self._buffers, "own"):
-            self._buffers.own = _Buffers(
-                len(self._join.cells), self._plan, self._code.library.scratch_bytes(), self._join.rows.count
-            )
+            self._buffers.own = _Buffers(self._plan, self._code.library.scratch_bytes(), self._join.rows.count)
         own: _Buffers = self._buffers.own
         return own
 
@@ -73,9 +71,10 @@ class CompiledEngine:
 class _Buffers:
     """What one thread's tasks write to."""
 
-    def __init__(self, cells: int, plan: JoinPlan, scratch_bytes: int, count: int) -> None:
-        self.most = torch.empty(cells + 2 * SIDE, CELLS_PER_TASK)
-        self.lists = torch.empty(CELLS_PER_TASK * min(plan.span_rows, count), dtype=torch.int32)
+    def __init__(self, plan: JoinPlan, scratch_bytes: int, count: int) -> None:
+        self.most = torch.empty(CELLS_PER_TASK, CELLS_PER_TASK)
+        span = min(max(plan.span_rows, plan.cell_rows), count)
+        self.lists = torch.empty(CELLS_PER_TASK * span, dtype=torch.int32)
         self.met, self.found = torch.zeros(CELLS_PER_TASK, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
         self.i, self.j = torch.empty(2, plan.block_pairs, dtype=torch.int64)
         self.similarity, self.other = torch.empty(2, plan.block_pairs, dtype=torch.float64)
@@ -88,10 +87,9 @@ class _Buffers:
         other = self.other[part].clone() if with_other else None
         return PairBlock(self.i[part].clone(), self.j[part].clone(), self.similarity[part].clone(), other)
 
-    def places(self, cell: int, task: Task) -> Tensor:
-        """The places of the task's span that reach a cell of its group."""
-        start = cell * (task.last_place - task.first_place)
-        return self.lists[start : start + int(self.met[cell])].long()
+    def places(self, cell: int, span: int) -> Tensor:
+        """The places of a span of so many that reach a cell of its group."""
+        return self.lists[cell * span : cell * span + int(self.met[cell])].long()
 
 
 def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[Any, ...]]:
@@ -104,20 +102,21 @@ def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[
     columns = torch.arange(len(cells.order)) + (PANEL * first_panel[:-1] - starts[:-1])[cells.cell_of]
     places = torch.full((PANEL * int(first_panel[-1]),), len(cells.order))  # of every column; padding never passes
     places[columns] = torch.arange(len(cells.order))
-    centres = torch.zeros(groups * CELLS_PER_TASK + SIDE, k, dtype=dtype)
+    own = torch.full((len(places),), torch.inf)
+    own[columns] = onto_own_centres(points, cells, cores)
+    centres = torch.zeros(groups * CELLS_PER_TASK + CELLS_PER_TASK, k, dtype=dtype)  # a block may begin at any cell
     centres[: len(cells), : cells.centres.shape[1]] = cells.centres.to(dtype)
     halves = centres.double().square().sum(1) / 2
     error = product_error(k, dtype)
     tensors = (
-        points.left(SIDE - 1),
+        points.left(0),
         _right_panels(points, places),
         centres,
         _panels(centres),
         halves.float(),
-        onto_own_centres(points, cells, cores),
+        own,
         starts,
         first_panel,
-        cells.cell_of.int(),
         cells.order,
     )
     struct = PointsStruct(

@@ -10,10 +10,13 @@ import atexit
 import ctypes
 import hashlib
 import os
+import platform
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +28,7 @@ from blindpairs.selfjoin.points import Layout
 
 SOURCE = Path(__file__).with_name("compiled.c")
 FLAGS = ("-O3", "-shared", "-fPIC")
-TARGETS = ("-march=native", "-mcpu=native")  # what a compiler for x86 calls the processor at hand, and one for Arm
+TARGET = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"  # the processor at hand
 VARIANTS: tuple[tuple[str, ...], ...] = ((), ("-DFLOAT32",))  # the second where the system does not lend AMX's tiles
 LAYOUTS = {2: Layout(torch.bfloat16, 32), 4: Layout(torch.float32, 8)}  # by the size of an element
 TIMEOUT = 120.0  # seconds
@@ -44,16 +47,24 @@ class NotCompiled(Exception):
     """Why there is no compiled code, for people."""
 
 
-@cache
 def compiled_code() -> CompiledCode | None:
     """The code for this machine, or None."""
+    with _BUILDING:  # the first to ask are the threads of one join, all at once
+        return _built_once()
+
+
+@cache
+def _built_once() -> CompiledCode | None:
     try:
         return build()
     except NotCompiled:
         return None
 
 
-def build(targets: Sequence[str] = TARGETS, variants: Sequence[tuple[str, ...]] = VARIANTS) -> CompiledCode:
+_BUILDING = threading.Lock()
+
+
+def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) -> CompiledCode:
     """Compile, or take from the cache, and load the first that works. Raises NotCompiled where there is no way to."""
     if sys.platform not in ("linux", "darwin"):
         raise NotCompiled(f"compiled code is made on Linux and macOS, not on {sys.platform}")
@@ -61,18 +72,15 @@ def build(targets: Sequence[str] = TARGETS, variants: Sequence[tuple[str, ...]] 
     compiler = shutil.which(name)
     if compiler is None:
         raise NotCompiled(f"no C compiler ({name}): install gcc or clang")
-    said = ""
-    for target in targets:
-        for variant in variants:
-            try:
-                code = _load(_compiled(compiler, (target, *variant)))
-            except (OSError, subprocess.SubprocessError) as error:
-                said = getattr(error, "stderr", None) or str(error)
-                break  # the variant of a target that this compiler does not know would fail, too
-            if code is not None:
-                return code
-    first_line = said.strip().partition("\n")[0] or "the system lends it nothing that it is built for"
-    raise NotCompiled(f"{compiler} cannot build {SOURCE.name}: {first_line}")
+    for variant in variants:
+        try:
+            code = _load(_compiled(compiler, (target, *variant)))
+        except (OSError, subprocess.SubprocessError) as error:
+            said = (getattr(error, "stderr", None) or str(error)).strip().partition("\n")[0]
+            raise NotCompiled(f"{compiler} cannot build {SOURCE.name}: {said}") from error
+        if code is not None:
+            return code
+    raise NotCompiled(f"the system lends {SOURCE.name} nothing that it is built for")
 
 
 def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
@@ -81,7 +89,7 @@ def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
     digest = hashlib.sha256("\0".join([known, *FLAGS, *flags]).encode() + SOURCE.read_bytes()).hexdigest()[:24]
     file = _cache_folder() / f"selfjoin-{digest}.so"
     if not (file.exists() and file.stat().st_uid == os.geteuid()):
-        aside = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        aside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
         try:
             _run([compiler, *FLAGS, *flags, "-o", str(aside), str(SOURCE), "-lm"])
             aside.replace(file)
@@ -145,7 +153,7 @@ class PointsStruct(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("left", "panels", "centres", "centre_panels", "centre_halves", "own")),
-        *((name, ctypes.c_void_p) for name in ("starts", "first_panel", "cell_of", "order")),
+        *((name, ctypes.c_void_p) for name in ("starts", "first_panel", "order")),
         ("columns", ctypes.c_int64),
         ("reach", ctypes.c_float),
         ("skip_error", ctypes.c_float),
@@ -157,7 +165,7 @@ class TaskStruct(ctypes.Structure):
     """`task_t` of compiled.c."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("group", "first_cell", "first_place", "last_place", "capacity")),
+        *((name, ctypes.c_int64) for name in ("group", "first_cell", "first_other", "last_other", "capacity")),
         ("rough", ctypes.c_float),
         ("minimum", ctypes.c_double),
         ("dense_share", ctypes.c_float),

@@ -6,6 +6,7 @@ by torch (plain.py).
 """
 
 import importlib.util
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -21,7 +22,7 @@ from blindpairs.selfjoin.bound import principal_axes
 from blindpairs.selfjoin.cells import partition
 from blindpairs.selfjoin.compiled import CompiledEngine
 from blindpairs.selfjoin.plain import PlainEngine
-from blindpairs.selfjoin.plan import FILL, SAMPLE_ROWS, JoinPlan, cheapest
+from blindpairs.selfjoin.plan import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, cheapest
 from blindpairs.selfjoin.points import place_points
 from blindpairs.selfjoin.rows import UnitRows
 from blindpairs.selfjoin.task import CELLS_PER_TASK, Engine, PairBlock, SortedRows, Task
@@ -79,7 +80,7 @@ def prepare(
 ) -> Prepared:
     """Rotate, choose a plan where none is given, and sort the rows into cells."""
     sample = rows.sample(SAMPLE_ROWS, seed=plan.seed if plan else 0)
-    axes = cores.start(lambda: principal_axes(sample)).result().float()
+    axes = cores.start(lambda: principal_axes(sample[::AXES_STEP])).result().float()
     if plan is None:
         plan = cheapest(sample, axes, minimum, JoinPlan(), cores)
     layout = plan.layout(rows.device)
@@ -103,11 +104,13 @@ def engine_of(join: SortedRows, plan: JoinPlan, cores: Cores) -> Engine:
 def tasks_of(prepared: Prepared) -> Iterator[Task]:
     """All the work of a join, in an order that depends on the data and the plan alone."""
     starts, cells = prepared.join.cells.starts, len(prepared.join.cells)
-    span = prepared.plan.span_rows
     for first in range(0, cells, CELLS_PER_TASK):
-        last = min(first + CELLS_PER_TASK, cells)
-        for place in range(starts[first], starts[-1], span):
-            yield Task(first, last, place, min(place + span, starts[-1]))
+        other = first
+        while other < cells:
+            last = bisect_right(starts, starts[other] + prepared.plan.span_rows) - 1
+            last = max(last, other + 1)  # a cell of more rows than a span is one by itself
+            yield Task(first, min(first + CELLS_PER_TASK, cells), other, last)
+            other = last
 
 
 def in_order(engine: Engine, tasks: deque[Task], cores: Cores) -> Iterator[tuple[list[PairBlock], bool]]:

@@ -73,9 +73,9 @@ class PlainEngine:
         """For each cell of the task, the places of the span that may reach into it."""
         cells = self.join.cells
         k = cells.centres.shape[1]
-        span = slice(task.first_place, task.last_place)
+        others = slice(task.first_other, task.last_other)
+        span = slice(cells.starts[others.start], cells.starts[others.stop])
         cell_of = cells.cell_of[span]
-        others = slice(int(cell_of[0]), int(cell_of[-1]) + 1)
         centres = cells.centres[others]  # (B, k): of the cells that the span meets
         mine = cells.centres[task.first_cell : task.last_cell]  # (A, k)
         starts = cells.starts[task.first_cell : task.last_cell + 1]
@@ -88,7 +88,7 @@ class PlainEngine:
         products = torch.mm(mine, self.left[span, :k].T, out=self.scratch.take("products", *shape))
         products += torch.index_select(most, 1, cell_of - others.start, out=self.scratch.take("most", *shape))
         meets = torch.ge(products, self.own[span], out=self.scratch.take("meets", *shape, dtype=torch.bool))
-        return tuple(where(row) + task.first_place for row in meets)
+        return tuple(where(row) + span.start for row in meets)
 
     def _passed(self, places: Tensor, first: int, size: int) -> tuple[Tensor, Tensor]:
         """Pairs that the bound cannot reject, of rows at `places` and `size` from `first` on: (place, index)."""

@@ -9,7 +9,7 @@ from blindpairs.selfjoin.cells import Cells
 from blindpairs.selfjoin.points import Points
 from blindpairs.selfjoin.rows import UnitRows
 
-CELLS_PER_TASK = 16
+CELLS_PER_TASK = 32
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class PairBlock:
 
 @dataclass(frozen=True)
 class Task:
-    """Cells first_cell to last_cell against the places first_place to last_place at or behind each of them.
+    """Cells first_cell to last_cell against cells first_other to last_other, none of which stands before them.
 
-    The cells are of one group: numbers 16 n to 16 n + 15, or the last of these.
+    The first ones are of one group: numbers 32 n to 32 n + 31, or the last of these.
     """
 
     first_cell: int
     last_cell: int
-    first_place: int
-    last_place: int
+    first_other: int
+    last_other: int
 
 
 class Engine(Protocol):
