@@ -107,10 +107,26 @@ sys.stdout.write(f"{sorted(set(kinds))} {len(kinds)}")
     assert [file.suffix for file in cache.iterdir()] == [".so"]
 
 
+def replaced(file: Path, content: bytes) -> None:
+    """Another file of that name. Written in place, the old one, which this process has loaded, would end it."""
+    file.unlink()
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_library_that_a_power_failure_cut_short_is_built_again(cache: Path, left: int) -> None:
+    joined({}, "from blindpairs.selfjoin.compiler import build; build()")
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:left])
+    assert build().kind
+    assert len(file.read_bytes()) == len(whole)
+
+
 def test_library_in_a_folder_that_others_may_write_to_is_not_loaded(cache: Path) -> None:
     build()
     (planted,) = cache.iterdir()
-    planted.write_bytes(b"not ours")
+    replaced(planted, b"not ours")
     cache.chmod(0o777)
     assert build().kind
     assert planted.read_bytes() == b"not ours"

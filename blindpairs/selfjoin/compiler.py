@@ -7,6 +7,7 @@ compiler there is `None`, and plain.py does the same work in several times the t
 """
 
 import atexit
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -74,7 +75,7 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
         raise NotCompiled(f"no C compiler ({name}): install gcc or clang")
     for variant in variants:
         try:
-            code = _load(_compiled(compiler, (target, *variant)))
+            code = _code(compiler, (target, *variant))
         except (OSError, subprocess.SubprocessError) as error:
             said = (getattr(error, "stderr", None) or str(error)).strip().partition("\n")[0]
             raise NotCompiled(f"{compiler} cannot build {SOURCE.name}: {said}") from error
@@ -83,19 +84,21 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
     raise NotCompiled(f"the system lends {SOURCE.name} nothing that it is built for")
 
 
-def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
-    """The shared library for these flags, made unless it lies in the cache."""
+def _code(compiler: str, flags: tuple[str, ...]) -> CompiledCode | None:
+    """The code for these flags, compiled unless it lies in the cache."""
     known = _run([compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # version and processor, as macros
     digest = hashlib.sha256("\0".join([known, *FLAGS, *flags]).encode() + SOURCE.read_bytes()).hexdigest()[:24]
     file = _cache_folder() / f"selfjoin-{digest}.so"
-    if not (file.exists() and file.stat().st_uid == os.geteuid()):
-        aside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            _run([compiler, *FLAGS, *flags, "-o", str(aside), str(SOURCE), "-lm"])
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
-    return file
+    if file.exists() and file.stat().st_uid == os.geteuid():
+        with contextlib.suppress(OSError):  # cut short by a power failure: made again
+            return _load(file)
+    aside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        _run([compiler, *FLAGS, *flags, "-o", str(aside), str(SOURCE), "-lm"])
+        aside.replace(file)  # never written in place: another process may have it loaded
+    finally:
+        aside.unlink(missing_ok=True)
+    return _load(file)
 
 
 def _cache_folder() -> Path:
