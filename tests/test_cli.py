@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from blindpairs.cli import app
+from blindpairs.cli.app import progress_bar
 
 
 def call(*arguments: object) -> Result:
@@ -157,6 +159,22 @@ def test_errors_go_to_stderr_without_colour_codes_where_nobody_wants_them(tmp_pa
     )
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "error: no embeddings at nowhere/embeddings: run `blindpairs embed` first\n"
+
+
+def test_time_left_is_that_of_the_work_and_not_of_what_came_before_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with progress_bar("mine", "tiles") as show:
+        for seconds, done, failed in ((500, 0, 0), (20, 100, 10), (20, 200, 20)):  # 500 s of planning before the first
+            clock[0] += seconds
+            show(done, failed, 330)
+    assert capsys.readouterr().err.splitlines() == [
+        "mine: 0 of 330 tiles, 0/s, 0 failed",
+        "mine: 100 of 330 tiles, 5/s, 10 failed, 40 s left",
+        "mine: 200 of 330 tiles, 5/s, 20 failed, 20 s left",
+    ]
 
 
 def test_version_is_the_package_version() -> None:

@@ -253,13 +253,13 @@ def test_too_little_memory_for_one_image_says_what_to_do(tmp_path: Path) -> None
         embed(open_corpus([str(tmp_path / "photos")]), tmp_path / "store", {"clip": "x"}, lambda *_: encoder, SMALL)
 
 
-def test_progress_ends_at_the_total_and_counts_failures(tmp_path: Path) -> None:
+def test_progress_goes_from_nothing_to_the_total_and_counts_failures(tmp_path: Path) -> None:
     paths = make_photos(tmp_path / "photos", 40)
     paths[39].write_bytes(b"")
     seen: list[tuple[int, int, int]] = []
     corpus = open_corpus([str(tmp_path / "photos")])
     embed(corpus, tmp_path / "store", {"clip": "toy:a"}, toy, SMALL, lambda *counts: seen.append(counts))
-    assert seen[-1] == (39, 1, 40)
+    assert (seen[0], seen[-1]) == ((0, 0, 40), (39, 1, 40))
     assert seen == sorted(seen)
 
 

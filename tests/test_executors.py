@@ -358,7 +358,7 @@ def test_pairs_from_actors_are_those_of_one_machine_in_the_same_order(whole: Pat
         assert a.other is not None
         assert b.other is not None
         assert torch.equal(a.other, b.other)
-    assert steps[-1][0] == steps[-1][1] == len(steps)
+    assert steps == [(done, steps[-1][1]) for done in range(len(steps))]
     assert not list(whole.glob(".join*"))
 
 

@@ -336,10 +336,10 @@ def test_leaving_off_in_the_middle_ends_the_threads() -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_progress_ends_at_the_total() -> None:
+def test_progress_begins_with_nothing_and_ends_at_the_total() -> None:
     calls: list[tuple[int, int]] = []
     list(similar_pairs(torch.ones(100, 5), 0.9, plan=SMALL, progress=lambda done, total: calls.append((done, total))))
-    assert [done for done, _ in calls] == list(range(1, calls[-1][1] + 1))
+    assert [done for done, _ in calls] == list(range(calls[-1][1] + 1))
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])

@@ -198,13 +198,14 @@ def with_other(vectors: Tensor, others: Tensor) -> tuple[list[tuple[int, int, fl
     return found, calls
 
 
-def test_other_vectors_give_their_cosine_and_progress_ends_at_the_total(child: Executor) -> None:
+def test_other_vectors_give_their_cosine_and_progress_goes_from_nothing_to_the_total(child: Executor) -> None:
     vectors, others = clustered(2 * TILE, 20, 0), gaussian(2 * TILE, 8, 1)
     exact = exact_cosines(others)
     found, calls = child.submit(with_other, vectors, others).result()
     assert len(found) > TILE
     assert all(abs(other - exact[i, j]) < SLACK for i, j, other in found)
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+    assert calls[0][0] == 0
     assert calls[-1][0] == calls[-1][1]
 
 

@@ -1,6 +1,7 @@
 """What all commands share: the app, how errors end, how progress shows, and the options that recur."""
 
 import functools
+import math
 import os
 import sys
 import time
@@ -95,26 +96,42 @@ def _terminal_bar(label: str, unit: str) -> Iterator[Show]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), figures, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None, rate=0.0, failed=0)
-        started = time.monotonic()
+        pace = Pace()
 
         def show(done: int, failed: int, total: int) -> None:
-            rate = done / max(time.monotonic() - started, 1e-9)
+            rate, _ = pace.at(time.monotonic(), done, failed, total)
             bar.update(task, completed=done + failed, total=total, rate=rate, failed=failed)
 
         yield show
 
 
+class Pace:
+    """How fast it goes and what is left, counted from the first report: the work before it was of another kind."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int, int] | None = None
+
+    def at(self, now: float, done: int, failed: int, total: int) -> tuple[float, float]:
+        """Done per second, and the seconds left: infinite as long as nothing has been done since the first report."""
+        started, done_then, failed_then = self._first = self._first or (now, done, failed)
+        seconds, treated = now - started, done - done_then + failed - failed_then
+        if seconds <= 0 or treated <= 0:
+            return 0.0, math.inf
+        return (done - done_then) / seconds, (total - done - failed) * seconds / treated
+
+
 def _log_lines(label: str, unit: str) -> Show:
-    started = spoken = time.monotonic()
+    spoken = time.monotonic()
+    pace = Pace()
 
     def show(done: int, failed: int, total: int) -> None:
         nonlocal spoken
         now = time.monotonic()
+        rate, left = pace.at(now, done, failed, total)
         if now - spoken < 10:
             return
         spoken = now
-        rate = done / (now - started)
-        left = (total - done - failed) / max(rate, 1e-9)
-        say(f"{label}: {done:,} of {total:,} {unit}, {rate:,.0f}/s, {failed:,} failed, {left:.0f} s left")
+        seconds = "" if math.isinf(left) else f", {left:.0f} s left"
+        say(f"{label}: {done:,} of {total:,} {unit}, {rate:,.0f}/s, {failed:,} failed{seconds}")
 
     return show

@@ -185,6 +185,7 @@ def run(
         Cores(torch.device("cpu")) as cores,
     ):
         forward = Forward(options.batch, cores)
+        progress(done, failed, total)
         for batch in _batches(pool, jobs, geometries, options.batch):
             encoded = forward({name: encoders[name] for name in batch.job.columns}, batch.pixels)
             if launched:

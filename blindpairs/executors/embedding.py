@@ -111,6 +111,7 @@ def embed_on_ray(
             jobs = missing(parts, manifest, described, report.warnings)
             started = time.monotonic()
             planned, failed = sum(job.to_decode for job in jobs), 0
+            progress(0, 0, planned)
             for _, made in crew.run(_calls([job.part.number for job in jobs], crew.count)):
                 report.embedded, failed = report.embedded + made[0], failed + made[1]
                 progress(report.embedded, failed, planned)

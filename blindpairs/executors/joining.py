@@ -78,6 +78,8 @@ class RayJoin:
             Crew(self.actors, partial(Joiner, folder, columns, fingerprint, preparation, device)) as crew,
         ):
             spans = _spans(total, crew.count)
+            if progress is not None:
+                progress(0, total)
             results = _in_places(crew.run(spans, ahead=AHEAD * crew.count))
             for (_, stop), blocks in zip(spans, results, strict=True):
                 yield from map(_as_block, blocks)

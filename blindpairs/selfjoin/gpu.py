@@ -91,6 +91,8 @@ def similar_pairs_cuda(
     spans = _spans(joins[0].points, joins[0].shape)
     done, total = 0, int((spans[:, 2] - spans[:, 1]).sum())
     lanes = [Lane(join) for _ in range(plan.lanes) for join in joins]
+    if progress is not None:
+        progress(done, total)
     try:
         for lane, tiles in _dealt(_launches(spans, plan), lanes):
             yield from lane.blocks()

@@ -68,6 +68,8 @@ def similar_pairs(
         prepared = prepare(rows, minimum, cores, plan=plan, other=other)
         tasks = deque(tasks_of(prepared))
         done, total = 0, len(tasks)
+        if progress is not None:
+            progress(done, total)
         for blocks, finished in in_order(prepared.engine, tasks, cores):
             yield from blocks
             done += finished
