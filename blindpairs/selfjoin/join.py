@@ -90,7 +90,8 @@ def prepare(
     count = round(rows.count / (plan.cell_rows * FILL))
     cells = partition(points.values.float(), count, plan.cell_rows, plan.seed, cores)
     cells = replace(cells, centres=cells.centres.to(layout.dtype).float())  # any centres do: these are points, too
-    join = SortedRows(rows, other, cells, points.reordered(cells.order), minimum)
+    points = points.reordered(cells.order)  # those in the old order are gone before the engine makes its own
+    join = SortedRows(rows, other, cells, points, minimum)
     return Prepared(join, plan, engine_of(join, plan, cores))
 
 
