@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -84,20 +85,19 @@ def wrong_pairs(store: Store, work: Path, clip_min: float, dino_max: float) -> t
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--work", type=Path, required=True, help="a folder of its own, with 4 KB of room an image")
+    parser.add_argument("--work", type=Path, help="where to keep the store, 4 KB an image; otherwise made and thrown away")
     parser.add_argument("--memory", help="as for `blindpairs mine`")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    work = arguments.work / f"{arguments.count}"
+    with tempfile.TemporaryDirectory() as aside:
+        report(arguments, (arguments.work or Path(aside)) / f"{arguments.count}")
+
+
+def report(arguments: argparse.Namespace, work: Path) -> None:
+    """Print the figures of mining as many vectors as asked for, the store being in `work`."""
     store = store_of(arguments.count, work)
-    options = [
-        "--top",
-        "0",
-        "--max-per-image",
-        "1000000",
-        *(["--memory", arguments.memory] if arguments.memory else []),
-    ]
-    result = mined(work, *options)
+    memory = ["--memory", arguments.memory] if arguments.memory else []
+    result = mined(work, "--top", "0", "--max-per-image", "1000000", *memory)
     wanted, wrong = wrong_pairs(store, work, result["clip_min"], result["dino_max"])
     figures = {"count": arguments.count, "kept": result["counts"]["kept"], "blind": result["counts"]["blind"]}
     figures |= {name: result[name] for name in ("seconds", "cpu_seconds", "peak_mib")}

@@ -29,7 +29,7 @@ class Likeness:
 
 
 def make_vectors(count: int, kind: Likeness | None = None) -> Tensor:
-    """`count` unit rows, (count, dimension) float16, the same for the same arguments."""
+    """`count` unit rows, (count, dimension) float16, the same for the same arguments but for rounding."""
     kind = kind or Likeness()
     generator = torch.Generator().manual_seed(kind.seed)
     size = kind.dimension
