@@ -1,6 +1,7 @@
 """The commands around mining: which encoders, which method, what is printed and what the files then say."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from typer.testing import CliRunner, Result
 
 from blindpairs.cli import app
 from blindpairs.errors import ConfigError
+from blindpairs.mine import MiningOptions, planning
 from blindpairs.mine.memory import available_memory, read_bytes
+from blindpairs.mine.pictures import Pictures
+from blindpairs.selfjoin import JoinPlan
 from blindpairs.selfjoin.compiler import compiled_code
 
 THRESHOLDS = ("--clip-min", "0.8", "--dino-max", "0.5", "--no-gallery")
@@ -217,10 +221,31 @@ def test_plan_counts_the_pairs_of_the_images_that_take_part_and_writes_nothing(w
     code = compiled_code()
     assert plan["product"] == (code.kind if code else "torch")
     assert plan["whole_flops"] == 2 * 24 * plan["pairs"]
-    assert plan["memory_bytes"] == plan["vector_bytes"] + plan["coordinate_bytes"] + plan["buffer_bytes"]
+    assert plan["memory_bytes"] == sum(plan[f"{what}_bytes"] for what in ("vector", "coordinate", "buffer", "library"))
+    assert plan["library_bytes"] > 100 << 20  # Python with torch
     assert (plan["vector_bytes"], plan["mapped_bytes"]) == (0, 400 * (24 + 16) * 2)
     assert 0 < plan["seconds"] < 60
     assert (plan["method"], plan["clip_min"], plan["dino_max"]) == ("exact", 0.8, 0.5)
+
+
+@pytest.mark.parametrize("enough", [0.0, 2.0, math.inf])
+def test_time_of_a_plan_grows_with_the_pairs_from_whichever_samples_it_has_time_for(
+    work: Path, monkeypatch: pytest.MonkeyPatch, enough: float
+) -> None:
+    def pairs(count: int) -> int:
+        return count * (count - 1) // 2
+
+    sizes: list[int] = []
+
+    def timed(pictures: Pictures, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
+        sizes.append(size)
+        return pairs(size) / 1000, size
+
+    monkeypatch.setattr(planning, "SAMPLES", (50, 100, 200))
+    monkeypatch.setattr(planning, "ENOUGH_SECONDS", enough)
+    monkeypatch.setattr(planning, "_timed", timed)
+    assert called("mine", work, *THRESHOLDS, "--plan")["seconds"] == pytest.approx(pairs(398) / 1000)
+    assert sizes == {0.0: [50, 50], 2.0: [50, 50, 100], math.inf: [50, 50, 100, 200]}[enough]
 
 
 def test_plan_is_told_in_sentences(work: Path) -> None:

@@ -342,6 +342,15 @@ def test_progress_begins_with_nothing_and_ends_at_the_total() -> None:
     assert [done for done, _ in calls] == list(range(calls[-1][1] + 1))
 
 
+@pytest.mark.parametrize("chosen", [None, torch.arange(0, 300, 2)])
+@pytest.mark.parametrize("count", [20, 1000])
+def test_part_holds_the_rows_of_the_sample(chosen: Tensor | None, count: int) -> None:
+    rows = UnitRows(torch.randn(300, 5, generator=torch.Generator().manual_seed(0)), chosen)
+    part = rows.part(count, seed=3)
+    assert torch.equal(part.block(0, part.count), rows.sample(count, seed=3))
+    assert part.vectors is rows.vectors
+
+
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
 def test_row_without_direction_is_refused_by_its_number(value: float) -> None:
     vectors = torch.ones(10, 3)

@@ -183,7 +183,8 @@ def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Works
         f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
         f"{PRODUCTS[plan.product]}; whole vectors would be {plan.whole_flops:.3g}",
         f"  memory: {plan.memory_bytes / gib:.2f} GiB (vectors {plan.vector_bytes / gib:.2f}, coordinates "
-        f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}); "
+        f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}, libraries "
+        f"{plan.library_bytes / gib:.2f}); "
         f"mapped from disk {plan.mapped_bytes / gib:.2f}",
         f"  time: {_duration(plan.seconds)} at most, judged by a sample on this machine",
     ]

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
 
-# Beside the vectors: what the join holds of a row (`selfjoin.row_bytes`: some 420), and ids.
-ROW_BYTES = 550
+ROW_BYTES = 550  # beside the vectors: what the join holds of a row (`selfjoin.row_bytes`: 300 to 820), and ids
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 Halves = NDArray[np.float16]

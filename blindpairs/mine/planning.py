@@ -1,5 +1,7 @@
 """What mining a store would take, told before it is begun: nothing is written, and only a sample is compared."""
 
+import resource
+import sys
 import time
 from dataclasses import dataclass
 
@@ -10,9 +12,10 @@ from blindpairs.mine.files import EmbeddingStore, read_store
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.pictures import Pictures
 from blindpairs.mine.running import LOCAL, Running
-from blindpairs.selfjoin import JoinPlan, UnitRows, plan_join, row_bytes, similar_pairs
+from blindpairs.selfjoin import JoinPlan, plan_join, row_bytes, similar_pairs
 
-SAMPLES = (4096, 16384)  # images
+SAMPLES = (4096, 16384, 65536)  # images
+ENOUGH_SECONDS = 0.5  # a sample that takes as long is the last: the next would take up to 16 times as long
 THREAD_BYTES = 48 << 20  # of the join's buffers; see JoinPlan
 
 
@@ -22,8 +25,8 @@ class MiningPlan:
 
     `product` is what multiplies on this machine: compiled for amx, dot or float32, or torch.
     `flops` are those of the bound if nothing were skipped, `whole_flops` those of comparing the vectors themselves.
-    Bytes: vectors in memory or mapped from disk, coordinates, buffers. `seconds` are from above, for this machine: what
-    a sample took, times the ratio of the pairs.
+    Bytes: vectors in memory or mapped from disk, coordinates, buffers, and what the process held before: Python and its
+    libraries. `seconds` are from above, for this machine: what a sample took, times the ratio of the pairs.
     """
 
     images: int
@@ -38,6 +41,7 @@ class MiningPlan:
     mapped_bytes: int
     coordinate_bytes: int
     buffer_bytes: int
+    library_bytes: int
     seconds: float
 
     @property
@@ -48,7 +52,7 @@ class MiningPlan:
     @property
     def memory_bytes(self) -> int:
         """What has to be in memory."""
-        return self.vector_bytes + self.coordinate_bytes + self.buffer_bytes
+        return self.vector_bytes + self.coordinate_bytes + self.buffer_bytes + self.library_bytes
 
 
 def plan_mining(
@@ -59,6 +63,7 @@ def plan_mining(
     running: Running = LOCAL,
 ) -> MiningPlan:
     """Read a store as mining would, choose k, and time the join on a sample of its images."""
+    library_bytes = _peak_bytes()
     images, vectors = read_store(store, encoders, running)
     pictures = Pictures.of(vectors, images, options or MiningOptions(), running)
     options = (options or MiningOptions()).resolved(pictures.random)
@@ -79,25 +84,39 @@ def plan_mining(
         mapped_bytes=mapped,
         coordinate_bytes=count * row_bytes(plan, pictures.rows_a.device),
         buffer_bytes=THREAD_BYTES * torch.get_num_threads(),
+        library_bytes=library_bytes,
         seconds=_seconds(pictures, options, plan),
     )
+
+
+def _peak_bytes() -> int:
+    """The most that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
 
 
 def _seconds(pictures: Pictures, options: MiningOptions, plan: JoinPlan) -> float:
     """The time of the whole join, from above: a larger one skips more, so its pairs cost no more than a sample's."""
     count = len(pictures.ids)
     _timed(pictures, options, plan, SAMPLES[0])  # the first of all also loads what it needs
-    small, few = _timed(pictures, options, plan, SAMPLES[0])
-    if few >= count:
-        return small
-    large, many = _timed(pictures, options, plan, SAMPLES[1])
-    per_pair = max(0.0, large - small) / (many * (many - 1) / 2 - few * (few - 1) / 2)  # what beginning takes, aside
-    return small + per_pair * count * (count - 1) / 2
+    large, many = _timed(pictures, options, plan, SAMPLES[0])
+    per_pair = large / max(1.0, _pairs(many))
+    for size in SAMPLES[1:]:
+        small, few = large, many
+        if few == count or small > ENOUGH_SECONDS:
+            break
+        large, many = _timed(pictures, options, plan, size)
+        per_pair = max(0.0, large - small) / (_pairs(many) - _pairs(few))  # without what beginning takes
+    return large + per_pair * (_pairs(count) - _pairs(many))
+
+
+def _pairs(count: int) -> float:
+    return count * (count - 1) / 2
 
 
 def _timed(pictures: Pictures, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
     """Seconds of the join of some of the pictures, and of how many."""
-    one, other = (UnitRows(rows.sample(size, options.seed)) for rows in (pictures.rows_a, pictures.rows_b))
+    one, other = (rows.part(size, options.seed) for rows in (pictures.rows_a, pictures.rows_b))
     started = time.perf_counter()
     for _ in similar_pairs(one, options.clip_min, other=other, plan=plan):
         pass

@@ -73,10 +73,20 @@ class UnitRows:
         """At most `count` rows, drawn without replacement and the same for the same seed."""
         if self.count <= count:
             return self.block(0, self.count)
-        generator = torch.Generator().manual_seed(seed)
+        return self.take(self._drawn(count, seed))
+
+    def part(self, count: int, seed: int) -> "UnitRows":
+        """The rows of `sample` as rows of their own, without a copy of their vectors."""
+        if self.count <= count:
+            return self
+        drawn = self._drawn(count, seed)
+        return UnitRows(self.vectors, drawn if self.chosen is None else self.chosen[drawn])
+
+    def _drawn(self, count: int, seed: int) -> Tensor:
         # Drawn with replacement and made unique: a permutation of a billion rows would cost 8 GB.
-        drawn = torch.unique(torch.randint(self.count, (count,), generator=generator))
-        return self.take(drawn.to(self.device))
+        generator = torch.Generator().manual_seed(seed)
+        drawn: Tensor = torch.unique(torch.randint(self.count, (count,), generator=generator))
+        return drawn.to(self.device)
 
     def _measure(self, part: slice) -> None:
         code = compiled_code() if self.dense else None

@@ -85,7 +85,9 @@ def wrong_pairs(store: Store, work: Path, clip_min: float, dino_max: float) -> t
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--work", type=Path, help="where to keep the store, 4 KB an image; otherwise made and thrown away")
+    parser.add_argument(
+        "--work", type=Path, help="where to keep the store (4 KB an image); without it, nothing is kept"
+    )
     parser.add_argument("--memory", help="as for `blindpairs mine`")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
