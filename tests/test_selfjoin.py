@@ -14,7 +14,7 @@ from torch import Tensor
 from blindpairs.cores import Cores
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.selfjoin import JoinPlan, UnitRows, pair_cosines, plan_join, similar_pairs
-from blindpairs.selfjoin.bound import principal_axes
+from blindpairs.selfjoin.bound import UNIT_ROUNDOFF, principal_axes, stretch
 from blindpairs.selfjoin.cells import partition
 from blindpairs.selfjoin.compiler import CompiledCode, NotCompiled, build
 from blindpairs.selfjoin.points import Layout, place_points
@@ -218,6 +218,44 @@ def test_pairs_whose_whole_difference_lies_along_the_axes_touch_the_bound_and_ar
     assert check(vectors, minimum) >= 60 - 7
 
 
+def on_the_bound(dimension: int, axes: int, radius: float, apart: float, seed: int) -> Tensor:
+    """(60, dimension) unit rows, row i and row i + 30 all as far `apart`, and every difference along the same few axes.
+
+    They lie on a small sphere of `radius` around one direction, in `axes` dimensions of a random turn of space: there
+    the bound is an equality, and what it allows for rounding is all that keeps a pair.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    turn = torch.linalg.qr(torch.randn(dimension, dimension, generator=generator).double())[0]
+    one, across = torch.randn(2, 30, axes, generator=generator).double()
+    one = torch.nn.functional.normalize(one)
+    across = torch.nn.functional.normalize(across - (across * one).sum(1, keepdim=True) * one)
+    cosine = 1 - (apart / radius) ** 2 / 2  # on the small sphere
+    both = torch.cat([one, cosine * one + math.sqrt(max(0.0, 1 - cosine**2)) * across])
+    rows: Tensor = radius * both @ turn[:axes] + math.sqrt(1 - radius**2) * turn[axes]
+    return rows.float()
+
+
+@pytest.mark.usefixtures("engine")
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    extra=st.integers(1, 60),
+    axes=st.integers(2, 20),
+    radius=st.floats(0.05, 0.999),
+    share=st.floats(0.001, 1.9),
+    seed=st.integers(0, 10_000),
+    half=st.booleans(),
+)
+def test_pairs_on_the_bound_and_on_the_threshold_are_kept(
+    extra: int, axes: int, radius: float, share: float, seed: int, half: bool
+) -> None:
+    vectors = on_the_bound(axes + extra, axes, radius, share * radius, seed)
+    vectors = vectors.half() if half else vectors
+    cosines = exact_cosines(vectors)[torch.arange(30), torch.arange(30, 60)]
+    minimum = float(cosines.min().clamp(-1, 1)) - SLACK
+    plan = JoinPlan(dimensions=axes, cell_rows=16, span_rows=32, block_pairs=50)
+    assert check(vectors, max(-1.0, minimum), plan) >= 30
+
+
 @pytest.mark.parametrize("layout", [Layout(), Layout(torch.bfloat16, 32)])
 def test_points_of_a_pair_are_never_farther_apart_than_reach_and_always_score(layout: Layout) -> None:
     for shape in SHAPES:
@@ -231,9 +269,16 @@ def test_points_of_a_pair_are_never_farther_apart_than_reach_and_always_score(la
             apart = torch.cdist(values, values, compute_mode="donot_use_mm_for_euclid_dist")
             wanted = exact >= minimum
             assert bool((apart[wanted] <= points.reach).all())
+            exactly = rows.block(0, 120).double() @ axes.double()
+            truly_apart = torch.cdist(exactly, exactly, compute_mode="donot_use_mm_for_euclid_dist")
+            allowed = points.reach - stretch(axes) * math.sqrt(2 + 16 * UNIT_ROUNDOFF - 2 * minimum + 1e-12)
+            assert bool(((apart - truly_apart).abs() <= allowed).all())  # of every pair, so the allowance does it alone
             left, right = points.left(3), points.right(torch.arange(123))
             scores = left.float() @ right.float().T
             assert bool((scores[:120, :120][wanted] >= 0).all())
+            apart_score = points.halves + points.halves[:, None] - values @ values.T  # |x - y|^2 / 2
+            exact_scores = points.reach**2 / 2 + points.error - apart_score
+            assert bool(((scores[:120, :120] - exact_scores).abs() <= points.error).all())
             assert bool((scores[120:] < 0).all())
             assert bool((scores[:, 120:] < 0).all())
 
