@@ -318,7 +318,7 @@ def compiled_join(facts: Mapping[str, Any]) -> Finding:
     """Whether mining runs as compiled code, and by which product."""
     if "error" in facts:
         reason = facts["error"].removeprefix("NotCompiled: ")
-        value = f"torch does it, at a quarter of the speed or less: {reason}"
+        value = f"torch does it, at a half to a quarter of the speed: {reason}"
         return Finding("mining", "note", value, "apt-get install gcc (or set CC to another C compiler)")
     products = {"amx": "AMX, bfloat16", "dot": "AVX512, bfloat16", "float32": "float32"}
     return Finding("mining", "ok", f"compiled for this processor ({products[facts['kind']]})")

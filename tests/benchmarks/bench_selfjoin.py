@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from vectors import Likeness, make_vectors
 
-from blindpairs.selfjoin import UnitRows, pair_cosines, plan_join, similar_pairs
+from blindpairs.selfjoin import JoinPlan, UnitRows, pair_cosines, plan_join, similar_pairs
 from blindpairs.store import Store
 
 BAND = 1e-6  # float32 products of two libraries differ by less; such pairs are decided in float64 by both sides here
@@ -37,14 +37,14 @@ TILE = 4096
 Found = tuple[Tensor, Tensor]
 
 
-def ours(vectors: Tensor, minimum: float) -> Found:
-    blocks = list(similar_pairs(vectors, minimum))
-    return torch.cat([block.i for block in blocks]), torch.cat([block.j for block in blocks])
+def ours(vectors: Tensor, minimum: float, plan: JoinPlan | None = None) -> Found:
+    blocks = list(similar_pairs(vectors, minimum, plan=plan))
+    none = torch.empty(0, dtype=torch.int64)
+    return torch.cat([none, *(block.i for block in blocks)]), torch.cat([none, *(block.j for block in blocks)])
 
 
 def ours_without_compiler(vectors: Tensor, minimum: float) -> Found:
-    blocks = list(similar_pairs(vectors, minimum, plan=plan_join(vectors, minimum, compiled=False)))
-    return torch.cat([block.i for block in blocks]), torch.cat([block.j for block in blocks])
+    return ours(vectors, minimum, plan_join(vectors, minimum, compiled=False))
 
 
 def faiss_range_search(vectors: Tensor, minimum: float) -> Found:
