@@ -3,7 +3,7 @@
 Built where it runs, since only there is known what the processor can do: a wheel would have to carry every variant. A
 third of a second once; the result is kept in the user's cache folder under a digest of the source, the compiler and
 what that compiler knows of the processor, so that machines which share a home folder do not share code. Without a C
-compiler there is `None`, and plain.py does the same work in several times the time.
+compiler there is `None`, and plain.py does the same work in two to four times the time.
 """
 
 import atexit

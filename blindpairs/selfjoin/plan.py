@@ -7,7 +7,11 @@ Tried on 50,000 to 1,000,000 vectors of tests/benchmarks/vectors.py, and left ou
   had to be compared instead of 39 %, and finding the cells took longer;
 * one product for whole tiles of 1024 x 1024 without skipping: the product is twice as efficient, and twice as many
   pairs are multiplied at 50,000 rows, three times as many at 1,000,000;
-* products spread over all cores by torch: on a machine with other work each waits for the slower core.
+* products spread over all cores by torch: on a machine with other work each waits for the slower core;
+* torch's bfloat16 product with a test of the sign bits by torch or numpy: with AMX 0.24 ns a pair and core at K = 64,
+  against 0.09 where the test happens before the product leaves the cache (compiled.c);
+* AVX512-BF16 on Intel: 1.1 ns a pair and core at K = 64, against 0.74 by float32;
+* in compiled code: cells of 64 rows, other spans, tests by vectors of 512 bits: no gain.
 """
 
 import math
