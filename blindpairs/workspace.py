@@ -140,9 +140,15 @@ def prepare_folder(folder: Path) -> None:
     with written_atomically(folder / ".writable") as aside:
         aside.write_bytes(bytes(1 << 14))  # an empty file fits on a full disk
     (folder / ".writable").unlink(missing_ok=True)
+    sweep(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that dead runs left in a folder, where that is allowed."""
     for aside in folder.rglob(".*.tmp"):
         if _owner_is_dead(aside):
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink()
 
 
 def _owner_is_dead(aside: Path) -> bool:

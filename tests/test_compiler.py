@@ -140,6 +140,39 @@ def test_cache_folder_that_cannot_be_made_costs_nothing_but_the_cache(
     assert build().kind
 
 
+def test_user_without_a_home_gets_the_code_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert build().kind
+
+
+def test_relative_cache_folder_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert build().kind
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_compiler_may_come_with_arguments(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", f"{CC} -DONE=1")
+    assert build().kind
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_library_of_that_name_that_is_something_else_is_built_again(cache: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.c"
+    other.write_text("int nothing_of_ours(void) { return 1; }\n")
+    joined({}, "from blindpairs.selfjoin.compiler import build; build()")
+    (file,) = cache.iterdir()
+    subprocess.run([str(CC), "-shared", "-fPIC", "-o", str(tmp_path / "other.so"), str(other)], check=True)
+    (tmp_path / "other.so").replace(file)
+    assert build().kind
+
+
 def test_cache_folder_is_for_its_owner_alone(cache: Path) -> None:
     build()
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
@@ -158,6 +191,7 @@ def test_without_a_compiler_torch_finds_the_same_pairs(tmp_path: Path) -> None:
         ("echo 'error: no space left' >&2; exit 1", "no space left"),
         ("kill -9 $$", "SIGKILL"),
         ("exit 0", "cannot build"),
+        (r"printf '\351\377 is wrong' >&2; exit 1", "is wrong"),
     ],
 )
 def test_compiler_that_fails_is_told_and_done_without(

@@ -152,6 +152,13 @@ def test_the_same_seed_gives_the_same_pairs_and_recall(vectors: Vectors, kind: s
     assert collected(runs[0][0]) == collected(runs[1][0])
 
 
+def test_search_that_faiss_would_interrupt_within_comes_to_its_end() -> None:
+    # From some effort times dimension on FAISS asked for a Ctrl-C between the queries, and ended the process for it.
+    many = UnitRows(torch.from_numpy(clustered(1500, 256)))
+    found = collected(neighbour_pairs(searcher(many, "hnsw"), many, MINIMUM, effort=1500))
+    assert found == exact(many)
+
+
 # Recall
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mine import Images, Mined, MiningOptions, mine, mine_store, pair_id
+from blindpairs.mine.candidates import Groups
 
 Vectors = NDArray[np.float16]
 
@@ -324,3 +325,28 @@ def test_same_store_and_options_give_the_same_bytes(tmp_path: Path) -> None:
 def test_encoder_that_the_store_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no encoder 'siglip', it has clip, dino"):
         mine_store(FakeStore(10), tmp_path, encoders=("siglip", "dino"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_those_of_following_every_link(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    count = 400
+    smallest = np.arange(count)  # of the group, by row
+    groups = Groups(count)
+    for size in (1, 5, 50, 100):
+        i, j = random.integers(count, size=(2, size))
+        groups.unite(i, j)
+        for a, b in zip(i, j, strict=True):
+            one, other = smallest[a], smallest[b]
+            smallest[smallest == max(one, other)] = min(one, other)
+        rows = random.permutation(count)[:70]
+        assert np.array_equal(groups.roots(rows), smallest[rows])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_long_chain_of_near_duplicates_is_one_group_whichever_end_comes_first(order: int) -> None:
+    count = 200_000
+    groups = Groups(count)
+    for block in np.array_split(np.arange(count - 1)[::order], 7):
+        groups.unite(block, block + 1)
+    assert not groups.roots(np.arange(count)).any()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.selfjoin import JoinPlan, UnitRows, pair_cosines, plan_join, similar_pairs
+from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, pair_cosines, plan_join, similar_pairs
 from blindpairs.selfjoin.bound import UNIT_ROUNDOFF, principal_axes, stretch
 from blindpairs.selfjoin.cells import partition
 from blindpairs.selfjoin.compiler import CompiledCode, NotCompiled, build
@@ -65,6 +65,10 @@ def join(vectors: Tensor, minimum: float, plan: JoinPlan | None = SMALL) -> dict
             assert (i, j) not in found
             found[i, j] = similarity
     return found
+
+
+def pairs_of(block: PairBlock) -> list[tuple[int, int]]:
+    return list(zip(block.i.tolist(), block.j.tolist(), strict=True))
 
 
 def exact_cosines(vectors: Tensor) -> Tensor:
@@ -385,6 +389,25 @@ def test_progress_begins_with_nothing_and_ends_at_the_total() -> None:
     calls: list[tuple[int, int]] = []
     list(similar_pairs(torch.ones(100, 5), 0.9, plan=SMALL, progress=lambda done, total: calls.append((done, total))))
     assert [done for done, _ in calls] == list(range(calls[-1][1] + 1))
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("chosen", [torch.arange(300)[::2], torch.arange(0, 300, 2).int()])
+def test_chosen_rows_may_come_as_any_tensor_of_numbers(chosen: Tensor) -> None:
+    vectors = clustered(300, 9, 1)
+    found = {(i, j) for block in similar_pairs(UnitRows(vectors, chosen), 0.9, plan=SMALL) for i, j in pairs_of(block)}
+    assert found == join(vectors[::2], 0.9).keys()
+
+
+@pytest.mark.parametrize("chosen", [[0, 300], [-1, 4]])
+def test_chosen_row_that_there_is_not_is_refused(chosen: list[int]) -> None:
+    with pytest.raises(InputError, match=r"300 vectors cannot choose numbers from (0 to 300|-1 to 4)"):
+        UnitRows(torch.ones(300, 5), torch.tensor(chosen))
+
+
+def test_other_vectors_of_another_number_are_refused() -> None:
+    with pytest.raises(InputError, match="the other vectors are 10, those to join 300"):
+        list(similar_pairs(torch.ones(300, 5), 0.5, other=UnitRows(torch.ones(10, 5))))
 
 
 @pytest.mark.parametrize("chosen", [None, torch.arange(0, 300, 2)])

@@ -52,7 +52,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from error
         except (KeyboardInterrupt, Terminated) as error:
-            say("interrupted: what is finished is saved; run the same command again to go on")
+            say("interrupted: run the same command again; embed goes on where it was, the others begin anew")
             raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
 
     # The command that is called like a keyword of Python is a function with a line behind its name.

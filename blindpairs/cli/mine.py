@@ -26,7 +26,7 @@ class Wanted:
 
     clip_min: Annotated[float, typer.Option(help="Alike to CLIP: cosines from here on.")] = 0.95
     dino_max: Annotated[float, typer.Option(help="Different to DINOv2: cosines up to here.")] = 0.6
-    top: Annotated[int, typer.Option(min=0, help="How many pairs to keep, the first in rank; 0 keeps all.")] = 300
+    top: Annotated[int, typer.Option(min=0, help="How many pairs to keep, the first in rank; 0: a million.")] = 300
     max_per_image: Annotated[int, typer.Option(min=1, help="In how many pairs one picture may stand.")] = 2
     clip_quantile: Annotated[
         float | None, typer.Option(help="In place of --clip-min: the cosine above this share of random pairs.")
@@ -186,7 +186,7 @@ def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Works
         f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}, libraries "
         f"{plan.library_bytes / gib:.2f}); "
         f"mapped from disk {plan.mapped_bytes / gib:.2f}",
-        f"  time: {_duration(plan.seconds)} at most, judged by a sample on this machine",
+        f"  time: {_duration(plan.seconds)} at most for the join, judged by a sample on this machine",
     ]
     typer.echo("\n".join(lines))
 
@@ -230,12 +230,13 @@ class _Report:
         return "\n".join(lines)
 
     def _left_out(self) -> list[str]:
-        counts = self.mined.counts
+        counts, most = self.mined.counts, self.mined.options.most_candidates
         pairs = {
             "that show the same two pictures again": counts.repeated,
             "over --max-per-image": counts.capped,
             "like a better pair": counts.similar_findings,
-            "beyond --top": counts.beyond_top + counts.not_ranked,
+            "beyond --top": counts.beyond_top + (counts.not_ranked if self.mined.complete else 0),
+            f"beyond the {most:,} best, which are all that is held": 0 if self.mined.complete else counts.not_ranked,
         }
         images = {"of low information": counts.low_information, "identical to another": counts.identical}
         return [

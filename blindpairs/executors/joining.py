@@ -21,12 +21,13 @@ from typing import Any
 import torch
 
 from blindpairs.cores import Cores
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.errors import InputError
 from blindpairs.executors.crew import Actors, Crew
 from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows
 from blindpairs.selfjoin.cells import Cells
 from blindpairs.selfjoin.join import Prepared, engine_of, in_order, prepare, tasks_of
 from blindpairs.selfjoin.points import Points
+from blindpairs.selfjoin.rows import refuse_unfit
 from blindpairs.selfjoin.task import SortedRows
 from blindpairs.store import Store
 
@@ -62,8 +63,7 @@ class RayJoin:
 
         Raises InputError where the store changes meanwhile or an actor cannot see it, and what `Crew.run` raises.
         """
-        if not -1.0 <= minimum <= 1.0:
-            raise ConfigError(f"a cosine lies between -1 and 1; {minimum:g} does not")
+        refuse_unfit(rows, minimum, other)
         if rows.count < 2:
             return
         folder = self.folder.absolute()  # actors have working folders of their own

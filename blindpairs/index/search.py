@@ -70,7 +70,13 @@ def _gpu_copy(index: Any) -> Any:
 
 def _by_range(index: Any, vectors: Vectors, minimum: float) -> tuple[Rows, Rows]:
     # FAISS keeps what lies strictly above; the caller's slack is far larger than the difference.
-    limits, _, rows = index.range_search(vectors, minimum)
+    # An HNSW index that stops every so often to ask for a Ctrl-C allocates its results twice, and the process is ended.
+    callback: Any = faiss.PythonInterruptCallback
+    callback.clear_instance()
+    try:
+        limits, _, rows = index.range_search(vectors, minimum)
+    finally:
+        callback.reset()
     return np.repeat(np.arange(len(vectors)), np.diff(limits.astype(np.int64))), rows
 
 

@@ -36,6 +36,9 @@ class Pairs:
         return Pairs(self.i[index], self.j[index], self.clip[index], self.dino[index])
 
 
+MOST_STEPS = 32
+
+
 class Groups:
     """Union-find over rows: near-duplicates of near-duplicates are one picture. A group's root is its smallest row."""
 
@@ -44,12 +47,16 @@ class Groups:
 
     def roots(self, rows: Rows) -> Rows:
         """The root of each row's group."""
-        roots = self._parent[rows]
-        while True:
-            above: Rows = self._parent[roots]
-            if np.array_equal(above, roots):
-                return roots
-            roots = above
+        parent = self._parent
+        for _ in range(MOST_STEPS):
+            above: Rows = parent[parent[rows]]
+            if np.array_equal(above, parent[rows]):
+                return above
+            parent[rows] = above  # of a chain within `rows`, twice as much at every step
+        while not np.array_equal(above := parent[parent], parent):  # a long way outside of `rows`: shortened for all
+            parent = above
+        self._parent = parent
+        return parent[rows]
 
     def unite(self, i: Rows, j: Rows) -> None:
         """Put the rows of each pair (i, j) into one group, a whole block at a time."""

@@ -16,7 +16,7 @@ from blindpairs.mine.memory import Keeper
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.running import LOCAL, Progress, Running
-from blindpairs.workspace import prepare_folder, sha256_file, stamp, write_json, written_atomically
+from blindpairs.workspace import prepare_folder, sha256_file, stamp, sweep, write_json, written_atomically
 
 
 class EmbeddingStore(Protocol):
@@ -71,6 +71,8 @@ def read_store(
     if missing:
         have = ", ".join(store.encoders)
         raise ConfigError(f"the store has no encoder {missing[0]!r}, it has {have}: embed with it, or name another")
+    if running.room is not None:
+        sweep(running.room.folder)
     images = read_images(store.metadata(["image_id", "uri", "flags"]))
     keeper = Keeper(running.room, len(images))
     one, other = (

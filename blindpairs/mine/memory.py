@@ -2,7 +2,7 @@
 
 A mapped file's pages are the system's to drop and read again, so they never crowd anything out. The file has no name
 any more once it is mapped: however the process ends, nothing of it stays. One that dies while writing it leaves a
-hidden `.tmp` file, which `prepare_folder` sweeps.
+hidden `.tmp` file, which the next run sweeps.
 """
 
 import os
@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,11 @@ def _mapped(blocks: Iterable[NDArray[Any]], shape: tuple[int, int], folder: Path
     except OSError as error:
         size = 2 * shape[0] * shape[1] / UNITS["G"]
         raise InputError(
-            f"cannot map vectors at {folder}: {error.strerror}; free {size:.1f} GiB there, or give --memory more"
+            f"cannot map vectors at {folder}: {error.strerror}; {size:.2g} GiB must fit there, or give --memory more"
         ) from error
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # never there, on a file system that takes none
+            path.unlink()
 
 
 def read_bytes(text: str) -> int:

@@ -26,7 +26,8 @@ class MiningPlan:
     `product` is what multiplies on this machine: compiled for amx, dot or float32, or torch.
     `flops` are those of the bound if nothing were skipped, `whole_flops` those of comparing the vectors themselves.
     Bytes: vectors in memory or mapped from disk, coordinates, buffers, and what the process held before: Python and its
-    libraries. `seconds` are from above, for this machine: what a sample took, times the ratio of the pairs.
+    libraries. `seconds` are those of the join alone, from above, for this machine: what a sample took, times the ratio
+    of the pairs.
     """
 
     images: int

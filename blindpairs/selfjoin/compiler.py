@@ -72,47 +72,48 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
     """Compile, or take from the cache, and load the first that works. Raises NotCompiled where there is no way to."""
     if sys.platform not in ("linux", "darwin"):
         raise NotCompiled(f"compiled code is made on Linux and macOS, not on {sys.platform}")
-    name = os.environ.get("CC", "cc")
-    compiler = shutil.which(name)
-    if compiler is None:
+    name = os.environ.get("CC", "").strip() or "cc"
+    command = name.split()  # "ccache gcc", "gcc -m64"
+    if shutil.which(command[0]) is None:
         raise NotCompiled(f"no C compiler ({name}): install gcc or clang")
     for variant in variants:
         try:
-            code = _code(compiler, (target, *variant))
+            code = _code(command, (target, *variant))
         except (OSError, subprocess.SubprocessError) as error:
             said = (getattr(error, "stderr", None) or str(error)).strip().partition("\n")[0]
-            raise NotCompiled(f"{compiler} cannot build {SOURCE.name}: {said}") from error
+            raise NotCompiled(f"{name} cannot build {SOURCE.name}: {said}") from error
         if code is not None:
             return code
     raise NotCompiled(f"the system lends {SOURCE.name} nothing that it is built for")
 
 
-def _code(compiler: str, flags: tuple[str, ...]) -> CompiledCode | None:
+def _code(compiler: list[str], flags: tuple[str, ...]) -> CompiledCode | None:
     """The code for these flags, compiled unless it lies in the cache."""
-    known = _run([compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # version and processor, as macros
+    known = _run([*compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # version and processor, as macros
     digest = hashlib.sha256("\0".join([known, *FLAGS, *flags]).encode() + SOURCE.read_bytes()).hexdigest()[:24]
     file = _cache_folder() / f"selfjoin-{digest}.so"
     if file.exists() and file.stat().st_uid == os.geteuid():
-        with contextlib.suppress(OSError):  # cut short by a power failure: made again
+        with contextlib.suppress(OSError):  # cut short by a power failure, or not ours: made again
             return _load(file)
     aside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
     try:
-        _run([compiler, *FLAGS, *flags, "-o", str(aside), str(SOURCE), "-lm"])
+        _run([*compiler, *FLAGS, *flags, "-o", str(aside), str(SOURCE), "-lm"])
+        code = _load(aside)  # by a name that was never loaded: the system would give what it has under an old one
         aside.replace(file)  # never written in place: another process may have it loaded
     finally:
         aside.unlink(missing_ok=True)
-    return _load(file)
+    return code
 
 
 def _cache_folder() -> Path:
     """A folder that nobody else writes to: code is loaded from it."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "blindpairs"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
+        folder = (base if base.is_absolute() else Path.home() / ".cache") / "blindpairs"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o022 and os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home, as some containers give
         pass
     return _own_folder()
 
@@ -125,13 +126,15 @@ def _own_folder() -> Path:
 
 
 def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=TIMEOUT)
     return done.stdout
 
 
 def _load(file: Path) -> CompiledCode | None:
     """None where the system does not let this process use the processor's tiles."""
     library = ctypes.CDLL(str(file))
+    if not hasattr(library, "ready"):
+        raise OSError(f"{file} is something else")
     if not library.ready():
         return None
     library.kind.restype = ctypes.c_char_p

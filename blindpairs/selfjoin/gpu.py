@@ -23,7 +23,7 @@ from blindpairs.selfjoin.bound import principal_axes
 from blindpairs.selfjoin.gpu_points import DevicePoints, DeviceRows, pack_points
 from blindpairs.selfjoin.kernel import LAUNCH, expand, find
 from blindpairs.selfjoin.points import NORM_COLUMNS
-from blindpairs.selfjoin.rows import UnitRows
+from blindpairs.selfjoin.rows import UnitRows, refuse_unfit
 from blindpairs.selfjoin.task import PairBlock
 
 SAMPLE_ROWS = 4096
@@ -82,8 +82,7 @@ def similar_pairs_cuda(
     a row, two buffers a lane, and the vectors where they fit. `progress(done, total)` counts tiles of the pair matrix.
     Raises ConfigError for a `minimum` that is no cosine, and where there is no GPU.
     """
-    if not -1.0 <= minimum <= 1.0:
-        raise ConfigError(f"a cosine lies between -1 and 1; {minimum:g} does not")
+    refuse_unfit(rows, minimum, other)
     if rows.count < 2:
         return
     plan = plan or GpuPlan()

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
-from blindpairs.errors import ConfigError
 from blindpairs.selfjoin.bound import principal_axes
 from blindpairs.selfjoin.cells import partition
 from blindpairs.selfjoin.compiled import CompiledEngine
 from blindpairs.selfjoin.plain import PlainEngine
 from blindpairs.selfjoin.plan import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, cheapest
 from blindpairs.selfjoin.points import place_points
-from blindpairs.selfjoin.rows import UnitRows
+from blindpairs.selfjoin.rows import UnitRows, refuse_unfit
 from blindpairs.selfjoin.task import CELLS_PER_TASK, Engine, PairBlock, SortedRows, Task
 
 
@@ -52,11 +51,11 @@ def similar_pairs(
     N x N. With `other`, vectors of the same N, each pair found is also given its cosine there.
     The blocks and their order do not depend on the number of threads. `progress(done, total)` counts tasks.
     On a GPU with Triton the fused kernel does it (`gpu.py`), unless a plan asks for this path.
-    Raises InputError for a row without direction, ConfigError for a `minimum` that is no cosine.
+    Raises InputError for a row without direction and for `other` of another number of rows, ConfigError for a `minimum`
+    that is no cosine.
     """
-    if not -1.0 <= minimum <= 1.0:
-        raise ConfigError(f"a cosine lies between -1 and 1; {minimum:g} does not")
     rows = vectors if isinstance(vectors, UnitRows) else UnitRows(vectors)
+    refuse_unfit(rows, minimum, other)
     if rows.count < 2:
         return
     if plan is None and torch.cuda.is_available() and importlib.util.find_spec("triton") is not None:

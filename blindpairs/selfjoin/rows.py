@@ -8,11 +8,19 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
-from blindpairs.errors import InputError
+from blindpairs.errors import ConfigError, InputError
 from blindpairs.selfjoin.compiler import RowsStruct, compiled_code
 from blindpairs.selfjoin.scratch import Scratch
 
 BLOCK_ROWS = 4096
+
+
+def refuse_unfit(rows: "UnitRows", minimum: float, other: "UnitRows | None") -> None:
+    """Raise ConfigError for a `minimum` that is no cosine, InputError where `other` are not as many as `rows`."""
+    if not -1.0 <= minimum <= 1.0:
+        raise ConfigError(f"a cosine lies between -1 and 1; {minimum:g} does not")
+    if other is not None and other.count != rows.count:
+        raise InputError(f"the other vectors are {other.count}, those to join {rows.count}: give as many")
 
 
 class UnitRows:
@@ -28,8 +36,13 @@ class UnitRows:
             raise InputError(
                 f"a join needs an (N, D) matrix of float16 or float32, this one is {shape} {vectors.dtype}"
             )
+        if chosen is not None:
+            chosen = chosen.long().contiguous()  # as compiled code reads it
+            first, last = (int(chosen.min()), int(chosen.max())) if len(chosen) else (0, -1)
+            if first < 0 or last >= len(vectors):
+                raise InputError(f"a join of {len(vectors)} vectors cannot choose numbers from {first} to {last}")
         self.vectors = vectors
-        self.chosen = chosen  # a view, never a copy: the corpus may fill half the memory
+        self.chosen = chosen  # numbers, never a copy of the vectors: the corpus may fill half the memory
         self.count = len(vectors) if chosen is None else len(chosen)
         self.dimension = vectors.shape[1]
         self.device = vectors.device
