@@ -189,6 +189,7 @@ def test_without_a_compiler_torch_finds_the_same_pairs(tmp_path: Path) -> None:
     ("script", "said"),
     [
         ("echo 'error: no space left' >&2; exit 1", "no space left"),
+        ("echo 'In file included from' >&2; echo 'x.c: error: no header' >&2; exit 1", "no header"),
         ("kill -9 $$", "SIGKILL"),
         ("exit 0", "cannot build"),
         (r"printf '\351\377 is wrong' >&2; exit 1", "is wrong"),

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mine import Images, Mined, MiningOptions, mine, mine_store, pair_id
+from blindpairs.mine.advice import Look, advise
 from blindpairs.mine.candidates import Groups
 
 Vectors = NDArray[np.float16]
@@ -350,3 +352,23 @@ def test_long_chain_of_near_duplicates_is_one_group_whichever_end_comes_first(or
     for block in np.array_split(np.arange(count - 1)[::order], 7):
         groups.unite(block, block + 1)
     assert not groups.roots(np.arange(count)).any()
+
+
+def test_advice_stops_looking_where_searches_become_floods() -> None:
+    looked_at: list[float] = []
+
+    class Flooded:
+        @property
+        def ids(self) -> list[str]:
+            return ["one", "two"]
+
+        def look(self, options: MiningOptions) -> Look:
+            looked_at.append(options.clip_min)
+            return Look(above=1_500_000 * len(looked_at), kept=0, lowest_dino=0.9, nearest_dino_max=None)
+
+        def highest_clip(self) -> float:
+            return 0.9
+
+    advice = advise(Flooded(), MiningOptions(clip_min=0.95), Look(0, 0, math.inf, None))
+    assert looked_at == [0.9, 0.89]
+    assert advice.endswith("No nearby threshold finds a pair in this corpus.")

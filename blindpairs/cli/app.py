@@ -132,6 +132,7 @@ def _log_lines(label: str, unit: str) -> Show:
             return
         spoken = now
         seconds = "" if math.isinf(left) else f", {left:.0f} s left"
-        say(f"{label}: {done:,} of {total:,} {unit}, {rate:,.0f}/s, {failed:,} failed{seconds}")
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        say(f"{label}: {done:,} of {total:,} {unit}, {speed}/s, {failed:,} failed{seconds}")
 
     return show

@@ -10,6 +10,7 @@ from blindpairs.mine.candidates import EDGES, Candidates
 from blindpairs.mine.options import DUPLICATE_DINO, MiningOptions
 
 CLIP_STEPS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)
+MOST_PAIRS = 2_000_000  # a search that met more, none of them blind, is the last: the next would meet far more
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,11 @@ def _clip_side(search: Search, options: MiningOptions, start: float) -> str:
         clip_min = math.floor(round((start - step) * 100, 6)) / 100
         if not -1.0 <= clip_min < options.clip_min:
             continue
-        kept = search.look(replace(options, clip_min=clip_min)).kept
-        if kept:
-            return f"--clip-min {clip_min:.2f} gives {_pairs(kept)}."
+        look = search.look(replace(options, clip_min=clip_min))
+        if look.kept:
+            return f"--clip-min {clip_min:.2f} gives {_pairs(look.kept)}."
+        if look.above > MOST_PAIRS:
+            break
     return ""
 
 

@@ -50,6 +50,8 @@ class ApproximateJoin:
         searcher = self._searcher(rows)
         recall = choose_effort(searcher, rows, minimum, target=self._target, seed=self._seed)
         self.recall = self.recall or recall
+        if progress is not None:
+            progress(0, rows.count)
         for start in range(0, rows.count, STEP_ROWS):
             stop = min(start + STEP_ROWS, rows.count)
             queries = torch.arange(start, stop)

@@ -80,7 +80,8 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
         try:
             code = _code(command, (target, *variant))
         except (OSError, subprocess.SubprocessError) as error:
-            said = (getattr(error, "stderr", None) or str(error)).strip().partition("\n")[0]
+            lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+            said = next((line for line in lines if "error" in line), lines[0])
             raise NotCompiled(f"{name} cannot build {SOURCE.name}: {said}") from error
         if code is not None:
             return code
