@@ -52,7 +52,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from error
         except (KeyboardInterrupt, Terminated) as error:
-            say("interrupted: run the same command again; embed goes on where it was, the others begin anew")
+            say("interrupted: run the same command again; embed and import go on where they were, others begin anew")
             raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
 
     # The command that is called like a keyword of Python is a function with a line behind its name.
@@ -92,15 +92,15 @@ def _terminal_bar(label: str, unit: str) -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    figures = TextColumn("{task.fields[rate]:.0f} " + unit + "/s, {task.fields[failed]} failed, left")
+    figures = TextColumn("{task.fields[rate]} " + unit + "/s, {task.fields[failed]} failed, left")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), figures, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None, rate=0.0, failed=0)
+        task = bar.add_task(label, total=None, rate=_speed(0.0), failed=0)
         pace = Pace()
 
         def show(done: int, failed: int, total: int) -> None:
             rate, _ = pace.at(time.monotonic(), done, failed, total)
-            bar.update(task, completed=done + failed, total=total, rate=rate, failed=failed)
+            bar.update(task, completed=done + failed, total=total, rate=_speed(rate), failed=failed)
 
         yield show
 
@@ -120,6 +120,10 @@ class Pace:
         return (done - done_then) / seconds, (total - done - failed) * seconds / treated
 
 
+def _speed(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 def _log_lines(label: str, unit: str) -> Show:
     spoken = time.monotonic()
     pace = Pace()
@@ -132,7 +136,6 @@ def _log_lines(label: str, unit: str) -> Show:
             return
         spoken = now
         seconds = "" if math.isinf(left) else f", {left:.0f} s left"
-        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-        say(f"{label}: {done:,} of {total:,} {unit}, {speed}/s, {failed:,} failed{seconds}")
+        say(f"{label}: {done:,} of {total:,} {unit}, {_speed(rate)}/s, {failed:,} failed{seconds}")
 
     return show

@@ -26,7 +26,9 @@ class Wanted:
 
     clip_min: Annotated[float, typer.Option(help="Alike to CLIP: cosines from here on.")] = 0.95
     dino_max: Annotated[float, typer.Option(help="Different to DINOv2: cosines up to here.")] = 0.6
-    top: Annotated[int, typer.Option(min=0, help="How many pairs to keep, the first in rank; 0: a million.")] = 300
+    top: Annotated[
+        int, typer.Option(min=0, help="How many pairs to keep, the first in rank; 0 keeps all, a million at most.")
+    ] = 300
     max_per_image: Annotated[int, typer.Option(min=1, help="In how many pairs one picture may stand.")] = 2
     clip_quantile: Annotated[
         float | None, typer.Option(help="In place of --clip-min: the cosine above this share of random pairs.")
@@ -68,7 +70,7 @@ class How:
         typer.Option(help="Such as 4G: vectors beyond it are mapped from disk. [default: half of what is available]"),
     ] = ""
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what mining would take, on this machine, and write nothing.")
+        bool, typer.Option("--plan", help="Say what mining would take, on this machine, and mine nothing.")
     ] = False
     executor: Annotated[Where, typer.Option(help="ray: share the join out to the actors of a Ray cluster.")] = (
         Where.here

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindpairs.errors import ConfigError
 from blindpairs.index.build import Progress, Source, Vectors, build
 from blindpairs.index.files import IndexFile, build_index, index_path, load_index
 from blindpairs.index.recall import ExactSample, Recall, choose_effort, exact_sample, measure_recall
 from blindpairs.index.search import Searcher, neighbour_pairs
 from blindpairs.selfjoin import PairBlock, UnitRows
+from blindpairs.selfjoin.rows import refuse_no_cosine
 from blindpairs.store import Store
 
 __all__ = [
@@ -67,7 +67,7 @@ def approximate_pairs(
     Each pair comes once, decided as `similar_pairs` decides it. `progress(done, total)` counts rows indexed.
     Raises ConfigError for a kind that FAISS does not know, InputError for vectors that have no direction.
     """
-    _check(minimum)
+    refuse_no_cosine(minimum)
     rows = vectors if isinstance(vectors, UnitRows) else UnitRows(torch.as_tensor(vectors))
 
     def blocks() -> Iterator[Vectors]:
@@ -87,7 +87,7 @@ def index_pairs(
     progress: Progress | None = None,
 ) -> tuple[Iterator[PairBlock], Recall, IndexFile]:
     """The same over one encoder's column of a Store, with the index kept in `folder` for the next time."""
-    _check(minimum)
+    refuse_no_cosine(minimum)
     file = build_index(store, column, folder, kind=options.kind, seed=options.seed, progress=progress)
     rows = UnitRows(torch.from_numpy(store.column(column)))
     searcher = Searcher(load_index(file.path, store), options.kind)
@@ -99,8 +99,3 @@ def _searched(
 ) -> tuple[Iterator[PairBlock], Recall]:
     recall = choose_effort(searcher, rows, minimum, target=options.target_recall, seed=options.seed)
     return neighbour_pairs(searcher, rows, minimum, effort=recall.effort), recall
-
-
-def _check(minimum: float) -> None:
-    if not -1.0 <= minimum <= 1.0:
-        raise ConfigError(f"a cosine lies between -1 and 1; {minimum:g} does not")

@@ -36,7 +36,7 @@ class Pairs:
         return Pairs(self.i[index], self.j[index], self.clip[index], self.dino[index])
 
 
-MOST_STEPS = 32
+MOST_STEPS = 32  # on the way to a root; a longer way is shortened for all rows at once
 
 
 class Groups:
@@ -49,8 +49,9 @@ class Groups:
         """The root of each row's group."""
         parent = self._parent
         for _ in range(MOST_STEPS):
-            above: Rows = parent[parent[rows]]
-            if np.array_equal(above, parent[rows]):
+            up = parent[rows]
+            above: Rows = parent[up]
+            if np.array_equal(above, up):
                 return above
             parent[rows] = above  # of a chain within `rows`, twice as much at every step
         while not np.array_equal(above := parent[parent], parent):  # a long way outside of `rows`: shortened for all

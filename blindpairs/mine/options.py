@@ -28,7 +28,7 @@ class MiningOptions:
 
     clip_min: float = 0.95
     dino_max: float = 0.6
-    top: int | None = 300  # None keeps all
+    top: int | None = 300  # None keeps all that are held
     max_per_image: int = 2  # an image's near-duplicates count as the image
     keep_low_information: bool = False  # blank images look alike to CLIP, and noise tells them apart for DINOv2
     seed: int = 0

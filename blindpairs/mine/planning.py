@@ -1,4 +1,4 @@
-"""What mining a store would take, told before it is begun: nothing is written, and only a sample is compared."""
+"""What mining a store would take, told before it is begun: nothing is mined, and only a sample is compared."""
 
 import resource
 import sys

@@ -1,9 +1,9 @@
 """compiled.c, built for the processor at hand when it is first needed, and loaded.
 
-Built where it runs, since only there is known what the processor can do: a wheel would have to carry every variant. A
-third of a second once; the result is kept in the user's cache folder under a digest of the source, the compiler and
-what that compiler knows of the processor, so that machines which share a home folder do not share code. Without a C
-compiler there is `None`, and plain.py does the same work in two to four times the time.
+Built where it runs, since only there is known what the processor can do: a wheel would have to carry every variant.
+That takes less than a second, once; the result is kept in the user's cache folder under a digest of the source, the
+compiler and what that compiler knows of the processor, so that machines which share a home folder do not share code.
+Without a C compiler there is `None`, and plain.py does the same work in two to four times the time.
 """
 
 import atexit
@@ -80,9 +80,7 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
         try:
             code = _code(command, (target, *variant))
         except (OSError, subprocess.SubprocessError) as error:
-            lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-            said = next((line for line in lines if "error" in line), lines[0])
-            raise NotCompiled(f"{name} cannot build {SOURCE.name}: {said}") from error
+            raise NotCompiled(f"{name} cannot build {SOURCE.name}: {_said(error)}") from error
         if code is not None:
             return code
     raise NotCompiled(f"the system lends {SOURCE.name} nothing that it is built for")
@@ -104,6 +102,13 @@ def _code(compiler: list[str], flags: tuple[str, ...]) -> CompiledCode | None:
     finally:
         aside.unlink(missing_ok=True)
     return code
+
+
+def _said(error: Exception) -> str:
+    """The line of a compiler's message that says what is wrong, or what the error says where there is none."""
+    message = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+    lines = message.split("\n") if message.strip() else [str(error)]
+    return next((line for line in lines if "error" in line), lines[0]).strip()
 
 
 def _cache_folder() -> Path:

@@ -15,10 +15,15 @@ from blindpairs.selfjoin.scratch import Scratch
 BLOCK_ROWS = 4096
 
 
-def refuse_unfit(rows: "UnitRows", minimum: float, other: "UnitRows | None") -> None:
-    """Raise ConfigError for a `minimum` that is no cosine, InputError where `other` are not as many as `rows`."""
+def refuse_no_cosine(minimum: float) -> None:
+    """Raise ConfigError for a `minimum` that no cosine can have."""
     if not -1.0 <= minimum <= 1.0:
         raise ConfigError(f"a cosine lies between -1 and 1; {minimum:g} does not")
+
+
+def refuse_unfit(rows: "UnitRows", minimum: float, other: "UnitRows | None") -> None:
+    """Raise ConfigError for a `minimum` that is no cosine, InputError where `other` are not as many as `rows`."""
+    refuse_no_cosine(minimum)
     if other is not None and other.count != rows.count:
         raise InputError(f"the other vectors are {other.count}, those to join {rows.count}: give as many")
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,14 @@ def demo_vectors() -> Tensor:
         return torch.from_numpy(Store.open(Path(work) / "embeddings").column("clip"))
 
 
+def corpora(arguments: argparse.Namespace) -> Iterator[tuple[str, Tensor]]:
+    """What is joined, one after the other."""
+    for count in arguments.count:
+        yield GENERATED, make_vectors(count, Likeness(class_share=arguments.class_share))
+    if arguments.demo:
+        yield "demo", demo_vectors()
+
+
 def compare(name: str, vectors: Tensor, arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures for one set of vectors."""
     count = len(vectors)
@@ -257,12 +265,8 @@ def main() -> None:
         sys.stdout.write(child(method, file, arguments.minimum))
         return
     results = []
-    for count in [*arguments.count, *([0] if arguments.demo else [])]:
-        if count:
-            made = make_vectors(count, Likeness(class_share=arguments.class_share))
-            results.append(compare(GENERATED, made, arguments))
-        else:
-            results.append(compare("demo", demo_vectors(), arguments))
+    for name, vectors in corpora(arguments):
+        results.append(compare(name, vectors, arguments))
         if not arguments.json:
             sys.stdout.write(shown(results[-1]))
     exponents = growth(results)
