@@ -27,6 +27,7 @@ from blindpairs.corpus import Item
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.workspace import digest, read_json, sha256_file, stamp, write_json, written_atomically
 
+IMPORTED = "clip-retrieval"  # the spec of encoders whose vectors were taken over: nobody here can add to them
 READERS = 2  # parts of a column that are read at once, and held
 
 METADATA = pa.schema(
@@ -101,6 +102,14 @@ class Part:
     def failures(self) -> Path:
         """The images without a row."""
         return self.folder / "failures" / f"{self.name}.parquet"
+
+
+def refuse_column_name(name: str) -> None:
+    """Raise ConfigError for what no column of vectors can be called: a table finds its columns by name."""
+    if not name.isidentifier():
+        raise ConfigError(f"a column of vectors cannot be called {name!r}: use letters, digits and _, such as clip")
+    if name in METADATA.names:
+        raise ConfigError(f"a column of vectors cannot be called {name!r}, which every store has: choose another name")
 
 
 def vectors_to_arrow(vectors: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
@@ -312,7 +321,8 @@ class Store:
 
     def metadata(self, columns: Sequence[str] = METADATA.names) -> pa.Table:
         """The rows without vectors, in order."""
-        return pa.concat_tables([_read(path, list(columns)) for path in self.parts])
+        nothing = pa.schema([METADATA.field(name) for name in columns]).empty_table()
+        return pa.concat_tables([nothing, *(_read(path, list(columns)) for path in self.parts)])
 
     def iter_column(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
         """One encoder's vectors part by part: (rows, D) float16; the next parts are read meanwhile."""
@@ -348,7 +358,7 @@ class Store:
 
     def failures(self) -> pa.Table:
         """The images that could not be used, and why."""
-        return pa.concat_tables([_read(part.failures) for part in self._parts])
+        return pa.concat_tables([FAILURES.empty_table(), *(_read(part.failures) for part in self._parts)])
 
     def summary(self) -> dict[str, Any]:
         """Counts over all parts."""

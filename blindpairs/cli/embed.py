@@ -164,6 +164,8 @@ def _corpus(sources: list[str] | None, reading: Reading, space: Workspace) -> "C
 
 
 def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
+    from blindpairs.store import refuse_column_name
+
     if not given:
         return dict(DEMO_ENCODERS if demo else PAPER_ENCODERS)
     specs = {}
@@ -173,6 +175,7 @@ def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
             raise ConfigError(f"--encoder {text!r} is not NAME=SPEC, such as clip=open_clip:ViT-L-14/openai")
         if name in specs:
             raise ConfigError(f"--encoder names {name!r} twice: give each encoder its own column name")
+        refuse_column_name(name)
         specs[name] = spec
     return specs
 

@@ -60,5 +60,7 @@ def _print_report(done: "Imported", columns: list[str]) -> None:
     for label, counts in (("failed", done.failures_by_code), ("flagged", done.flags)):
         if counts:
             typer.echo(f"  {label}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    if done.missing_partitions:
+        typer.echo(f"  not there: {done.missing_partitions:,} partitions numbered below the highest")
     if len(columns) == 1:
         typer.echo("  to mine, import a second encoder with it: --second NAME=FOLDER")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.corpus import Corpus
-from blindpairs.embed.manifest import agree_on_manifest, refuse_other_encoder
+from blindpairs.embed.manifest import agree_on_manifest, refuse_imported, refuse_other_encoder
 from blindpairs.embed.run import EmbedOptions, ImageEncoder, PartJob, Progress, run
 from blindpairs.store import Part, finished, summarise
 from blindpairs.workspace import RunLock, prepare_folder, read_json
@@ -69,6 +69,7 @@ def embed(
     try:
         if shards == 1:
             lock.claim_all()
+        refuse_imported(folder, options)
         loaded = {name: load(name, spec) for name, spec in encoders.items()}
         described = {name: encoder.describe() for name, encoder in loaded.items()}
         with lock.planning():

@@ -9,7 +9,7 @@ from typing import Any
 from blindpairs.corpus import Corpus
 from blindpairs.embed.run import EmbedOptions, ImageEncoder
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.store import read_manifest, remove_store, write_plan
+from blindpairs.store import IMPORTED, read_manifest, remove_store, write_plan
 from blindpairs.workspace import canonical_json, digest, sha256_file, stamp, write_json
 
 
@@ -72,6 +72,17 @@ def _plan(
     }
     write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def refuse_imported(folder: Path, options: EmbedOptions) -> None:
+    """ConfigError where the store was imported and is to stay: ask before encoders are loaded for nothing."""
+    if options.overwrite or not (folder / "manifest.json").exists():
+        return
+    if any(one.get("spec") == IMPORTED for one in read_manifest(folder)["encoders"].values()):
+        raise ConfigError(
+            f"{folder} holds imported embeddings, and embed cannot see what they were made from: choose another "
+            "--work, or import the other encoder's vectors along with `import --second`"
+        )
 
 
 def _refuse_other_settings(

@@ -16,7 +16,7 @@ from typing import Any
 
 from blindpairs.corpus import Corpus
 from blindpairs.embed import EmbedOptions, EmbedReport, ImageEncoder, Progress, missing
-from blindpairs.embed.manifest import agree_on_manifest
+from blindpairs.embed.manifest import agree_on_manifest, refuse_imported
 from blindpairs.embed.run import run
 from blindpairs.encoders import choose_device, load_encoder
 from blindpairs.errors import ConfigError, InputError
@@ -103,6 +103,7 @@ def embed_on_ray(
     lock = RunLock(folder)
     try:
         lock.claim_all()
+        refuse_imported(folder, options)
         with Crew(actors, partial(Embedder, folder, loading, options)) as crew:
             described = crew.describe()
             with lock.planning():

@@ -1,0 +1,170 @@
+"""What `clip-retrieval inference` wrote, as it lies there: pairs of files, found, opened and held against each other.
+
+Nothing is unpickled, and one file is open at a time: such folders hold thousands.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from blindpairs.errors import InputError
+
+PATHS = "image_path"
+NAMES_SHOWN = 6  # columns of a file, where a message lists them
+
+Rows = NDArray[np.floating[Any]]
+Columns = Mapping[str, Sequence["Partition"]]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One pair of files of clip-retrieval."""
+
+    number: int
+    vectors: Path
+    metadata: Path
+
+    def open(self) -> Rows:
+        """The rows, (n, D), mapped."""
+        try:
+            mapped = np.load(self.vectors, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f"{self.vectors} is not an array of numbers ({_said(error)}); it was not unpickled"
+            ) from error
+        if not isinstance(mapped, np.ndarray) or mapped.ndim != 2 or mapped.dtype not in (np.float16, np.float32):
+            shape = getattr(mapped, "shape", "an archive"), getattr(mapped, "dtype", "")
+            raise InputError(f"{self.vectors} must hold (rows, dimension) of float16 or float32, not {shape}")
+        return mapped
+
+    def paths(self) -> pa.ChunkedArray:
+        """The image_path of every row as bytes, null where it has none: names need not be UTF-8."""
+        try:
+            with pq.ParquetFile(self.metadata) as file:
+                kind = self._kind_of_paths(file.schema_arrow)
+                column = file.read(columns=[PATHS])[PATHS].cast(kind)
+                text = pa.large_binary() if _holds_bytes(kind) else pa.large_string()
+                return column.cast(text).cast(pa.large_binary())
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{self.metadata} cannot be read as Parquet: {_said(error)}") from error
+
+    def _kind_of_paths(self, schema: pa.Schema) -> pa.DataType:
+        """The type of the values of image_path; InputError where there is no such column, or it holds no names."""
+        found = schema.get_all_field_indices(PATHS)
+        if len(found) != 1:
+            has = f"{len(found)} columns {PATHS}" if found else f"no column {PATHS}, only {_shown(schema.names)}"
+            raise InputError(
+                f"{self.metadata} has {has}: in all partitions, call the column with the images' paths or keys {PATHS}"
+            )
+        kind = schema.field(found[0]).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (_holds_bytes(kind) or _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            raise InputError(
+                f"{self.metadata}: {PATHS} holds {str(kind)[:60]}; it must hold text, bytes or whole numbers"
+            )
+        return kind
+
+
+def find_partitions(folder: Path) -> list[Partition]:
+    """The partitions in numeric order: 10 comes after 9, however many zeros the names have."""
+    vectors = _numbered(folder / "img_emb", r"img_emb_(\d+)\.npy")
+    metadata = _numbered(folder / "metadata", r"metadata_(\d+)\.parquet")
+    if not vectors:
+        raise InputError(
+            f"{folder} holds no img_emb/img_emb_*.npy: name the output folder of `clip-retrieval inference`"
+        )
+    if vectors.keys() != metadata.keys():
+        odd = sorted(vectors.keys() ^ metadata.keys())
+        raise InputError(f"{folder}: img_emb and metadata do not match, partition {odd[0]} is in one of them only")
+    return [Partition(number, vectors[number], metadata[number]) for number in sorted(vectors)]
+
+
+def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    try:
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed: {error.strerror}") from error
+    for path in paths:
+        match = re.fullmatch(pattern, path.name)
+        if match and int(match[1]) in found:
+            raise InputError(f"{path} and {found[int(match[1])].name} are the same partition: remove the older run's")
+        if match:
+            found[int(match[1])] = path
+    return found
+
+
+def check(columns: Columns) -> list[int]:
+    """The rows of each partition, the same in all columns and in the metadata; each column has one dimension."""
+    sizes: list[int] = []
+    for partitions in columns.values():
+        here = [_rows(partition, partitions[0]) for partition in partitions]
+        if sizes and here != sizes:
+            raise InputError(f"the two columns' partitions have different rows: {sizes[:5]} and {here[:5]}")
+        sizes = here
+    first, *others = columns.values()
+    for other in others:
+        for ours, theirs in zip(first, other, strict=True):
+            if not ours.paths().equals(theirs.paths()):
+                raise InputError(f"{ours.metadata} and {theirs.metadata} do not name the same images in the same order")
+    if sum(sizes) and not any(_name_something(partition.paths()) for partition in first):
+        raise InputError(
+            f"{first[0].metadata.parent}: {PATHS} is empty in all {sum(sizes):,} rows: it must name the images"
+        )
+    return sizes
+
+
+def _rows(partition: Partition, first: Partition) -> int:
+    """How many rows a partition has, once it is found to fit its metadata and the first one of its column."""
+    vectors, paths, dimension = partition.open(), len(partition.paths()), first.open().shape[1]
+    if len(vectors) != paths:
+        raise InputError(f"{partition.vectors} has {len(vectors):,} rows and {partition.metadata} has {paths:,}")
+    if vectors.shape[1] != dimension or not dimension:
+        raise InputError(f"{partition.vectors} has dimension {vectors.shape[1]}, others {dimension}")
+    return paths
+
+
+def batches(columns: Columns, rows: int) -> Iterator[tuple[list[bytes | None], dict[str, Rows]]]:
+    """The image paths and the rows of every column, at most `rows` at once: none crosses partitions."""
+    for partitions in zip(*columns.values(), strict=True):
+        paths = partitions[0].paths()
+        opened = dict(zip(columns, (partition.open() for partition in partitions), strict=True))
+        for start in range(0, len(paths), rows):
+            part = slice(start, start + rows)
+            yield paths[part].to_pylist(), {name: vectors[part] for name, vectors in opened.items()}
+
+
+def _name_something(paths: pa.ChunkedArray) -> bool:
+    return bool(pc.sum(pc.binary_length(paths)).as_py())
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+        or types.is_fixed_size_binary(kind)
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _shown(names: Sequence[str]) -> str:
+    listed = ", ".join(name[:40] for name in names[:NAMES_SHOWN])
+    return listed + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
