@@ -147,7 +147,9 @@ def _running(how: How, wanted: Wanted, store: "Store", space: Workspace) -> "Run
     from blindpairs.mine.approximate import ApproximateJoin
 
     # An index of the work folder holds the vectors as they are stored; centred ones are indexed in memory.
-    through = ApproximateJoin(how.method, stored=None if wanted.center else _stored_index(how, store, space))
+    # Of nothing there is no index, and nothing to search.
+    in_memory = wanted.center or not store.rows
+    through = ApproximateJoin(how.method, stored=None if in_memory else _stored_index(how, store, space))
     return Running(through, through.describe)
 
 
@@ -226,6 +228,7 @@ class _Report:
             f"{counts.near_duplicates:,} near-duplicates",
             *([] if self.join["exact"] else [f"  not every pair: {_recall(self.join)}"]),
             *self._left_out(),
+            *([f"  {_unlike(counts.unlike_twins)}"] if counts.unlike_twins else []),
             *([f"  {self.mined.advice}"] if self.mined.advice else []),
             *([f"  look at them: {self.space.gallery}"] if self.gallery else []),
         ]
@@ -246,6 +249,13 @@ class _Report:
             for what, some in (("not kept", pairs), ("images left out", images))
             if any(some.values())
         ]
+
+
+def _unlike(count: int) -> str:
+    return (
+        f"{count:,} of the identical have the id of another image but not its vectors: embedded from another crop, or "
+        "imported by an older release, whose ids stood for paths; import those again into another --work"
+    )
 
 
 def _recall(join: Mapping[str, Any]) -> str:

@@ -31,15 +31,20 @@ def write_mined_gallery(
     ]
     wanted = {key for pair in pairs for key in (pair.image_id_a, pair.image_id_b)}
     places = _places(store, wanted)
-    limits = Limits(**store.manifest["settings"]["limits"])
+    settings = store.manifest["settings"]
+    limits = Limits(**settings.get("limits", {}))  # embeddings imported by older releases have none
     specs = [str(store.manifest["encoders"][name]["spec"]) for name in encoders]
     counts = mined.counts
     notes = (
         f"{counts.above_clip_min:,} pairs reach the CLIP threshold, {counts.near_duplicates:,} of them near-duplicates",
-        f"{counts.low_information:,} blank and {counts.identical:,} identical images left out",
+        f"{counts.low_information:,} blank and {counts.identical:,} identical images left out"
+        + (
+            f", {counts.unlike_twins:,} of which have an id of another image but not its vectors"
+            * bool(counts.unlike_twins)
+        ),
     )
     summary = GallerySummary(
-        corpus=str(store.manifest["settings"]["corpus"]),
+        corpus=str(settings["corpus"]),
         images=counts.images,
         found=counts.blind,
         clip_encoder=specs[0],

@@ -1,6 +1,6 @@
 """Who takes part in the search: every distinct picture once, blank ones left out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from blindpairs.errors import InputError
 
 HASH_ROWS = 4096
+ALIKE = 0.999  # the cosine of one image embedded twice: batches of another size, or another machine, round otherwise
 
 Rows = NDArray[np.int64]
+Vectors = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -26,44 +28,77 @@ class Images:
         return len(self.ids)
 
 
-def check_lengths(images: Images, vectors: Sequence[NDArray[Any]]) -> None:
+def check_lengths(images: Images, vectors: Sequence[Vectors]) -> None:
     """Vectors and metadata must be of the same images; InputError with the lengths where they cannot be."""
     lengths = [len(images.ids), len(images.uris), len(images.low_information), *map(len, vectors)]
     if len(set(lengths)) > 1:
         raise InputError(f"ids, uris, flags and vectors must have one row per image; they have {lengths}")
 
 
-def distinct_rows(images: Images, vectors: Sequence[NDArray[Any]], taking_part: Rows) -> Rows:
+def distinct_rows(images: Images, vectors: Sequence[Vectors], taking_part: Rows) -> tuple[Rows, int]:
     """Of the rows `taking_part`, one for each picture: equal ids, or equal vectors in every encoder, are one.
 
-    The row with the smallest id stands for its picture (then the smallest uri), so that the order of the corpus does
-    not matter. Such rows are near-duplicates by definition; told apart here they would be a flood of pairs later.
+    The row with the smallest id stands for its picture (then the smallest uri, then a digest of the vectors), so that
+    the order of the corpus does not matter. Such rows are near-duplicates by definition; told apart here they would
+    be a flood of pairs later. Also returned: how many rows were left out for an equal id though their vectors differ.
     """
-    ranked = np.array(sorted(taking_part.tolist(), key=lambda row: (images.ids[row], images.uris[row])), dtype=np.int64)
-    ids = np.array([images.ids[row] for row in ranked])
-    first = np.ones(len(ranked), bool)
-    first[1:] = ids[1:] != ids[:-1]
-    ranked = ranked[first]
-    hashes = sum((_row_hashes(one, ranked, seed) for seed, one in enumerate(vectors)), np.zeros(len(ranked), np.uint64))
+    hashes = np.zeros(len(taking_part), np.uint64)
+    for seed, one in enumerate(vectors):
+        hashes += _row_hashes(one, taking_part, seed)
+    marked = zip(taking_part.tolist(), hashes.tolist(), strict=True)
+    names = [(images.ids[row], images.uris[row], mark) for row, mark in marked]
+    order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
+    ranked, hashes = taking_part[order], hashes[order]
+    first = _starts(np.array([images.ids[row] for row in ranked.tolist()]))
+    twins = np.flatnonzero(~first)
+    unlike = _differing(vectors, ranked[twins], ranked[_leaders(first)[twins]], _alike)
+    ranked, hashes = ranked[first], hashes[first]
     order = np.argsort(hashes, kind="stable")  # stable: of one hash the smallest id comes first
-    leader = np.maximum.accumulate(np.where(_starts(hashes[order]), np.arange(len(order)), 0))
-    same = leader != np.arange(len(order))
-    for one in vectors:  # equal hashes are a hint; only equal bytes are the same picture
-        suspects = np.flatnonzero(same)
-        for start in range(0, len(suspects), HASH_ROWS):
-            part = suspects[start : start + HASH_ROWS]
-            pairs = one[ranked[order[part]]] == one[ranked[order[leader[part]]]]
-            same[part] = pairs.all(axis=1)
-    return np.sort(ranked[order[~same]])
+    ranked, starts = ranked[order], _starts(hashes[order])
+    suspects = np.flatnonzero(~starts)  # equal hashes are a hint; only equal bytes are the same picture
+    starts[suspects] = _differing(vectors, ranked[suspects], ranked[_leaders(starts)[suspects]], _equal)
+    return np.sort(ranked[starts]), int(unlike.sum())
 
 
-def _starts(ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def _starts(ordered: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a run of equal values begins."""
     starts = np.ones(len(ordered), bool)
     starts[1:] = ordered[1:] != ordered[:-1]
     return starts
 
 
-def _row_hashes(vectors: NDArray[Any], rows: Rows, seed: int) -> NDArray[np.uint64]:
+def _leaders(starts: NDArray[np.bool_]) -> Rows:
+    """The place where the run of each place begins."""
+    return np.maximum.accumulate(np.where(starts, np.arange(len(starts)), 0))
+
+
+def _differing(
+    vectors: Sequence[Vectors], rows: Rows, others: Rows, same: Callable[[Vectors, Vectors], NDArray[np.bool_]]
+) -> NDArray[np.bool_]:
+    """Which of the pairs (rows, others) are not the `same` in every encoder, block by block."""
+    differing = np.zeros(len(rows), bool)
+    for one in vectors:
+        for start in range(0, len(rows), HASH_ROWS):
+            part = slice(start, start + HASH_ROWS)
+            differing[part] |= ~same(one[rows[part]], one[others[part]])
+    return differing
+
+
+def _equal(left: Vectors, right: Vectors) -> NDArray[np.bool_]:
+    equal: NDArray[np.bool_] = (left == right).all(axis=1)
+    return equal
+
+
+def _alike(left: Vectors, right: Vectors) -> NDArray[np.bool_]:
+    """Whether the cosine of each two rows reaches ALIKE, in float64: no float32 is too long for its square."""
+    dot, one, other = (
+        np.einsum("ij,ij->i", *both, dtype=np.float64) for both in ((left, right), (left, left), (right, right))
+    )
+    alike: NDArray[np.bool_] = dot >= ALIKE * np.sqrt(one) * np.sqrt(other)
+    return alike
+
+
+def _row_hashes(vectors: Vectors, rows: Rows, seed: int) -> NDArray[np.uint64]:
     """A 64-bit multilinear hash of each row's bits, block by block: (len(rows),)."""
     words = np.dtype(f"u{vectors.dtype.itemsize}")
     weights = np.random.default_rng(seed).integers(0, 2**64, size=vectors.shape[1], dtype=np.uint64) | np.uint64(1)

@@ -34,6 +34,7 @@ class MiningCounts:
     images: int
     low_information: int  # left out as blank
     identical: int  # left out as another image's twin: same content, or the same vectors in both encoders
+    unlike_twins: int  # of those, with the id of another image but not its vectors
     above_clip_min: int  # pairs, of the images that remain
     near_duplicates: int  # of those, with dino_sim >= 0.95: one picture twice
     blind: int  # of those, with dino_sim <= dino_max
@@ -88,6 +89,7 @@ def mine(
         images=len(images),
         low_information=pictures.low_information,
         identical=len(images) - pictures.low_information - len(pictures.ids),
+        unlike_twins=pictures.unlike_twins,
         above_clip_min=found.above,
         near_duplicates=found.duplicates,
         blind=found.blind,

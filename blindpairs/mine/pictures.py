@@ -34,6 +34,7 @@ class Pictures:
     ids: list[str]
     chosen: Rows
     low_information: int  # how many images were left out as blank
+    unlike_twins: int  # how many were left out for another's id, although their vectors are others
     join: Join
     random: tuple[Cosines, Cosines]  # sorted cosines of random pairs, in both encoders
     held: tuple[Vectors, ...]  # every array of vectors that is held, in memory or mapped
@@ -45,7 +46,7 @@ class Pictures:
         """Leave out what does not take part, centre where asked for, and see how random pairs look."""
         check_lengths(images, vectors)
         taking_part = np.flatnonzero(~np.asarray(images.low_information, bool) | options.keep_low_information)
-        chosen = distinct_rows(images, vectors, taking_part)
+        chosen, unlike = distinct_rows(images, vectors, taking_part)
         one, other = (_unit_rows(each, chosen) for each in vectors)
         held: list[Vectors] = [*vectors]
         if options.center and len(chosen) > 1:
@@ -55,7 +56,8 @@ class Pictures:
             held += centred
         ids = [images.ids[row] for row in chosen]
         random = _random_cosines(one, other, options.random_pairs, options.seed)
-        return cls(one, other, ids, chosen, len(images) - len(taking_part), running.join, random, tuple(held))
+        blank = len(images) - len(taking_part)
+        return cls(one, other, ids, chosen, blank, unlike, running.join, random, tuple(held))
 
     def candidates(self, options: MiningOptions, progress: Progress | None = None) -> Candidates:
         """Every pair above clip_min, counted, and the best of the blind ones."""
