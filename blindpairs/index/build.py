@@ -51,7 +51,7 @@ def build(source: Source, kind: str, seed: int = 0, progress: Progress | None = 
     by threshold.
     """
     if source.rows == 0:
-        raise InputError("there are no vectors to index: embed some images first")
+        raise InputError("there are no vectors to index: embed or import some images first")
     points = training_rows(source.rows, source.dimension)
     factory = factory_string(kind, source.rows, points)
     with faiss_errors(kind):
@@ -108,7 +108,38 @@ def _train(index: Any, points: Vectors, seed: int) -> None:
         ivf.cp.seed = seed
         if faiss.get_num_gpus() > 0:  # k-means is nearly all of the work, and moves to the GPUs as a whole
             ivf.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(ivf.d))
-    index.train(points)
+    with _content_with_few_points(index):
+        index.train(points)
+
+
+@contextmanager
+def _content_with_few_points(index: Any) -> Iterator[None]:
+    """FAISS complains of few training points on stderr, once per clustering: a small store is no mistake."""
+    rotations = [part for part in _parts_of(index) if isinstance(part, faiss.OPQMatrix)]
+    kept_alive = [faiss.ProductQuantizer(part.d_out, part.M, 8) for part in rotations]  # as it makes for itself
+    for part, quantizer in zip(rotations, kept_alive, strict=True):
+        part.pq = quantizer
+    for part in _parts_of(index):
+        if hasattr(part, "cp"):
+            part.cp.min_points_per_centroid = 1
+    yield
+    for part in rotations:
+        part.pq = None
+
+
+def _parts_of(part: Any) -> Iterator[Any]:
+    """An index and everything that is trained with it."""
+    if isinstance(part, faiss.Index):
+        part = faiss.downcast_index(part)
+    elif isinstance(part, faiss.VectorTransform):
+        part = faiss.downcast_VectorTransform(part)
+    yield part
+    chain = getattr(part, "chain", None)
+    within = [chain.at(number) for number in range(chain.size())] if chain is not None else []
+    within += [getattr(part, name, None) for name in ("index", "base_index", "storage", "quantizer", "pq", "rq")]
+    for one in within:
+        if one is not None:
+            yield from _parts_of(one)
 
 
 def _sample(source: Source, count: int, seed: int) -> Vectors:
