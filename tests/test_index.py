@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +340,17 @@ def test_a_column_that_the_store_lacks_is_named(tmp_path: Path, vectors: Vectors
     with pytest.raises(ConfigError, match="has no encoder 'dino'; it has clip"):
         build_index(store, "dino", tmp_path / "index")
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 20, 38, 39, 40, 300])
+@pytest.mark.parametrize(
+    "kind", ["flat", "ivf", "hnsw", "IVF4,PQ4x4", "OPQ4,PQ4x4", "PCA8,IVF4,SQ8", "HNSW8_PQ4x4", "IVF4,RQ2x4"]
+)
+def test_faiss_does_not_write_past_us_however_few_the_rows(
+    rows: int, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    vectors = np.random.default_rng(0).standard_normal((rows, 16)).astype(np.float32)
+    with suppress(ConfigError):  # too few to train such an index at all: said in our words
+        pairs, _ = approximate_pairs(vectors, 0.5, kind=kind)
+        list(pairs)
+    assert capfd.readouterr() == ("", "")

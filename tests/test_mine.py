@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mine import Images, Mined, MiningOptions, mine, mine_store, pair_id
-from blindpairs.mine.advice import Look, advise
-from blindpairs.mine.candidates import Groups
+from blindpairs.mine import images as images_module
+from blindpairs.mine.advice import CLIP_STEPS, Look, advise
+from blindpairs.mine.candidates import EDGES, Candidates, Groups, Pairs
+from blindpairs.mine.images import ALIKE, distinct_rows
+from blindpairs.mine.scores import gap
 
 Vectors = NDArray[np.float16]
 
@@ -372,3 +375,120 @@ def test_advice_stops_looking_where_searches_become_floods() -> None:
     advice = advise(Flooded(), MiningOptions(clip_min=0.95), Look(0, 0, math.inf, None))
     assert looked_at == [0.9, 0.89]
     assert advice.endswith("No nearby threshold finds a pair in this corpus.")
+
+
+def pairs_of(clip: list[float], dino: list[float]) -> Pairs:
+    rows = np.arange(len(clip))
+    return Pairs(rows, rows + 1, np.array(clip), np.array(dino))
+
+
+def seen(dino: list[float], options: MiningOptions) -> Candidates:
+    found = Candidates(options, Groups(len(dino) + 1), gap)
+    found.add(pairs_of([0.99] * len(dino), dino))
+    return found
+
+
+@pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.6, 0.9])
+def test_the_nearest_dino_max_lies_above_the_one_that_was_tried_and_below_near_duplicates(threshold: float) -> None:
+    options = MiningOptions(dino_max=threshold)
+    just_above, next_edge = threshold + 1e-9, round(threshold + 0.01, 2)
+    assert Look.at(seen([just_above], options), 0).nearest_dino_max == pytest.approx(next_edge)
+    # A pair exactly on the threshold was blind already: to name the threshold again would advise nothing.
+    assert Look.at(seen([threshold], options), 0).nearest_dino_max is None
+    assert (
+        Look.at(seen([0.9401], options), 0).nearest_dino_max is None
+    )  # its edge, 0.95, is where near-duplicates begin
+    assert Look.at(seen([0.94], options), 0).nearest_dino_max == pytest.approx(0.94)
+
+
+@pytest.mark.parametrize("dino", [-1.0, -0.5, 0.0, 0.59, 0.6, 0.61, 0.95, 1.0])
+def test_a_cosine_on_a_threshold_or_an_edge_belongs_to_it(dino: float) -> None:
+    found = seen([dino], MiningOptions(dino_max=0.6))
+    assert (found.blind, found.duplicates) == (int(dino <= 0.6), int(dino >= 0.95))
+    assert EDGES[np.flatnonzero(found.dino_counts)[0]] == pytest.approx(dino)
+    beside = seen([math.nextafter(0.6, 1), math.nextafter(0.95, 0)], MiningOptions(dino_max=0.6))
+    assert (beside.blind, beside.duplicates) == (0, 0)
+
+
+def test_pairs_held_in_a_flood_are_the_best_wherever_they_come_and_ties_are_those_of_the_first_rows() -> None:
+    options = MiningOptions(most_candidates=7, dino_max=0.9)
+    random = np.random.default_rng(0)
+    clip, dino = 0.95 + 0.05 * random.random(200), random.integers(0, 8, 200) / 10  # many equal gaps
+    clip = np.where(random.random(200) < 0.7, 0.96, clip)
+    whole = pairs_of(clip.tolist(), dino.tolist())
+    order = np.lexsort((whole.j, whole.i, dino - clip))[:7]
+    for size in (1, 3, 15, 200):
+        found = Candidates(options, Groups(201), gap)
+        for start in range(0, 200, size):
+            found.add(whole.take(np.arange(start, min(start + size, 200))))
+        assert sorted(found.best().i.tolist()) == sorted(order.tolist())
+
+
+def test_equal_hashes_are_only_a_hint_in_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images_module, "HASH_ROWS", 4)
+    monkeypatch.setattr(images_module, "_row_hashes", lambda _, rows, seed: np.full(len(rows), seed, np.uint64))
+    a, b = spread(30, 8, 30, 0.1, 0), spread(30, 8, 30, 0.1, 1)
+    a[20], b[20] = a[0], b[0]
+    a[25] = a[0]  # equal to one encoder only
+    images = Images([f"{row:032x}" for row in range(30)], [""] * 30, np.zeros(30, bool))
+    chosen, unlike = distinct_rows(images, (a, b), np.arange(30))
+    assert chosen.tolist() == [row for row in range(30) if row != 20]
+    assert unlike == 0
+
+
+@pytest.mark.parametrize("count", [1, 4095, 4096, 4097, 9000])
+def test_each_picture_is_there_once_however_many_blocks_its_twins_fill(count: int) -> None:
+    a = np.repeat(spread(3, 8, 3, 0.1, 0), count, axis=0)
+    images = Images([f"{row:032x}" for row in range(3 * count)], [""] * 3 * count, np.zeros(3 * count, bool))
+    assert distinct_rows(images, (a, a), np.arange(3 * count))[0].tolist() == [0, count, 2 * count]
+
+
+def turned(cosine: float) -> Vectors:
+    return np.array([cosine, math.sqrt(1 - cosine**2)], np.float32)
+
+
+@pytest.mark.parametrize(("cosine", "unlike"), [(ALIKE + 1e-5, 0), (ALIKE - 1e-5, 1), (0.0, 1), (-1.0, 1)])
+@pytest.mark.parametrize("encoder", [0, 1])
+@pytest.mark.parametrize("length", [1e-20, 1.0, 1e30])
+def test_images_of_one_id_with_other_vectors_are_one_picture_and_told(
+    cosine: float, unlike: int, encoder: int, length: float
+) -> None:
+    vectors = [np.array([[1, 0], [1, 0], [0, 1]], np.float32) for _ in range(2)]
+    vectors[encoder][1] = turned(cosine)
+    vectors[encoder] *= np.float32(length)
+    images = Images(["a", "a", "b"], ["1", "2", "3"], np.zeros(3, bool))
+    counts = mine(vectors[0], vectors[1], images).counts
+    assert (counts.identical, counts.unlike_twins) == (1, unlike)
+
+
+def test_which_of_an_ids_vectors_stand_for_it_does_not_depend_on_the_order() -> None:
+    a, b = spread(40, 16, 5, 0.1, 0), spread(40, 16, 30, 0.05, 1)
+    ids, uris = [f"{row // 4:032x}" for row in range(40)], ["same"] * 40
+    options = MiningOptions(clip_min=-1, dino_max=0.9, top=None, max_per_image=100)
+    results = []
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(40)
+        images = Images([ids[row] for row in order], uris, np.zeros(40, bool))
+        results.append(mine(a[order], b[order], images, options))
+    columns = ["pair_id", "image_id_a", "image_id_b"]
+    assert all(one.pairs.select(columns) == results[0].pairs.select(columns) for one in results)
+    assert all(one.counts == results[0].counts for one in results)
+    assert results[0].counts.unlike_twins == 30
+
+
+def test_clip_steps_never_name_a_threshold_that_is_not_lower() -> None:
+    class Nothing:
+        def __init__(self) -> None:
+            self.ids = ["a", "b"]
+            self.tried: list[float] = []
+
+        def look(self, options: MiningOptions) -> Look:
+            self.tried.append(options.clip_min)
+            return Look(0, 0, math.inf, None)
+
+        def highest_clip(self) -> float:
+            return 0.9
+
+    search = Nothing()
+    advise(search, MiningOptions(clip_min=0.9), Look(0, 0, math.inf, None))
+    assert search.tried == pytest.approx([0.9 - step for step in CLIP_STEPS])
