@@ -1,8 +1,9 @@
 """Who reads which bytes: folders, WebDataset tars and Parquet files as one stream of images.
 
 Promises: the order is fixed by the names; planning reads no image; whatever is planned can be read in another process,
-and is either read as it was planned or fails under its own name, so that read + failed = planned. Nothing is extracted,
-unpickled, executed or fetched. Names stay strings, never Path: there may be millions, and some are not text.
+and is either read as it was planned or fails under its own name, so that read + failed = planned. One bad file among
+several sources is such a failure; sources of which none can be used are an error before anything is planned. Nothing is
+extracted, unpickled, executed or fetched. Names stay strings, never Path: there may be millions, some of them no text.
 """
 
 import hashlib
@@ -12,7 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from blindpairs.corpus import parquet, tar
-from blindpairs.corpus.folder import Entry, walk
+from blindpairs.corpus.columns import NoImageColumn, NoImages
+from blindpairs.corpus.folder import Entry, named_entry, walk
 from blindpairs.corpus.item import (
     BROKEN,
     CorpusOptions,
@@ -23,7 +25,7 @@ from blindpairs.corpus.item import (
     container_path,
     printable_uri,
 )
-from blindpairs.corpus.sources import kind_of_file, resolve
+from blindpairs.corpus.sources import kind_of_file, refuse_unread, resolve
 from blindpairs.errors import InputError, Undecodable
 
 __all__ = ["Corpus", "CorpusOptions", "Item", "open_corpus", "read_item", "read_many"]
@@ -35,28 +37,60 @@ DEFAULTS = CorpusOptions()
 def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "Corpus":
     """The corpus that the user named: folders, tars (`{000..012}.tar`), Parquet files, globs, single images.
 
-    Raises InputError within a second for what is missing, empty, an address, or of no known kind.
+    Raises InputError for what does not exist, for an address, where no source can be used, and for a column that no
+    Parquet file has. One source of several that cannot be used fails when it is read.
     """
     paths = resolve(sources)
-    kinds = [_kind_of_source(path) for path in paths]
-    if "parquet" in kinds:  # the first speaks for all: a wrong column should not wait until the others are planned
-        next(parquet.plan_parquet(paths[kinds.index("parquet")], options, Counter()), None)
+    errors: list[InputError] = []
+    tables: list[str] = []
+    for path in paths:
+        try:
+            if _kind_of_source(path) == "parquet":
+                tables.append(path)
+        except InputError as error:
+            errors.append(error)
+    unfit = _unless_one_fits(tables, options)
+    wrong_column = options.column and any(isinstance(error, NoImageColumn) for error in unfit)
+    errors += unfit
+    if wrong_column or len(errors) == len(paths):
+        more = len(errors) - 1
+        raise InputError(f"{errors[0]}" + (f" ({more:,} more of {len(paths):,} cannot be used either)" if more else ""))
     return Corpus(paths, options)
 
 
+def _unless_one_fits(tables: Sequence[str], options: CorpusOptions) -> list[InputError]:
+    """Why none of these Parquet files can be used; empty as soon as one can. One footer is read, as a rule."""
+    errors: list[InputError] = []
+    for path in tables:
+        try:
+            parquet.check_parquet(path, options)
+        except InputError as error:
+            errors.append(error)
+        else:
+            return []
+    return errors
+
+
 def _kind_of_source(path: str) -> str:
+    """`folder`, `tar`, `parquet` or `image`; InputError says why a source is none of them."""
     try:
-        if os.path.isdir(path):
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
             with os.scandir(path) as entries:
                 if next(entries, None) is None:
                     raise InputError(f"{path} is an empty folder: no images to read")
             return "folder"
-        kind = kind_of_file(path) if os.path.isfile(path) else ""
-        if kind:
-            return kind
-        raise InputError(f"{path} is neither a folder, nor a tar, nor a Parquet file, nor an image")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is a pipe, a socket or a device: name a file or a folder")
+        kind = kind_of_file(path)
+        if not kind:
+            refuse_unread(path)
+            what = "is neither a folder, nor a tar, nor a Parquet file, nor an image"
+            raise InputError(f"{path} {what if status.st_size else 'is an empty file'}")
+        return kind
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        said = "a link that leads nowhere" if os.path.islink(path) else error.strerror
+        raise InputError(f"{path} cannot be read: {said}") from error
 
 
 class Corpus:
@@ -101,9 +135,7 @@ class Corpus:
                 for entry in walk(root, self.options, notes):
                     yield root, entry
             else:
-                container = _kind_of_source(root) != "image"
-                status = os.stat(root)
-                yield root, Entry(root, container, status.st_size, changed_at(status))
+                yield root, named_entry(root)
 
     def _planned(self, entry: Entry, named: bool) -> Iterator[Item]:
         if not entry.container:
@@ -112,27 +144,34 @@ class Corpus:
             return
         try:
             yield from plan_container(entry.path, self.options, self.notes)
-        except parquet.NoImageColumn:
-            if named:
-                raise
-            self.notes["Parquet files without images"] += 1
-        except (InputError, OSError):  # unreadable: one shard's failure, not the corpus's
+        except (InputError, OSError) as error:  # one shard's failure, not the corpus's
+            if isinstance(error, NoImages) and not named:
+                self.notes["Parquet files without images"] += 1
+                return
             self.notes["unreadable containers"] += 1
-            yield broken_container(entry.path)
+            yield broken_container(entry.path, self.options.column)
 
 
 def plan_container(path: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Item]:
     """The images of one tar or Parquet file."""
-    if kind_of_file(path) == "parquet":
+    if _is_parquet(path):
         return parquet.plan_parquet(path, options, notes)
     return tar.plan_tar(path, notes)
+
+
+def _is_parquet(path: str) -> bool:
+    """Which of the two readers takes a container. Raises InputError for what is neither, by the name it has."""
+    kind = kind_of_file(path)
+    if not kind:
+        refuse_unread(path)
+    return kind == "parquet" or (not kind and path.lower().endswith(".parquet"))
 
 
 def read_item(item: Item) -> bytes:
     """The bytes of one planned image, in any process.
 
-    Raises Undecodable: missing, changed, io, too_large, tar_truncated, tar_corrupt, parquet_corrupt, no_image,
-    path_not_read.
+    Raises Undecodable: missing, changed, io, too_large, not_image, tar_truncated, tar_corrupt, parquet_corrupt,
+    no_image_column, no_image, path_not_read.
     """
     if not item.container:
         return _read_file(item)
@@ -140,7 +179,7 @@ def read_item(item: Item) -> bytes:
     try:
         mtime_ns = changed_at(os.stat(path))
         if item.offset == BROKEN:
-            raise _defect(path)
+            raise _defect(path, item.column)
         if mtime_ns != item.mtime_ns:
             raise Undecodable("changed", "its container has been changed since it was planned")
         return parquet.read_row(item) if item.column else tar.read_member(item)
@@ -148,14 +187,17 @@ def read_item(item: Item) -> bytes:
         raise _unreadable(error) from error
 
 
-def _defect(path: str) -> Undecodable:
+def _defect(path: str, column: str) -> Undecodable:
     """Why a container could not be planned to its end."""
-    if kind_of_file(path) != "parquet":
-        return tar.tar_defect(path)
     try:
-        parquet.open_parquet(path).close()
+        if not _is_parquet(path):
+            return tar.tar_defect(path)
+        for allow_paths in (False, True):  # whichever it was planned with
+            parquet.check_parquet(path, CorpusOptions(column, allow_paths=allow_paths))
+    except NoImageColumn as error:
+        return Undecodable("no_image_column", str(error))
     except InputError as error:
-        return Undecodable("parquet_corrupt", str(error))
+        return Undecodable("parquet_corrupt" if path.lower().endswith(".parquet") else "not_image", str(error))
     return Undecodable("changed", "the file could not be read when it was planned, and can be now")
 
 
@@ -178,6 +220,8 @@ def _read_file(item: Item) -> bytes:
 def _check_unchanged(status: os.stat_result, item: Item) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise Undecodable("io", "a folder that cannot be listed")
+    if not stat.S_ISREG(status.st_mode) and changed_at(status) == item.mtime_ns:
+        raise Undecodable("io", "a pipe, a socket or a device, not a file")
     if not stat.S_ISREG(status.st_mode) or (status.st_size, changed_at(status)) != (item.size, item.mtime_ns):
         raise Undecodable("changed", "the file has been changed since it was planned")
     check_bytes(item.size)
@@ -219,7 +263,7 @@ def _container_of(name: str) -> str | None:
 
 def _read_from(container: str, names: dict[str, list[int]]) -> Iterator[tuple[int, bytes | Undecodable]]:
     try:
-        rows = kind_of_file(container) == "parquet"
+        rows = _is_parquet(container)
         found = parquet.rows_named(container, names) if rows else tar.plan_tar(container, Counter())
         for item in found:
             name = item.uri if item.uri_bytes is None else os.fsdecode(item.uri_bytes)

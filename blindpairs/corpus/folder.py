@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from blindpairs.corpus.item import CorpusOptions, changed_at
-from blindpairs.corpus.sources import CONTAINER_NAMES
+from blindpairs.corpus.sources import CONTAINER_NAMES, kind_of_file, unread_kind
 from blindpairs.header import HEAD_BYTES, sniff
 
 IMAGE_NAMES = frozenset(
@@ -62,6 +62,8 @@ def walk(root: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Ent
             notes["folders that cannot be listed"] += 1
             yield Entry(folder, False, 0, 0)
             continue
+        if folder == root and not files and not folders:
+            notes["folders with nothing to read"] += 1
         for name in files:
             entry = _entry(folder + name if folder.endswith("/") else f"{folder}/{name}", notes)
             if entry:
@@ -112,8 +114,22 @@ def _entry(path: str, notes: Counter[str]) -> Entry | None:
     except OSError:  # gone meanwhile, a dangling link, or not ours to read
         if claims:
             return Entry(path, False, 0, 0)
-    notes["files that are no images"] += 1
+    unread = unread_kind(name)
+    notes[f"{unread}s not read" if unread else "files that are no images"] += 1
     return None
+
+
+def named_entry(path: str) -> Entry:
+    """A file that was named, as it is planned whatever it is: what is no image fails when it is read."""
+    name = path.lower()
+    try:
+        status = os.stat(path)
+        kind = kind_of_file(path) if stat.S_ISREG(status.st_mode) else "none"
+        by_name = not kind and (name.endswith(CONTAINER_NAMES) or unread_kind(name, _head(path)))
+        container = kind in ("tar", "parquet") or bool(by_name)
+        return Entry(path, container, status.st_size, changed_at(status))
+    except OSError:
+        return Entry(path, name.endswith(CONTAINER_NAMES), 0, 0)
 
 
 def _head(path: str) -> bytes:

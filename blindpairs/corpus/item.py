@@ -71,7 +71,7 @@ def check_bytes(size: int) -> None:
         raise Undecodable("too_large", f"{size:,} bytes; an image may have {MAX_IMAGE_BYTES:,}")
 
 
-def broken_container(path: str) -> Item:
-    """The item that stands for the failure of a container, or of a folder that cannot be listed."""
+def broken_container(path: str, column: str = "") -> Item:
+    """The item that stands for a container's failure; `column` is the one that was asked for."""
     uri, uri_bytes = printable_uri(path)
-    return Item(uri, uri_bytes, uri, 0, 0, BROKEN, "")
+    return Item(uri, uri_bytes, uri, 0, 0, BROKEN, column)

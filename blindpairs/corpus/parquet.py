@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from blindpairs.corpus.columns import image_column, kind_of_column, obvious_column, steps
 from blindpairs.corpus.item import CorpusOptions, Item, changed_at, check_bytes, container_path, printable_uri
 from blindpairs.errors import InputError, Undecodable
 
@@ -20,21 +21,17 @@ BATCH_ROWS = 32
 BUFFER = 1 << 20  # pages are read through a buffer, not a whole column chunk at once
 
 
-class NoImageColumn(InputError):
-    """A readable Parquet file that holds no images: beside a tar it is its metadata, alone it is a mistake."""
-
-
 def plan_parquet(path: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Item]:
-    """One item per row. Raises InputError where the file is not Parquet, NoImageColumn where it holds no images."""
+    """One item per row. Raises InputError where the file is not Parquet, NoImageColumn where it has no such column."""
     mtime_ns = changed_at(os.stat(path))
     container = printable_uri(path)[0]
+    column = check_parquet(path, options)
     with open_parquet(path) as file:
-        column = image_column(path, file.schema_arrow, options)
         # Named in the uri only where it could not be found again without being told.
-        suffix = "" if column == _obvious_column(file.schema_arrow, False) else f":{column}"
+        suffix = "" if column == obvious_column(file.schema_arrow, False) else f":{column}"
         cells = _cells(file, column) if options.allow_paths else None
         for row in range(file.metadata.num_rows):
-            named = _local_path(path, next(cells)) if cells else None
+            named = _local_path(path, next(cells, None)) if cells else None
             if named:
                 status = os.stat(named)
                 yield Item(*printable_uri(named), "", status.st_size, changed_at(status), 0, "")
@@ -43,6 +40,33 @@ def plan_parquet(path: str, options: CorpusOptions, notes: Counter[str]) -> Iter
                 yield Item(uri, uri_bytes, container, -1, mtime_ns, row, column)
         if not file.metadata.num_rows:
             notes["Parquet files without rows"] += 1
+
+
+def check_parquet(path: str, options: CorpusOptions) -> str:
+    """The image column of a file that can be planned; else InputError or NoImageColumn."""
+    with open_parquet(path) as file:
+        groups = range(file.metadata.num_row_groups)
+        if file.metadata.num_rows != sum(file.metadata.row_group(group).num_rows for group in groups):
+            raise InputError(f"{path} cannot be read as Parquet: its footer gives two numbers of rows")
+        _refuse_joined(path, file.metadata)
+        return image_column(path, file.schema_arrow, options)
+
+
+def _refuse_joined(path: str, metadata: Any) -> None:
+    """Raise InputError for files joined with `cat`: the last footer's offsets would lead into the first file's rows."""
+    groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
+    chunks = (group.column(column) for group in groups for column in range(metadata.num_columns))
+    ends = ((chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size for chunk in chunks)
+    with open(path, "rb") as file:
+        # Between pages and footer lie only indexes; what was joined in front makes this gap as long as itself.
+        footer = file.seek(-8, os.SEEK_END) - int.from_bytes(file.read(4), "little")
+        gap = footer - max(ends, default=4)
+        file.seek(0)
+        ahead = b""
+        while gap > 0 and (part := file.read(min(BUFFER, gap + 8))):
+            if b"PAR1PAR1" in ahead[-7:] + part:
+                raise InputError(f"{path} cannot be read as Parquet: it is several files joined; name each by itself")
+            ahead, gap = part, gap - len(part)
 
 
 def open_parquet(path: str) -> Any:
@@ -56,53 +80,33 @@ def open_parquet(path: str) -> Any:
         raise InputError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}") from error
 
 
-def image_column(path: str, schema: Any, options: CorpusOptions) -> str:
-    """The column to read: the one asked for, else `image`, else the only one that can hold images."""
-    columns = ", ".join(f"{field.name} ({field.type})" for field in schema) or "none"
-    if options.column:
-        if options.column not in schema.names:
-            raise InputError(f"{path} has no column {options.column}; columns: {columns}")
-        if not _can_hold_images(schema.field(options.column).type, options.allow_paths):
-            raise InputError(f"{path}: the column {options.column} cannot hold image bytes; columns: {columns}")
-        return options.column
-    found = _obvious_column(schema, options.allow_paths)
-    if found is None or {"uri", "uri_bytes"} <= set(schema.names):  # the latter: a work folder's own tables
-        raise NoImageColumn(
-            f"{path}: no column that is plainly the images: name one that holds their bytes with --column (paths and"
-            f" addresses are not followed); columns: {columns}"
-        )
-    return found
-
-
-def _obvious_column(schema: Any, allow_paths: bool) -> str | None:
-    fitting = [field.name for field in schema if _can_hold_images(field.type, allow_paths)]
-    if "image" in schema.names:
-        return "image" if "image" in fitting else None
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def _can_hold_images(kind: Any, allow_paths: bool) -> bool:
-    """Whether an Arrow type holds bytes, directly or as the hub's struct of bytes and path."""
-    from pyarrow import types
-
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    if types.is_struct(kind):
-        at = kind.get_field_index("bytes")
-        return at >= 0 and (types.is_null(kind.field(at).type) or _can_hold_images(kind.field(at).type, False))
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return allow_paths
-    return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_binary_view(kind)
-        or types.is_fixed_size_binary(kind)
-    )
-
-
 def _cells(file: Any, column: str) -> Iterator[Any]:
-    for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
-        yield from batch.column(0).to_pylist()
+    """What the rows hold, up to the first damage: from there on each row fails by itself."""
+    import pyarrow
+
+    try:
+        for batch in file.iter_batches(BATCH_ROWS, columns=[column]):
+            yield from (_python(value) for value in _values(batch, column))
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
+        return
+
+
+def _values(batch: Any, column: str) -> Any:
+    """The Arrow values of a column, or of a field inside of one. A name with a dot also brings columns like it."""
+    from pyarrow import compute
+
+    first, *inside = steps(batch.schema, column)
+    values = batch.column(batch.schema.get_field_index(first))
+    for name in inside:
+        values = compute.struct_field(values, name)  # null where the struct is
+    return values
+
+
+def _python(value: Any) -> Any:
+    """A cell as a Python value; the path beside an image's bytes is not needed and may be no text."""
+    if value.is_valid and hasattr(value, "keys") and "bytes" in value and value["bytes"].is_valid:
+        return {"bytes": value["bytes"].as_py()}
+    return value.as_py()
 
 
 def _local_path(parquet: str, cell: Any) -> str | None:
@@ -136,12 +140,9 @@ class _Rows:
             if row < self.first or self.starts[group] >= self.next:  # behind, or groups ahead: nothing to read through
                 self._restart(group)
             while row >= self.next:
-                self.batch = next(self.batches).column(0)
+                self.batch = _values(next(self.batches), self.column)
                 self.first, self.next = self.next, self.next + len(self.batch)
-            value = self.batch[row - self.first]
-            if value.is_valid and hasattr(value, "keys") and "bytes" in value and value["bytes"].is_valid:
-                return {"bytes": value["bytes"].as_py()}  # the path beside it is not needed and may be no text
-            return value.as_py()
+            return _python(self.batch[row - self.first])
 
     def _restart(self, group: int) -> None:
         groups = range(group, len(self.starts) - 1)
@@ -181,8 +182,8 @@ def rows_named(path: str, names: Iterable[str]) -> Iterator[Item]:
         asked: list[tuple[int, str, str]] = []
         for name in names:
             digits, _, column = name[len(path) + 1 :].partition(":")
-            column = column or _obvious_column(schema, False) or ""
-            if digits.isdecimal() and int(digits) < count and column in schema.names:
+            column = column or obvious_column(schema, False) or ""
+            if digits.isdecimal() and int(digits) < count and kind_of_column(schema, column) is not None:
                 asked.append((int(digits), column, name))
     for row, column, name in sorted(asked, key=lambda found: (found[1], found[0])):
         yield Item(*printable_uri(name), printable_uri(path)[0], -1, mtime_ns, row, column)

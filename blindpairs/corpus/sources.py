@@ -1,7 +1,7 @@
 """What the user typed as a corpus -> existing local paths, each of a known kind.
 
 Promises: nothing here opens an address or runs a command; every path that comes back exists; a path that contains
-braces or stars literally is taken as it is. A file's kind is told by its content, never by its name.
+braces or stars literally is taken as it is. A file's kind is told by its content; by its name only where it has none.
 """
 
 import glob
@@ -11,22 +11,51 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 
+from blindpairs.corpus.compressed import compression
 from blindpairs.errors import InputError
 from blindpairs.header import HEAD_BYTES, sniff
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|pipe:")
 MOST_SHARDS = 1_000_000
-CONTAINER_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".parquet")
+TAR_NAMES = (
+    ".tar",
+    *(".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.zstd", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz"),
+)
+CONTAINER_NAMES = (*TAR_NAMES, ".parquet")
+UNREAD = (  # what may hold images and is not read: what it is called, how its names end, how it begins
+    ("zip archive", (".zip",), b"PK\x03\x04"),
+    ("7z archive", (".7z",), b"7z\xbc\xaf\x27\x1c"),
+    ("rar archive", (".rar",), b"Rar!\x1a\x07"),
+    ("cpio archive", (".cpio", ".cpio.gz"), b"07070"),
+    ("lz4 archive", (".tar.lz4",), b"\x04\x22\x4d\x18"),
+    ("lzip archive", (".tar.lz", ".tlz"), b"LZIP"),
+    ("lzma archive", (".tar.lzma",), b"\x5d\x00\x00\x80\x00"),
+    ("compress archive", (".tar.z", ".taz"), b"\x1f\x9d"),
+    ("brotli archive", (".tar.br",), None),
+    ("HDF5 file", (".h5", ".hdf5"), b"\x89HDF\r\n\x1a\n"),
+    ("Arrow file", (".arrow", ".feather"), b"ARROW1"),
+    ("TFRecord file", (".tfrecord", ".tfrecords"), None),
+    ("LMDB file", (".mdb", ".lmdb"), None),
+)
 
 
 def resolve(sources: Sequence[str]) -> list[str]:
     """Absolute existing paths, braces and globs expanded, none inside another, in the order given."""
     if not sources:
         raise InputError("no corpus given: name a folder of images, WebDataset tars or Parquet files")
-    found = [os.path.abspath(path) for source in sources for path in _expand(source)]
+    found = [_absolute(path) for source in sources for path in _expand(source)]
     unique = list(dict.fromkeys(found))
     folders = {path for path in unique if os.path.isdir(path)}
     return [path for path in unique if not any(parent in folders for parent in _parents(path))]
+
+
+def _absolute(path: str) -> str:
+    """The path from the root. Behind a link, `..` is the folder above the link's target: only the system can tell."""
+    short = os.path.abspath(path)
+    if os.path.lexists(short) and os.path.samestat(os.lstat(short), os.lstat(path)):
+        return short
+    folder, name = os.path.split(path.rstrip("/"))
+    return os.path.realpath(path) if name == ".." else os.path.join(os.path.realpath(folder), name)
 
 
 def _expand(source: str) -> list[str]:
@@ -107,17 +136,36 @@ def _parents(path: str) -> Iterator[str]:
 
 def kind_of_file(path: str) -> str:
     """`tar`, `parquet`, `image` or "" by the content of a regular file. Raises OSError where it cannot be read."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # O_NONBLOCK: a FIFO must not hang us
-        head = file.read(tarfile.BLOCKSIZE)
+    head = _head(path)
     if head.startswith(b"PAR1"):
         return "parquet"
-    if head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+    if compression(head):
         return "tar"
     if sniff(head[:HEAD_BYTES]):
         return "image"
     try:
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-    except tarfile.TarError:
-        # Two zero blocks are an empty archive, for which tarfile has no header to show.
-        return "tar" if len(head) == tarfile.BLOCKSIZE and not any(head) else ""
+    except (tarfile.TarError, ValueError):
+        # Two zero blocks are an empty archive, if they say so: zeros are also what a broken disk makes of an image.
+        return "tar" if len(head) == tarfile.BLOCKSIZE and not any(head) and path.lower().endswith(TAR_NAMES) else ""
     return "tar"
+
+
+def unread_kind(name: str, head: bytes = b"") -> str:
+    """What a file is called that may hold images and is not read, by its name or its first bytes; else ""."""
+    name = name.lower()
+    fitting = (word for word, ends, magic in UNREAD if name.endswith(ends) or (magic and head.startswith(magic)))
+    return next(fitting, "")
+
+
+def refuse_unread(path: str) -> None:
+    """Raise InputError for a file of a kind that may hold images and is not read."""
+    word = unread_kind(path, _head(path))
+    if word:
+        instead = "unpack it into a folder, or make a tar of it" if "archive" in word else "export it to tar or Parquet"
+        raise InputError(f"{path} cannot be read ({word}): {instead}")
+
+
+def _head(path: str) -> bytes:
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # O_NONBLOCK: a FIFO must not hang us
+        return file.read(tarfile.BLOCKSIZE)

@@ -1,11 +1,12 @@
 """WebDataset tars: planned by their headers, read in place, never extracted.
 
-Promises: a member's name is opaque text, so no path in an archive leads anywhere; only regular members are read; a cut
-or damaged archive, over whose end the standard library passes in silence, is told from a whole one. Plain, gzip and
-zstd archives give the same items; a compressed one is read forwards, so that items in order cost one pass.
+Promises: a member's name is opaque text, so no path in an archive leads anywhere; only regular members are read; a file
+is read to its end, so that archives joined with `cat` give the members of each; a cut or damaged archive, over whose
+end the standard library passes in silence, is told from a whole one, and so is what follows an archive and is none.
+Plain and compressed archives give the same items; a compressed one is read forwards: items in order cost one pass.
 """
 
-import gzip
+import lzma
 import os
 import tarfile
 import threading
@@ -13,40 +14,33 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import IO, Any, Protocol
+from typing import IO
 
+from blindpairs.corpus.compressed import CHUNK, Readable, compression, decompressed
+from blindpairs.corpus.compressed import HEAD_BYTES as MAGIC_BYTES
 from blindpairs.corpus.folder import has_image_name, holds_image
 from blindpairs.corpus.item import Item, broken_container, changed_at, check_bytes, container_path, printable_uri
 from blindpairs.errors import Undecodable
 from blindpairs.header import HEAD_BYTES
 
-CHUNK = 1 << 20
+LOOK = 64 << 10  # bytes read to find what follows an archive
 LONGEST_HEADER = 16 << 20  # a PAX or long-name header that claims more is a bomb
-DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError, zlib.error)
+DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError, zlib.error, lzma.LZMAError)
 CUT = "unexpected end of data"  # tarfile's own words
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-    def close(self) -> None: ...
-
-
 class Forward:
-    """A file that is only read forwards, so that plain, gzip and zstd archives look alike to tarfile."""
+    """A file that is only read forwards, so that plain and compressed archives look alike to tarfile."""
 
     def __init__(self, path: str) -> None:
         self.file: IO[bytes] = open(path, "rb")
-        magic = self.file.read(4)
+        kind = compression(self.file.read(MAGIC_BYTES))
         self.file.seek(0)
-        self.compressed = True
+        self.compressed = bool(kind)
+        self.stream: Readable = decompressed(self.file, kind) if kind else self.file
         self.position = 0
+        self.ahead = b""  # what was read to look at it, and is to be read again
         self.last = b""  # what the last `read` gave: the end-of-archive marker, in a whole archive
-        if magic.startswith(b"\x1f\x8b"):
-            self.stream: _Readable = gzip.GzipFile(fileobj=self.file)
-        elif magic == b"\x28\xb5\x2f\xfd":
-            self.stream = _zstd(self.file)
-        else:
-            self.stream, self.compressed = self.file, False
 
     def tell(self) -> int:
         """Bytes of the archive before the next one."""
@@ -61,11 +55,31 @@ class Forward:
 
     def _take(self, size: int) -> bytes:
         parts = []
-        while size > 0 and (part := self.stream.read(min(size, CHUNK))):
+        while size > 0 and (part := self.ahead[:size] or self.stream.read(min(size, CHUNK))):
+            self.ahead = self.ahead[len(part) :]
             parts.append(part)
             size -= len(part)
             self.position += len(part)
         return b"".join(parts)
+
+    def skip_zeros(self) -> bool:
+        """Go on to the next archive behind an end-of-archive marker; False where only zeros follow.
+
+        It begins in the first block that is not zero, or, behind odd padding, at the first byte that is not.
+        """
+        blocks = self.position
+        while chunk := self._take(LOOK):
+            rest = chunk.lstrip(b"\0")
+            if not rest:
+                continue
+            zeros = (self.position - len(rest) - blocks) % tarfile.BLOCKSIZE  # of the block in which they end
+            rest += self._take(tarfile.BLOCKSIZE)
+            if _is_header(bytes(zeros) + rest) or not _is_header(rest):
+                rest = bytes(zeros) + rest
+            self.ahead = rest + self.ahead
+            self.position -= len(rest)
+            return True
+        return False
 
     def seek(self, position: int) -> None:
         """Go on to `position`; going back is an archive's attempt to loop."""
@@ -73,7 +87,7 @@ class Forward:
             raise tarfile.ReadError("a header that points backwards")
         if not self.compressed:
             self.file.seek(position)
-            self.position = position
+            self.position, self.ahead = position, b""
         while self.position < position and self._take(min(CHUNK, position - self.position)):
             pass
 
@@ -88,10 +102,12 @@ class Forward:
         self.file.close()
 
 
-def _zstd(file: IO[bytes]) -> Any:
-    import pyarrow
-
-    return pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd")
+def _is_header(data: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(data[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError):
+        return False
+    return True
 
 
 def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
@@ -100,7 +116,7 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
     container = printable_uri(path)[0]
     names: set[str] = set()
     last: Item | None = None  # the archive's last member, if it was planned
-    archive = None
+    archive = member = None
     try:
         archive = Forward(path)
         for member in _members(archive):
@@ -111,6 +127,8 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
                 uri, uri_bytes = printable_uri(f"{path}#{_unique(member.name, names, notes)}")
                 last = Item(uri, uri_bytes, container, member.size, mtime_ns, member.offset_data, "")
                 yield last
+        if member is None:
+            notes["archives without members"] += 1
     except DAMAGE:
         notes["damaged archives"] += 1
         if last is None or not _speaks_for_archive(last):
@@ -130,22 +148,31 @@ def _speaks_for_archive(item: Item) -> bool:
 
 
 def _members(archive: Forward) -> Iterator[tarfile.TarInfo]:
-    """Every header of an archive; raises one of DAMAGE at its end if that is not an archive's end."""
-    with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:  # type: ignore[call-overload]
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # tarfile would keep every header of the archive
-            yield member
-    if len(archive.last) < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError(CUT)
-    if any(archive.last):
-        raise tarfile.ReadError("a damaged member header")
+    """Every header of a file's archives; raises one of DAMAGE at its end if that is not an archive's end."""
+    more = True
+    while more:
+        start = archive.position
+        with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:  # type: ignore[call-overload]
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # tarfile would keep every header of the archive
+                yield member
+        if any(archive.last) and 0 < start == archive.position - len(archive.last):
+            raise tarfile.ReadError(f"what follows the archive's end, at byte {start:,}, is no archive")
+        if len(archive.last) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(CUT)
+        if any(archive.last):
+            raise tarfile.ReadError("a damaged member header")
+        more = archive.skip_zeros()
 
 
 def _is_image(member: tarfile.TarInfo, archive: Forward, notes: Counter[str]) -> bool:
     path = member.name.split("/")
     if member.isdir():
         return False
-    if not member.isreg() or member.issparse():
+    if member.issparse():
+        notes["sparse files in archives"] += 1
+        return False
+    if not member.isreg():
         notes["links and devices in archives"] += 1
         return False
     if "__MACOSX" in path or path[-1].startswith("."):
@@ -226,5 +253,5 @@ def tar_defect(path: str) -> Undecodable:
 def _named(error: Exception) -> Undecodable:
     said = " ".join(str(error).split())
     if isinstance(error, EOFError) or CUT in said or "ended before" in said or "truncated" in said.lower():
-        return Undecodable("tar_truncated", f"the archive is cut off, and members are missing: {said}")
+        return Undecodable("tar_truncated", f"the archive is cut off, and members may be missing: {said}")
     return Undecodable("tar_corrupt", f"the archive cannot be read further: {said}")

@@ -1,0 +1,86 @@
+"""Compressed archives as streams that are read forwards: gzip, bzip2, xz and zstd, told by their first bytes.
+
+Promises: streams joined end to end, as `cat` leaves them, are read as one; zeros between or behind gzip, bzip2 and xz
+streams are padding; what follows a stream and is neither is an error, never a silent end.
+"""
+
+import bz2
+import gzip
+import lzma
+import re
+from collections.abc import Callable
+from typing import IO, Any, Protocol
+
+CHUNK = 1 << 20
+MOST_MEMORY = 512 << 20  # of an xz decoder; `xz -9` asks for 65 MiB
+MAGICS = (
+    (re.compile(rb"\x1f\x8b"), "gzip"),
+    (re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), "zstd"),  # a frame, or one that readers skip
+    (re.compile(rb"\xfd7zXZ\x00"), "xz"),
+    (re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), "bzip2"),  # then a block, or the end
+)
+HEAD_BYTES = 10
+
+
+class Readable(Protocol):
+    """What reading forwards needs."""
+
+    def read(self, size: int, /) -> bytes:
+        """Some bytes, at most `size`; none only at the end."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+def compression(head: bytes) -> str:
+    """`gzip`, `bzip2`, `xz`, `zstd` or "" by the first HEAD_BYTES of a file."""
+    return next((kind for magic, kind in MAGICS if magic.match(head)), "")
+
+
+def decompressed(file: IO[bytes], kind: str) -> Readable:
+    """The content of a file that stands at its start."""
+    if kind == "gzip":
+        return gzip.GzipFile(fileobj=file)
+    if kind == "zstd":
+        import pyarrow
+
+        stream: Readable = pyarrow.CompressedInputStream(pyarrow.PythonFile(file, mode="r"), "zstd")
+        return stream
+    if kind == "xz":
+        return _Streams(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_MEMORY))
+    return _Streams(file, bz2.BZ2Decompressor)
+
+
+class _Streams:
+    """xz or bzip2 streams one after the other. The standard library's files end in silence where the second is bad."""
+
+    def __init__(self, file: IO[bytes], new_decoder: Callable[[], Any]) -> None:
+        self.file = file
+        self.new_decoder = new_decoder
+        self.decoder = new_decoder()
+
+    def read(self, size: int, /) -> bytes:
+        while True:
+            data = b""
+            if self.decoder.eof:
+                data = self._next_stream()
+                if not data:
+                    return b""
+                self.decoder = self.new_decoder()
+            elif self.decoder.needs_input:
+                data = self.file.read(CHUNK)
+                if not data:
+                    raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            part: bytes = self.decoder.decompress(data, size)
+            if part:
+                return part
+
+    def _next_stream(self) -> bytes:
+        """Bytes that begin another stream, or none at the end of the file."""
+        data: bytes = self.decoder.unused_data.lstrip(b"\0")
+        while not data and (more := self.file.read(CHUNK)):
+            data = more.lstrip(b"\0")
+        return data
+
+    def close(self) -> None:
+        """Nothing to let go of: the file is its opener's."""
