@@ -12,6 +12,7 @@ from blindpairs.cli.embed import RayAddress, Where
 from blindpairs.cli.groups import grouped
 from blindpairs.cli.index import index_folder
 from blindpairs.errors import ConfigError
+from blindpairs.shown import as_given, rounded
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Works
     gib = 1 << 30
     lines = [
         f"{plan.taking_part:,} of {plan.images:,} images take part: {plan.pairs:,} pairs "
-        f"(clip_sim >= {plan.clip_min:g}, dino_sim <= {plan.dino_max:g})",
+        f"(clip_sim >= {as_given(plan.clip_min)}, dino_sim <= {as_given(plan.dino_max)})",
         f"  method: {how.method}" + ("" if how.method == "exact" else "; these are the figures of the exact one"),
         f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
         f"{PRODUCTS[plan.product]}; whole vectors would be {plan.whole_flops:.3g}",
@@ -223,7 +224,7 @@ class _Report:
         counts, options = self.mined.counts, self.mined.options
         lines = [
             f"{self.space.pairs / 'pairs.parquet'}: {counts.kept:,} blind pairs among {counts.images:,} images "
-            f"(clip_sim >= {options.clip_min:g}, dino_sim <= {options.dino_max:g})",
+            f"(clip_sim >= {as_given(options.clip_min)}, dino_sim <= {as_given(options.dino_max)})",
             f"  {counts.above_clip_min:,} pairs are alike to CLIP: {counts.blind:,} different to DINOv2, "
             f"{counts.near_duplicates:,} near-duplicates",
             *([] if self.join["exact"] else [f"  not every pair: {_recall(self.join)}"]),
@@ -263,6 +264,7 @@ def _recall(join: Mapping[str, Any]) -> str:
         return f"{join['method']} was searched, and the sample held no pair to measure its recall with"
     low, high = join["recall_interval"]
     return (
-        f"{join['method']} has a measured recall of {join['recall']:.4f} (95 % interval {low:.4f} to {high:.4f}; "
+        f"{join['method']} has a measured recall of {rounded(join['recall'], 4)} (95 % interval "
+        f"{rounded(low, 4)} to {high:.4f}; "
         f"{join['found']:,} of {join['pairs']:,} pairs of {join['queries']:,} sampled images)"
     )

@@ -154,7 +154,6 @@ def _on_disk(prepared: Prepared, folder: Path) -> Iterator[Path]:
     join = prepared.join
     content = {
         "chosen": join.rows.chosen,
-        "lengths": [rows.lengths if rows else None for rows in (join.rows, join.other)],
         "cells": vars(join.cells),
         "points": vars(join.points),
         "minimum": join.minimum,
@@ -174,9 +173,6 @@ def _loaded(path: Path, vectors: list[torch.Tensor | None], device: str, cores: 
     """What `_on_disk` wrote, with the vectors put back; mapped, so that actors on one machine share the memory."""
     content = torch.load(path, map_location=device, weights_only=True, mmap=True)
     rows, other = (None if column is None else UnitRows(column, content["chosen"]) for column in vectors)
-    for some, lengths in zip((rows, other), content["lengths"], strict=True):
-        if some is not None:
-            some.lengths = lengths  # the driver's: a sum that rounds otherwise here could decide otherwise
     assert rows is not None
     cells, points, plan = Cells(**content["cells"]), Points(**content["points"]), JoinPlan(**content["plan"])
     join = SortedRows(rows, other, cells, points, content["minimum"])

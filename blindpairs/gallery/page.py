@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from blindpairs.errors import Undecodable
+from blindpairs.shown import as_given, rounded
 from blindpairs.workspace import written_atomically
 
 THUMBNAIL_SIDE = 320  # longest side, in pixels: what the page shows at most, so a larger one would only weigh
@@ -143,8 +144,8 @@ def _about(pairs: int, images: int, shown: Mapping[str, _Shown], summary: Galler
     rows = [
         ("Corpus", f"{summary.corpus}, {summary.images:,} images"),
         ("Pairs", f"{count}, among {images:,} different images" if pairs else count),
-        ("CLIP", f"{summary.clip_encoder}, cosine at least {summary.clip_min:g}"),
-        ("DINO", f"{summary.dino_encoder}, cosine at most {summary.dino_max:g}"),
+        ("CLIP", f"{summary.clip_encoder}, cosine at least {as_given(summary.clip_min)}"),
+        ("DINO", f"{summary.dino_encoder}, cosine at most {as_given(summary.dino_max)}"),
         *(("Note", note) for note in summary.notes),
     ]
     if unreadable := images - sum(isinstance(image, _Thumbnail) for image in shown.values()):
@@ -229,7 +230,12 @@ def _attribute(value: str) -> str:
 
 def _cosine(value: float, digits: int = 3) -> str:
     """With a true minus sign: as wide as the digits, and no line breaks after it."""
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return rounded(value, digits).replace("-", "\N{MINUS SIGN}")
+
+
+def _foot(threshold: float) -> str:
+    """A threshold under a scale: up to three decimals."""
+    return rounded(threshold, 3).rstrip("0").rstrip(".")
 
 
 def _standing(quantile: float) -> str:
@@ -253,14 +259,14 @@ def _scale(pair: GalleryPair, summary: GallerySummary, low: float) -> str:
     # centred on its x and takes 26 to either side.
     clip, dino, clip_min, dino_max = map(at, (pair.clip_sim, pair.dino_sim, summary.clip_min, summary.dino_max))
     return f"""<svg class="scale" viewBox="0 0 320 58" role="img"
- aria-label="CLIP {pair.clip_sim:.3f}, DINO {pair.dino_sim:.3f}, gap {pair.gap:.3f}">
+ aria-label="CLIP {rounded(pair.clip_sim, 3)}, DINO {rounded(pair.dino_sim, 3)}, gap {rounded(pair.gap, 3)}">
 <path class="zone-dino" d="M6 28H{dino_max}"/><path class="zone-clip" d="M{clip_min} 28H314"/>
 <path class="span" d="M{dino} 28H{clip}"/>
 <circle class="at-dino" cx="{dino}" cy="28" r="5.5"/><circle class="at-clip" cx="{clip}" cy="28" r="5.5"/>
-<text class="gap" x="{(clip + dino) / 2:.1f}" y="15">gap {pair.gap:.3f}</text>
+<text class="gap" x="{(clip + dino) / 2:.1f}" y="15">gap {rounded(pair.gap, 3)}</text>
 <text x="6" y="52">{_cosine(low, 1) if dino_max > 60 else ""}</text>
-<text class="foot of-dino" x="{dino_max}" y="52">≤ {summary.dino_max:.3g}</text>
-<text class="foot of-clip" x="{min(clip_min, 294):g}" y="52">≥ {summary.clip_min:.3g}</text></svg>"""
+<text class="foot of-dino" x="{dino_max}" y="52">≤ {_foot(summary.dino_max)}</text>
+<text class="foot of-clip" x="{min(clip_min, 294):g}" y="52">≥ {_foot(summary.clip_min)}</text></svg>"""
 
 
 def _scatter(pairs: Sequence[GalleryPair], summary: GallerySummary) -> str:
@@ -286,9 +292,9 @@ def _scatter(pairs: Sequence[GalleryPair], summary: GallerySummary) -> str:
     return f"""<figure class="scatter"><svg viewBox="0 0 384 200" role="group" aria-label="{label}">
 <rect class="wanted" x="{across}" y="{along}" width="{376 - across:.1f}" height="{180 - along:.1f}"/>
 <path class="axis" d="M36 4V180H376"/>
-<text class="of-clip" x="{across}" y="196">≥ {summary.clip_min:g}</text>
+<text class="of-clip" x="{across}" y="196">≥ {as_given(summary.clip_min)}</text>
 <text class="end" x="376" y="196">CLIP cosine, to {right:.3g}</text>
-<text class="of-dino end" x="32" y="{along + 4:.1f}">≤ {summary.dino_max:g}</text>
+<text class="of-dino end" x="32" y="{along + 4:.1f}">≤ {as_given(summary.dino_max)}</text>
 <text class="end" x="32" y="183">{_cosine(bottom, 2)}</text><text x="42" y="12">DINO cosine</text>
 {dots}</svg><figcaption>Each dot is a pair and leads to it.</figcaption></figure>"""
 

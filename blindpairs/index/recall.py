@@ -12,6 +12,7 @@ from blindpairs.errors import ConfigError
 from blindpairs.index.search import SLACK, Searcher, neighbour_pairs
 from blindpairs.selfjoin import UnitRows
 from blindpairs.selfjoin.verify import confirmed
+from blindpairs.shown import as_given, rounded
 
 SAMPLE_ROWS = 1000
 ENOUGH_PAIRS = 400  # the sample grows until it holds so many, or eight times the rows
@@ -64,8 +65,9 @@ class Recall:
             return f"recall not measurable: {self.queries:,} sampled images have no pair above the threshold"
         low, high = self.interval
         what = f"{self.found:,} of {self.pairs:,} pairs of {self.queries:,} sampled images"
-        short = "" if self.reached else f", short of the {self.target:g} asked for"
-        return f"measured recall {self.share:.4f} (95 % interval {low:.4f} to {high:.4f}; {what}){short}"
+        short = "" if self.reached else f", short of the {as_given(self.target)} asked for"
+        within = f"95 % interval {rounded(low, 4)} to {high:.4f}"
+        return f"measured recall {rounded(self.share, 4)} ({within}; {what}){short}"
 
 
 def wilson(share: float, count: float) -> tuple[float, float]:
@@ -124,7 +126,7 @@ def choose_effort(searcher: Searcher, rows: UnitRows, minimum: float, *, target:
     Where none does, or the sample holds no pair to measure with, it is the greatest: all lists of an IVF index.
     """
     if not 0 < target <= 1:
-        raise ConfigError(f"a target recall lies between 0 and 1; {target:g} does not")
+        raise ConfigError(f"a target recall lies between 0 and 1; {as_given(target)} does not")
     sample = exact_sample(rows, minimum, seed=seed)
     effort = 1 if sample.counts.any() else searcher.most_effort
     while True:

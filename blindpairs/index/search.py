@@ -1,8 +1,8 @@
 """Pairs above a cosine through an index: the index proposes, the exact join's arithmetic decides.
 
 A pair (i, j), i < j, is found where the search from row i meets row j, so every pair comes once and nothing has to be
-remembered. Whatever is reported is a pair of the exact join, with its cosine (to the last bits of a float64, which the
-join sums in another order where pairs are dense); what is missing is what `recall` measures, for just these searches.
+remembered. Whatever is reported is a pair of the exact join, with the same cosine to the last bit; what is missing is
+what `recall` measures, for just these searches.
 """
 
 from collections.abc import Iterator

@@ -8,6 +8,7 @@ import numpy as np
 
 from blindpairs.mine.candidates import EDGES, Candidates
 from blindpairs.mine.options import DUPLICATE_DINO, MiningOptions
+from blindpairs.shown import as_given, rounded
 
 CLIP_STEPS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)
 MOST_PAIRS = 2_000_000  # a search that met more, none of them blind, is the last: the next would meet far more
@@ -48,14 +49,12 @@ def advise(search: Search, options: MiningOptions, seen: Look) -> str:
     """One or two sentences on the nearest thresholds that find something, each of them tried."""
     if len(search.ids) < 2:
         return f"{len(search.ids)} of the images can be compared; it takes two that are neither blank nor identical."
+    start, asked = options.clip_min, f"clip_min {as_given(options.clip_min)}"
     if seen.above:
-        start, said = (
-            options.clip_min,
-            f"The lowest dino_sim above clip_min {options.clip_min:g} is {seen.lowest_dino:.4f}",
-        )
+        said = f"The lowest dino_sim above {asked} is {rounded(seen.lowest_dino, 4)}"
     else:
         start = search.highest_clip()
-        said = f"No two images reach clip_min {options.clip_min:g}; the highest clip_sim here is {start:.4f}"
+        said = f"No two images reach {asked}; the highest clip_sim here is {rounded(start, 4)}"
     tried = [_dino_side(search, options, seen), _clip_side(search, options, start)]
     return f"{said}. " + (" ".join(filter(None, tried)) or "No nearby threshold finds a pair in this corpus.")
 

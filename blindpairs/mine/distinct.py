@@ -1,10 +1,16 @@
-"""Several views of one blind spot are one finding: of pairs that show the same two things, the first in rank stands."""
+"""Several views of one blind spot are one finding: of pairs that show the same two things, the first in rank stands.
+
+Nearness is decided as the join decides: a float32 product settles what is clearly above or below, the definition of
+`selfjoin/cosine.py` the rest. So a picture is near itself, even where clip_min is 1.
+"""
 
 import torch
 from torch import Tensor
 
 from blindpairs.mine.options import MiningOptions
 from blindpairs.selfjoin import UnitRows
+from blindpairs.selfjoin.bound import product_error
+from blindpairs.selfjoin.verify import cosines
 
 
 class Findings:
@@ -20,14 +26,19 @@ class Findings:
         self._rows = (rows_b, rows_a)
         self._minima = ((1 + options.dino_max) / 2, options.clip_min)
         self._kept = tuple(torch.empty(2, most, rows.dimension) for rows in self._rows)
+        self._names = torch.empty(2, most, dtype=torch.int64)  # the rows of the kept pairs
         self._count = 0
 
     def has(self, i: int, j: int) -> bool:
         """Whether a kept pair is like the pair of rows (i, j)."""
-        near: Tensor = torch.ones(2, 2, self._count, dtype=torch.bool)
+        near: Tensor = torch.ones(2, 2, self._count, dtype=torch.bool)  # (a|b, c|d, kept)
+        pair = torch.tensor([i, j])
         for rows, kept, minimum in zip(self._rows, self._kept, self._minima, strict=True):
-            both = rows.take(torch.tensor([i, j]))  # (2, D)
-            near &= (kept[:, : self._count] @ both.T).transpose(1, 2).ge(minimum).transpose(0, 1)  # (a|b, c|d, kept)
+            above = (kept[:, : self._count] @ rows.take(pair).T).permute(2, 0, 1) - minimum
+            error = product_error(rows.dimension + 8)
+            near &= above >= -error
+            side, other, place = (near & (above <= error)).nonzero(as_tuple=True)
+            near[side, other, place] = cosines(rows, pair[side], self._names[other, place]) >= minimum
             if not near.any():
                 return False
         straight, crossed = near[0, 0] & near[1, 1], near[0, 1] & near[1, 0]
@@ -35,6 +46,7 @@ class Findings:
 
     def add(self, i: int, j: int) -> None:
         """Keep the pair of rows (i, j)."""
+        self._names[:, self._count] = torch.tensor([i, j])
         for rows, kept in zip(self._rows, self._kept, strict=True):
             kept[:, self._count] = rows.take(torch.tensor([i, j]))
         self._count += 1

@@ -76,8 +76,7 @@ def mine(
     """The blind pairs of encoder a (CLIP's part) against encoder b (DINOv2's): vectors (N, Da), (N, Db) of any length.
 
     Raises InputError for arrays that do not fit each other or a vector without direction. `progress(done, total)`
-    counts tasks of the join. The same input gives the same result, whatever the order of the images,
-    but for the last bits of a cosine, which sums in another order where pairs are dense.
+    counts tasks of the join. The same input gives the same result, whatever the order of the images.
     """
     pictures = Pictures.of((vectors_a, vectors_b), images, options or MiningOptions(), running)
     options = (options or MiningOptions()).resolved(pictures.random)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError
+from blindpairs.shown import as_given
 
 # Two images that both encoders call the same are one picture twice: blindness needs a difference that somebody sees.
 DUPLICATE_DINO = 0.95
@@ -42,10 +43,11 @@ class MiningOptions:
     def __post_init__(self) -> None:
         for name in ("clip_min", "dino_max"):
             if not -1.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name} is a cosine, between -1 and 1; {getattr(self, name):g} is not")
+                raise ConfigError(f"{name} is a cosine, between -1 and 1; {as_given(getattr(self, name))} is not")
         if self.dino_max >= DUPLICATE_DINO:
             raise ConfigError(
-                f"dino_max {self.dino_max:g} would call near-duplicates different; it must lie below {DUPLICATE_DINO}"
+                f"dino_max {as_given(self.dino_max)} would call near-duplicates different; it must lie below "
+                f"{DUPLICATE_DINO}"
             )
         if self.max_per_image < 1 or (self.top is not None and self.top < 1) or self.most_candidates < 1:
             raise ConfigError("top, max_per_image and most_candidates are counts, from 1 on")
@@ -60,7 +62,7 @@ class MiningOptions:
         if share is None:
             return
         if not 0 < share < 1:
-            raise ConfigError(f"{name} is a share of pairs, between 0 and 1; {share:g} is not")
+            raise ConfigError(f"{name} is a share of pairs, between 0 and 1; {as_given(share)} is not")
         if min(share, 1 - share) * MOST_RANDOM_PAIRS < BEYOND:
             raise ConfigError(f"{name} {share:.9g} is finer than {MOST_RANDOM_PAIRS:,} random pairs can tell")
 

@@ -1,8 +1,8 @@
 """All pairs of vectors above a cosine, exactly: the self-join that mining stands on.
 
-Read in this order: `bound` and `points` (why no pair is lost), `cells` (what is skipped), `join` (how the work is
-cut), `plain` (a task in torch) and `compiled.c` (the same at the speed of the processor), `verify` (who decides),
-`plan` (what makes it fast), `gpu` and `kernel` (the same for GPUs).
+Read in this order: `cosine` (what decides, to the last bit), `bound` and `points` (why no pair is lost), `cells` (what
+is skipped), `join` (how the work is cut), `plain` (a task in torch) and `compiled.c` (the same at the speed of the
+processor), `verify` (who decides), `plan` (what makes it fast), `gpu` and `kernel` (the same for GPUs).
 """
 
 from blindpairs.selfjoin.join import similar_pairs

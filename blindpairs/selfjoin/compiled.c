@@ -17,6 +17,7 @@ Three ways to multiply, chosen when it is compiled:
     float32        any vectors: 170 GFLOP/s a core with AVX512, 110 with AVX2, here
 */
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -78,6 +79,7 @@ typedef struct {
 typedef struct {
     const void *vectors;   /* float16 or float32, `stride` elements a row */
     const float *lengths;  /* (rows) */
+    const double *squares; /* (rows): of the lengths, before they were rounded */
     const int64_t *chosen; /* (rows), or null: which vector a row is */
     int64_t dimension, stride;
     int64_t half;          /* whether they are float16 */
@@ -369,11 +371,13 @@ static inline void some(const rows_t *rows, const void *vector, int64_t at, floa
     eight(rows, rest, 0, out);
 }
 
-/* Within g(D + 8) of the cosine (verify.py), in any order of summation. */
+/* Within g(D + 8) of the cosine (verify.py), in any order of summation; infinite where it cannot be as near, for a scale
+below the normal numbers has lost digits. */
 static float rough_cosine(const rows_t *rows, int64_t one, int64_t two)
 {
     const void *a = vector_of(rows, one), *b = vector_of(rows, two);
     float scale_a = 1 / rows->lengths[one], scale_b = 1 / rows->lengths[two], sum[8] = {0}, x[8], y[8];
+    if (scale_a < FLT_MIN || scale_b < FLT_MIN) return INFINITY;
     for (int64_t at = 0; at < rows->dimension; at += 8) {
         some(rows, a, at, x);
         some(rows, b, at, y);
@@ -382,19 +386,30 @@ static float rough_cosine(const rows_t *rows, int64_t one, int64_t two)
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-/* In float64 on the float32 unit rows. Products of two float32 are exact in float64, and the order of the sum is fixed:
-the same bits on every processor. */
+#define SUMS 128 /* LANES of cosine.py */
+
+/* The dot product that decides, in the order of cosine.py. */
+static double dot(const rows_t *rows, const void *a, const void *b)
+{
+    double sum[SUMS] = {0};
+    float x[8], y[8];
+    for (int64_t first = 0; first < rows->dimension; first += SUMS)
+        for (int64_t at = first; at < first + SUMS && at < rows->dimension; at += 8) {
+            double *lane = sum + (at - first);
+            some(rows, a, at, x);
+            some(rows, b, at, y);
+            for (int i = 0; i < 8; i++) lane[i] += (double)x[i] * (double)y[i];
+        }
+    for (int width = SUMS / 2; width; width /= 2)
+        for (int i = 0; i < width; i++) sum[i] += sum[width + i];
+    return sum[0];
+}
+
+/* The cosine that decides, the same bits as cosine.py has. */
 static double cosine(const rows_t *rows, int64_t one, int64_t two)
 {
-    const void *a = vector_of(rows, one), *b = vector_of(rows, two);
-    float length_a = rows->lengths[one], length_b = rows->lengths[two], x[8], y[8];
-    double sum[8] = {0};
-    for (int64_t at = 0; at < rows->dimension; at += 8) {
-        some(rows, a, at, x);
-        some(rows, b, at, y);
-        for (int i = 0; i < 8; i++) sum[i] += (double)(x[i] / length_a) * (double)(y[i] / length_b);
-    }
-    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    double found = dot(rows, vector_of(rows, one), vector_of(rows, two)) / sqrt(rows->squares[one] * rows->squares[two]);
+    return found > 1 ? 1 : found < -1 ? -1 : found;
 }
 
 /* Cosines of the pairs (i, j) of rows. */
@@ -403,19 +418,10 @@ void cosines(const rows_t *rows, const int64_t *i, const int64_t *j, int64_t cou
     for (int64_t pair = 0; pair < count; pair++) out[pair] = cosine(rows, i[pair], j[pair]);
 }
 
-/* The length of each of rows `first` to `last`, summed in float64 and rounded once. */
-void measure(const rows_t *rows, int64_t first, int64_t last, float *out)
+/* The squared length of each of rows `first` to `last`. */
+void measure(const rows_t *rows, int64_t first, int64_t last, double *out)
 {
-    for (int64_t row = first; row < last; row++) {
-        const void *vector = vector_of(rows, row);
-        double sum[8] = {0};
-        float x[8];
-        for (int64_t at = 0; at < rows->dimension; at += 8) {
-            some(rows, vector, at, x);
-            for (int i = 0; i < 8; i++) sum[i] += (double)x[i] * (double)x[i];
-        }
-        out[row] = (float)sqrt(((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7])));
-    }
+    for (int64_t row = first; row < last; row++) out[row] = dot(rows, vector_of(rows, row), vector_of(rows, row));
 }
 
 static void fetch(const rows_t *rows, int64_t row)

@@ -57,7 +57,7 @@ class CompiledEngine:
         if len(block) == 0:  # nothing else was in the way: it is the cell itself that has too many pairs
             starts = self._join.cells.starts
             places = buffers.places(done, starts[task.last_other] - starts[task.first_other])
-            blocks.append(dense_pairs(self._join, cell, places))
+            blocks += dense_pairs(self._join, cell, places)
             cell += 1
         return blocks, replace(task, first_cell=cell) if cell < task.last_cell else None
 

@@ -156,6 +156,7 @@ class RowsStruct(ctypes.Structure):
     _fields_ = (
         ("vectors", ctypes.c_void_p),
         ("lengths", ctypes.c_void_p),
+        ("squares", ctypes.c_void_p),
         ("chosen", ctypes.c_void_p),
         ("dimension", ctypes.c_int64),
         ("stride", ctypes.c_int64),

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
-from blindpairs.selfjoin.kernel import LAUNCH, PAIRS, decide
+from blindpairs.selfjoin.cosine import quotient
+from blindpairs.selfjoin.kernel import LAUNCH, PAIRS, dots
 from blindpairs.selfjoin.points import Layout, place_points
 from blindpairs.selfjoin.rows import UnitRows
 
@@ -18,12 +19,13 @@ PADDING = 256  # a multiple of both sides of every tile
 class DeviceRows:
     """The unit rows of `rows` for one device: a copy there if `whole`, else fetched from where they lie when needed.
 
-    The lengths are those of `rows` itself, so every row has the same float32 numbers here as on any other path.
+    The lengths, and their squares, are those of `rows` itself: every row has the same float32 numbers here as on any
+    other path, and every pair the same cosine.
     """
 
     def __init__(self, rows: UnitRows, device: torch.device, whole: bool) -> None:
         self._rows, self.device = rows, device
-        self._lengths = rows.lengths.to(device)
+        self._lengths, self._squares = rows.lengths.to(device), rows.squares.to(device)
         self._whole: Tensor | None = None
         self._chosen: Tensor | None = None
         if whole and rows.device == device and rows.vectors.is_contiguous():
@@ -49,7 +51,7 @@ class DeviceRows:
         return stored.float() / self._lengths[part, None]
 
     def cosines(self, i: Tensor, j: Tensor) -> Tensor:
-        """Cosines of the pairs (i, j) of row numbers, (n,) float64, as `verify.cosines` gives them."""
+        """Cosines of the pairs (i, j) of row numbers, (n,) float64, as `cosine.py` defines them."""
         out = [torch.empty(0, dtype=torch.float64, device=self.device)]
         for start in range(0, len(i), DECIDE_PAIRS):
             pair = torch.stack([i[start : start + DECIDE_PAIRS], j[start : start + DECIDE_PAIRS]])  # (2, n)
@@ -57,11 +59,10 @@ class DeviceRows:
             pair = torch.nn.functional.pad(pair, (0, -count % PAIRS.value))
             stored, names = self._stored(pair)
             found = torch.empty(pair.shape[1], dtype=torch.float64, device=self.device)
-            lengths = self._lengths[pair]
             with LAUNCH:
-                decide[(len(found) // PAIRS.value,)](stored, names, lengths, found, self._rows.dimension, num_warps=4)
+                dots[(len(found) // PAIRS.value,)](stored, names, found, self._rows.dimension, num_warps=4)
             out.append(found[:count])
-        return torch.cat(out)
+        return quotient(torch.cat(out), self._squares[i], self._squares[j])
 
     def _stored(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """A matrix on the device, and where in it the rows `index` stand."""

@@ -46,7 +46,7 @@ def similar_pairs(
 ) -> Iterator[PairBlock]:
     """Every pair of rows of `vectors` (N, D) float16 or float32 with cosine >= `minimum`, each once, in blocks.
 
-    Decided as float64 arithmetic on the rows normalised in float32 decides it (`rows.UnitRows`). Memory: the given
+    Decided in float64 on the vectors as stored, with the same bits by every engine (`cosine.py`). Memory: the given
     vectors, some 300 to 600 bytes a row, and some tens of MB per thread, however many pairs there are; nothing of size
     N x N. With `other`, vectors of the same N, each pair found is also given its cosine there.
     The blocks and their order do not depend on the number of threads. `progress(done, total)` counts tasks.

@@ -1,8 +1,8 @@
-"""The three Triton kernels of the join on a GPU: find, expand, decide. Nothing of size N x N is ever written.
+"""The three Triton kernels of the join on a GPU: find, expand, dots. Nothing of size N x N is ever written.
 
     find     every tile of the pair matrix: one bf16 product; of each row of a tile only whether anything in it passed
     expand   the few row pieces that did: which of their columns passed
-    decide   the few pairs that did: their cosine in float64, on the whole vectors
+    dots     the few pairs that did: their dot products in float64, on the whole vectors
 
 **Layout.** Every row of `points` holds 2 K bf16: [y, 1, 1, -t, -t'] for where it is the row of a pair, and
 [y, -h, -h', 1, 1] for where it is the column (zeros between the coordinates and the last four). With t + t' the row's
@@ -36,7 +36,7 @@ import triton.language as tl
 
 LAUNCH = threading.Lock()  # held for a launch, which may compile: Triton does not promise that for two threads
 PAIRS = tl.constexpr(8)  # decided by one program
-BLOCK = tl.constexpr(128)  # of their dimensions at a time
+BLOCK = tl.constexpr(128)  # of their dimensions at a time: LANES of `cosine.py`
 
 # Triton reads the source of these functions: their parameters are device pointers and compile-time constants.
 
@@ -88,22 +88,27 @@ def expand(points, segments, pairs, K: tl.constexpr, BN: tl.constexpr) -> None:
 
 
 @triton.jit
-def decide(vectors, names, lengths, out, D: tl.constexpr) -> None:
-    """PAIRS pairs: the float64 cosines of rows of `vectors` (?, D), each divided by its length in float32.
+def dots(vectors, names, out, D: tl.constexpr) -> None:
+    """PAIRS pairs: the float64 dot products of rows of `vectors` (?, D), in the order of `cosine.py`.
 
-    `names` and `lengths` are (2, n), `out` is (n,) float64, n a multiple of PAIRS.
+    `names` is (2, n), `out` is (n,) float64, n a multiple of PAIRS.
     """
     pair = tl.program_id(0) * PAIRS + tl.arange(0, PAIRS)
     count = tl.num_programs(0) * PAIRS
     x = vectors + tl.load(names + pair)[:, None] * D
     y = vectors + tl.load(names + count + pair)[:, None] * D
-    length_x, length_y = tl.load(lengths + pair)[:, None], tl.load(lengths + count + pair)[:, None]
     total = tl.zeros((PAIRS, BLOCK), tl.float64)
     for start in range(0, D, BLOCK):
         column = start + tl.arange(0, BLOCK)[None, :]
         inside = column < D
-        # div_rn: the plain division of a GPU is off by an ulp, and these numbers must be those of every other path.
-        a = tl.div_rn(tl.load(x + column, mask=inside, other=0.0).to(tl.float32), length_x)
-        b = tl.div_rn(tl.load(y + column, mask=inside, other=0.0).to(tl.float32), length_y)
-        total += a.to(tl.float64) * b.to(tl.float64)
+        a = tl.load(x + column, mask=inside, other=0.0).to(tl.float64)
+        b = tl.load(y + column, mask=inside, other=0.0).to(tl.float64)
+        total += a * b
+    # A sum over 128 lanes would be in an order of Triton's own; one over two has but one.
+    total = tl.sum(tl.reshape(total, (PAIRS, 2, 64)), 1)
+    total = tl.sum(tl.reshape(total, (PAIRS, 2, 32)), 1)
+    total = tl.sum(tl.reshape(total, (PAIRS, 2, 16)), 1)
+    total = tl.sum(tl.reshape(total, (PAIRS, 2, 8)), 1)
+    total = tl.sum(tl.reshape(total, (PAIRS, 2, 4)), 1)
+    total = tl.sum(tl.reshape(total, (PAIRS, 2, 2)), 1)
     tl.store(out + pair, tl.sum(total, 1))

@@ -60,8 +60,9 @@ class PlainEngine:
             size = starts[cell + 1] - starts[cell]
             y, x = self._passed(places, starts[cell], size)
             if len(y) > DENSE_SHARE * len(places) * size:
-                blocks.append(dense_pairs(self.join, cell, places))
-                held += len(blocks[-1])
+                dense = dense_pairs(self.join, cell, places)
+                blocks += dense
+                held += sum(map(len, dense))
             else:
                 waiting.append((y, x + starts[cell]))
                 held += len(y)

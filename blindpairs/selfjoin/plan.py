@@ -73,7 +73,7 @@ def row_bytes(plan: JoinPlan, device: torch.device) -> int:
     """
     layout = plan.layout(device)
     columns = layout.columns(plan.dimensions)
-    return layout.dtype.itemsize * (plan.dimensions + columns + columns * 11 // 10) + 40
+    return layout.dtype.itemsize * (plan.dimensions + columns + columns * 11 // 10) + 48
 
 
 def plan_join(vectors: Tensor | UnitRows, minimum: float, *, compiled: bool = True, seed: int = 0) -> JoinPlan:

@@ -1,9 +1,10 @@
 """The rows as points in a few dimensions, and a product whose sign says whether two of them can be a pair.
 
 **The bound**, in the terms of `bound.py`. A pair of cosine >= minimum lies within
-    distance = s sqrt(2 (1 + 8u) - 2 minimum + 1e-12)
-in the k coordinates: rows are unit only within 2u each, the axes V lengthen by s at most, and 1e-12 covers the float64
-arithmetic that finally decides. What the computer makes of a coordinate differs from it twice:
+    distance = s (sqrt(2 - 2 minimum + 2 cosine_error) + 5 u)
+in the k coordinates: the real cosine is within `cosine_error` of the one that decides (`cosine.py`), each float32 row
+is within 2 u + O(u^2) of the real unit row, and the axes V lengthen by s at most. What the computer makes of a
+coordinate differs from it twice:
 * computing it costs at most `projection_error` in all k together (`bound.projection_error`);
 * storing it as bfloat16 moves the point. No analysis of that is needed: how far each point moved is measured, in
   float64, and *the rounded points are taken for the points*.
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import UNIT_ROUNDOFF, product_error, projection_error, stretch
+from blindpairs.selfjoin.cosine import cosine_error
 
 BLOCK_ROWS = 4096
 NORM_COLUMNS = 4  # of the K columns: threshold and half norm, a high and a low part each
@@ -112,6 +114,11 @@ class Points:
         return torch.stack([high, (numbers - high.double()).to(self.values.dtype)], 1)
 
 
+def farthest(dimension: int, minimum: float) -> float:
+    """How far apart the float32 rows of a pair may be, of whose cosine the definition says that it is enough."""
+    return math.sqrt(max(0.0, 2 - 2 * minimum + 2 * cosine_error(dimension))) + 5 * UNIT_ROUNDOFF
+
+
 def place_points(rows: Rows, axes: Tensor, minimum: float, layout: Layout, cores: Cores) -> Points:
     """Project `rows` on `axes` (D, k), round, measure the rounding, and derive how near a wanted pair must come.
 
@@ -131,7 +138,7 @@ def place_points(rows: Rows, axes: Tensor, minimum: float, layout: Layout, cores
 
     moved, radius = torch.stack(cores.blocks(project, rows.count, BLOCK_ROWS)).amax(0).tolist()
     longer = cores.start(lambda: stretch(axes)).result()
-    distance = longer * math.sqrt(max(0.0, 2 * (1 + 8 * UNIT_ROUNDOFF) - 2 * minimum + 1e-12))
+    distance = longer * farthest(dimension, minimum)
     computed = projection_error(dimension, k, longer, radius, axes.dtype)
     reach = distance + 2 * computed + 2 * moved * (1 + 1e-9) + 1e-9
     columns = layout.columns(k)

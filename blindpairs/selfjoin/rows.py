@@ -1,7 +1,8 @@
-"""The vectors of a join as unit rows of float32, made when asked for.
+"""The vectors of a join: as stored, which is what decides, and as unit rows of float32, which are made when asked for.
 
-The stored vectors stay as they came (float16 for a whole corpus): only their norms are kept beside them, so that the
-same row has the same float32 numbers wherever and however often it is asked for.
+The stored vectors stay as they came (float16 for a whole corpus). Beside them are kept their squared lengths in
+float64, of which `cosine.py` makes cosines, and their lengths in float32, so that the same row has the same float32
+numbers wherever and however often it is asked for. Both have the same bits on every device.
 """
 
 import torch
@@ -10,15 +11,18 @@ from torch import Tensor
 from blindpairs.cores import Cores
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.selfjoin.compiler import RowsStruct, compiled_code
+from blindpairs.selfjoin.cosine import root, summed
 from blindpairs.selfjoin.scratch import Scratch
+from blindpairs.shown import as_given
 
 BLOCK_ROWS = 4096
+MEASURED_ROWS = 256  # at a time by torch: their float64 squares stay in the cache
 
 
 def refuse_no_cosine(minimum: float) -> None:
     """Raise ConfigError for a `minimum` that no cosine can have."""
     if not -1.0 <= minimum <= 1.0:
-        raise ConfigError(f"a cosine lies between -1 and 1; {minimum:g} does not")
+        raise ConfigError(f"a cosine lies between -1 and 1; {as_given(minimum)} does not")
 
 
 def refuse_unfit(rows: "UnitRows", minimum: float, other: "UnitRows | None") -> None:
@@ -29,10 +33,11 @@ def refuse_unfit(rows: "UnitRows", minimum: float, other: "UnitRows | None") -> 
 
 
 class UnitRows:
-    """Rows of `vectors` (N, D), or only those that `chosen` numbers, each divided by its length.
+    """Rows of `vectors` (N, D), or only those that `chosen` numbers.
 
-    A length is summed in float64 and rounded once, and the division rounds once more, so a row's own length is within
-    `2 u + O(u^2)` of one, u = 2^-24, however long the vectors are. Raises InputError for a row that has no direction.
+    As a unit row, a vector is divided by its length. The length is summed in float64 and rounded once, and the division
+    rounds once more, so a unit row is within `2 u + O(u^2)` of the real one, u = 2^-24, however long the vectors are.
+    Raises InputError for a row that has no direction.
     """
 
     def __init__(self, vectors: Tensor, chosen: Tensor | None = None) -> None:
@@ -51,9 +56,11 @@ class UnitRows:
         self.count = len(vectors) if chosen is None else len(chosen)
         self.dimension = vectors.shape[1]
         self.device = vectors.device
+        self.squares = torch.empty(self.count, dtype=torch.float64, device=vectors.device)
         self.lengths = torch.empty(self.count, dtype=torch.float32, device=vectors.device)
         with Cores(self.device) as cores:
             cores.blocks(self._measure, self.count, BLOCK_ROWS)
+        self.lengths = root(self.squares).float()
         self._refuse_without_direction()
 
     @property
@@ -66,6 +73,7 @@ class UnitRows:
         return RowsStruct(
             vectors=self.vectors.data_ptr(),
             lengths=self.lengths.data_ptr(),
+            squares=self.squares.data_ptr(),
             chosen=None if self.chosen is None else self.chosen.data_ptr(),
             dimension=self.dimension,
             stride=self.vectors.stride(0),
@@ -73,19 +81,20 @@ class UnitRows:
         )
 
     def block(self, start: int, stop: int) -> Tensor:
-        """Rows start to stop, (stop - start, D) float32."""
-        return self._stored(slice(start, stop)) / self.lengths[start:stop, None]
+        """Rows start to stop as unit rows, (stop - start, D) float32."""
+        return self._part(slice(start, stop)) / self.lengths[start:stop, None]
 
     def take(self, index: Tensor, scratch: Scratch | None = None, name: str = "rows") -> Tensor:
-        """The rows named by `index`, (len(index), D) float32; in a block of that name where there is `scratch`."""
+        """The unit rows named by `index`, (len(index), D) float32; in a block of that name where there is `scratch`."""
+        scratch = scratch or Scratch(self.device)
+        stored, lengths = self.stored(index, scratch, name), torch.index_select(self.lengths, 0, index)
+        return torch.div(stored, lengths[:, None], out=scratch.take(name, *stored.shape))
+
+    def stored(self, index: Tensor, scratch: Scratch, name: str = "rows") -> Tensor:
+        """The rows named by `index` as they are stored, (len(index), D)."""
         number = index if self.chosen is None else torch.index_select(self.chosen, 0, index)
-        lengths = torch.index_select(self.lengths, 0, index)[:, None]
-        if scratch is None:
-            return torch.index_select(self.vectors, 0, number) / lengths
-        shape = (len(index), self.dimension)
-        stored = scratch.take(f"{name} as stored", *shape, dtype=self.vectors.dtype)
-        torch.index_select(self.vectors, 0, number, out=stored)  # an eighth of the time of vectors[number]
-        return torch.div(stored, lengths, out=scratch.take(name, *shape))
+        out = scratch.take(f"{name} as stored", len(index), self.dimension, dtype=self.vectors.dtype)
+        return torch.index_select(self.vectors, 0, number, out=out)  # an eighth of the time of vectors[number]
 
     def sample(self, count: int, seed: int) -> Tensor:
         """At most `count` rows, drawn without replacement and the same for the same seed."""
@@ -109,11 +118,13 @@ class UnitRows:
     def _measure(self, part: slice) -> None:
         code = compiled_code() if self.dense else None
         if code is not None:
-            code.library.measure(self.struct(), part.start, part.stop, self.lengths.data_ptr())
+            code.library.measure(self.struct(), part.start, part.stop, self.squares.data_ptr())
             return
-        self.lengths[part] = torch.linalg.vector_norm(self._stored(part).float(), dim=1, dtype=torch.float64)
+        for start in range(part.start, part.stop, MEASURED_ROWS):
+            some = slice(start, min(start + MEASURED_ROWS, part.stop))
+            self.squares[some] = summed(self._part(some).double().square_())
 
-    def _stored(self, part: slice) -> Tensor:
+    def _part(self, part: slice) -> Tensor:
         return self.vectors[part] if self.chosen is None else self.vectors[self.chosen[part]]
 
     def _refuse_without_direction(self) -> None:
