@@ -3,12 +3,15 @@
 import itertools
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blindpairs.corpus.sources import expand_braces
+from blindpairs.corpus import sources
+from blindpairs.corpus.sources import expand_braces, resolve
+from blindpairs.errors import InputError
 
 WORDS = st.sampled_from(["a", "b", "xy", "0", "-", ".tar", ""])
 RANGES = st.tuples(st.integers(-12, 12), st.integers(-12, 12), st.integers(1, 4), st.sampled_from(["", "0", "00"])).map(
@@ -85,7 +88,20 @@ def test_nested_lists_are_the_products_of_their_parts(tree: Tree) -> None:
         ("{5..5}", ["5"]),
         ("a}b{c", ["a}b{c"]),
         ("{a}{b,c}", ["{a}b", "{a}c"]),
+        ("a}{b,c}", ["a}b", "a}c"]),
     ],
 )
 def test_braces_by_example(pattern: str, expected: list[str]) -> None:
     assert list(expand_braces(pattern)) == expected
+
+
+def test_as_many_files_as_allowed_are_taken_and_one_more_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "MOST_SHARDS", 12)
+    for first, second in itertools.product(range(3), range(5)):
+        (tmp_path / f"{first}-{second}.tar").write_bytes(b"")
+    assert len(resolve([f"{tmp_path}/{{0..2}}-{{0..3}}.tar"])) == 12
+    for pattern in ("{0..2}-{0..4}.tar", "{0..12}.tar", "{0,1}-{0..6}.tar"):
+        with pytest.raises(InputError, match="names more than 12 files"):
+            resolve([f"{tmp_path}/{pattern}"])

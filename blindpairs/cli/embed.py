@@ -71,7 +71,9 @@ class How:
 class Reading:
     """What of the corpus is read, and how much of it may fail."""
 
-    column: Annotated[str, typer.Option(help="The image column of Parquet files, where it cannot be told.")] = ""
+    column: Annotated[
+        str, typer.Option(help="The image column of Parquet files, where it cannot be told; a.b: field b of a.")
+    ] = ""
     allow: Annotated[
         list[Allowance] | None,
         typer.Option(

@@ -65,7 +65,8 @@ class Forward:
     def skip_zeros(self) -> bool:
         """Go on to the next archive behind an end-of-archive marker; False where only zeros follow.
 
-        It begins in the first block that is not zero, or, behind odd padding, at the first byte that is not.
+        It begins in the first block that is not zero, or, behind odd padding, at the first byte that is not. Raises
+        tarfile.ReadError for anything else.
         """
         blocks = self.position
         while chunk := self._take(LOOK):
@@ -74,8 +75,11 @@ class Forward:
                 continue
             zeros = (self.position - len(rest) - blocks) % tarfile.BLOCKSIZE  # of the block in which they end
             rest += self._take(tarfile.BLOCKSIZE)
-            if _is_header(bytes(zeros) + rest) or not _is_header(rest):
-                rest = bytes(zeros) + rest
+            begins = next((start for start in (bytes(zeros) + rest, rest) if _is_header(start)), None)
+            if begins is None:
+                at = self.position - len(rest)
+                raise tarfile.ReadError(f"what follows the archive's end, at byte {at:,}, is no archive")
+            rest = begins
             self.ahead = rest + self.ahead
             self.position -= len(rest)
             return True
@@ -151,13 +155,10 @@ def _members(archive: Forward) -> Iterator[tarfile.TarInfo]:
     """Every header of a file's archives; raises one of DAMAGE at its end if that is not an archive's end."""
     more = True
     while more:
-        start = archive.position
         with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile would keep every header of the archive
                 yield member
-        if any(archive.last) and 0 < start == archive.position - len(archive.last):
-            raise tarfile.ReadError(f"what follows the archive's end, at byte {start:,}, is no archive")
         if len(archive.last) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError(CUT)
         if any(archive.last):
