@@ -15,6 +15,7 @@ from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
+    from blindpairs.gallery import PageImages
     from blindpairs.mine import Mined, MiningOptions, Running
     from blindpairs.mine.memory import Room
     from blindpairs.store import Store
@@ -110,9 +111,10 @@ def mine(
             running=running,
         )
     space.gallery.unlink(missing_ok=True)  # an older page would show other pairs
-    if gallery:
-        write_mined_gallery(store, mined, mined.options, space.gallery, encoders=encoders)
-    report = _Report(space, mined, running.describe(), gallery)
+    page = write_mined_gallery(store, mined, mined.options, space.gallery, encoders=encoders) if gallery else None
+    report = _Report(space, mined, running.describe(), page)
+    if page and page.unread:
+        say(f"warning: {_unread(page, store, space)}")
     typer.echo(json.dumps(report.as_json()) if as_json else report.as_text())
 
 
@@ -206,15 +208,16 @@ class _Report:
     space: Workspace
     mined: "Mined"
     join: Mapping[str, Any]
-    gallery: bool
+    page: "PageImages | None"
 
     def as_json(self) -> dict[str, Any]:
         """One object for programs."""
         pairs, page = str(self.space.pairs / "pairs.parquet"), str(self.space.gallery)
-        files = {"pairs": pairs, "gallery": page if self.gallery else None}
+        files = {"pairs": pairs, "gallery": page if self.page else None}
         counts, advice = asdict(self.mined.counts), self.mined.advice
         thresholds = {name: getattr(self.mined.options, name) for name in ("clip_min", "dino_max")}
-        return {"schema_version": 1, **files, **thresholds, "counts": counts, "join": dict(self.join), "advice": advice}
+        told = {"counts": counts, "join": dict(self.join), "advice": advice}
+        return {"schema_version": 1, **files, **thresholds, **told, "unread": self.page.unread if self.page else {}}
 
     def as_text(self) -> str:
         """Some lines for people."""
@@ -227,7 +230,7 @@ class _Report:
             *([] if self.join["exact"] else [f"  not every pair: {_recall(self.join)}"]),
             *self._left_out(),
             *([f"  {self.mined.advice}"] if self.mined.advice else []),
-            *([f"  look at them: {self.space.gallery}"] if self.gallery else []),
+            *([f"  look at them: {self.space.gallery}"] if self.page else []),
         ]
         return "\n".join(lines)
 
@@ -246,6 +249,19 @@ class _Report:
             for what, some in (("not kept", pairs), ("images left out", images))
             if any(some.values())
         ]
+
+
+def _unread(page: "PageImages", store: "Store", space: Workspace) -> str:
+    """How many images the page lacks, and what to do about it."""
+    codes = ", ".join(f"{count:,} {code}" for code, count in page.unread.items())
+    said = f"{sum(page.unread.values()):,} of the page's {page.wanted:,} images could not be read ({codes})"
+    if "missing" not in page.unread or "reading" not in store.manifest["settings"]:  # an import knows no corpus
+        return f"{said}: the page says why in their place"
+    was = store.manifest["settings"]["corpus"]
+    return (
+        f"{said}. Where is the corpus that was at {was}? Bring it back, or run `blindpairs embed ITS-NEW-PLACE --work "
+        f"{space.root}` with the same options, then mine again"
+    )
 
 
 def _recall(join: Mapping[str, Any]) -> str:
