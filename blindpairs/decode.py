@@ -41,8 +41,8 @@ from blindpairs.header import (
     jpeg_header,
     sniff,
 )
+from blindpairs.samples import Pixels, check_tiff, to_rgb
 
-Pixels = npt.NDArray[np.uint8]  # (H, W, 3), contiguous
 Grey = npt.NDArray[np.float32]  # (32, 32) but where stated
 
 # Plugins are called directly: Image.open would try all others as well, and warn and refuse by a limit of its own.
@@ -58,6 +58,8 @@ PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 if AvifImagePlugin.SUPPORTED:
     PLUGINS["avif"] = AvifImagePlugin.AvifImageFile
 
+# What Pillow says of files that it does not read, whole as they are; the last is what planes it cannot name end in.
+UNREAD = ("unsupported", "not supported", "cannot handle", "unknown pixel mode", "unknown raw mode", "string index")
 FAST_PATH_PIXELS = 200 * 200  # below, Pillow is as fast, and small corpora never load torch here
 LUMINANCE = np.array([0.25, 0.5, 0.25], np.float32)
 # Standard deviation of the 32 x 32 luminances, of 255. The smoothest of 372 phone photographs has 12, a sky that
@@ -139,6 +141,8 @@ def _identify(data: bytes) -> str:
     kind = sniff(data[:HEAD_BYTES])
     if kind is None:
         raise Undecodable("not_image", f"no image: {describe_unknown(data)}")
+    if data.startswith(b"MM\x00+"):  # Pillow takes its offsets for 32-bit ones, and finds nothing there
+        raise Undecodable("unsupported_mode", "a big-endian BigTIFF is not read: convert it to TIFF")
     if kind not in PLUGINS:
         raise Undecodable("unsupported_format", f"{kind.upper()} is not read: convert it to JPEG, PNG or WebP")
     return kind
@@ -183,10 +187,12 @@ def _pillow_pixels(data: bytes, kind: str, limits: Limits) -> tuple[Pixels, bool
             warnings.simplefilter("ignore")
             image = PLUGINS[kind](io.BytesIO(data))
             _check_size(image.size, limits)  # formats whose header only a whole parser reads, and disagreeing headers
-            if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(254, 0) & 1:
-                raise Undecodable("unsupported_format", "the preview in a raw file: develop it to JPEG or TIFF")
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                if image.tag_v2.get(254, 0) & 1:
+                    raise Undecodable("unsupported_format", "the preview in a raw file: develop it to JPEG or TIFF")
+                check_tiff(image)
             image.load()
-            pixels = upright(_rgb(image), _orientation(image, data, kind))
+            pixels = upright(to_rgb(image, data), _orientation(image, data, kind))
             return pixels, kind != "jpeg" and _animated(image)
     except (Undecodable, MemoryError):
         raise
@@ -201,9 +207,9 @@ def _verdict(error: Exception, data: bytes, kind: str) -> Undecodable:
         return Undecodable("too_many_pixels", said)
     if "max_text" in lowered or "decompressed data too large" in lowered:
         return Undecodable("metadata_bomb", f"its text or profile unpacks to far more than it should: {said}")
-    if not ends_properly(data, kind) or "truncat" in lowered:
+    if not ends_properly(data, kind) or "truncat" in lowered or "not enough image data" in lowered:
         return Undecodable("truncated", f"the {kind.upper()} ends before its end: {said}")
-    if any(words in lowered for words in ("unsupported", "not supported", "cannot handle", "unknown pixel mode")):
+    if any(words in lowered for words in UNREAD):
         return Undecodable("unsupported_mode", f"a kind of {kind.upper()} that is not read: {said}")
     return Undecodable("corrupt", f"a damaged {kind.upper()}: {said}")
 
@@ -237,34 +243,6 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 
 # Orientation -> steps along rows and columns, after the transposition that 5 to 8 begin with.
 UNFLIP = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-
-
-def _rgb(image: ImageFile.ImageFile) -> Pixels:
-    """Any mode of Pillow's as (H, W, 3) bytes, on white where it is transparent."""
-    if image.mode.startswith("I;16"):
-        return _scaled_grey(image)
-    if image.mode in ("I", "F"):  # convert("RGB") would clip these to black or white without a word
-        raise Undecodable(
-            "unsupported_mode", "32-bit samples have no agreed black and white: convert it to 8 or 16 bit"
-        )
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        if layer.getextrema()[-1] != (255, 255):
-            layer = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-        return np.asarray(layer.convert("RGB"))
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _scaled_grey(image: ImageFile.ImageFile) -> Pixels:
-    """16-bit (or 12-bit) grey to 8 bit by scaling, which Pillow's convert would clip to white."""
-    samples = np.asarray(image).astype(np.uint32)
-    bits = image.tag_v2.get(258, (16,))[0] if isinstance(image, TiffImagePlugin.TiffImageFile) else 16
-    top = (1 << min(bits, 16)) - 1
-    grey = ((samples * 255 + top // 2) // top).astype(np.uint8)
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        grey[samples == key] = 255
-    return np.repeat(grey[:, :, None], 3, axis=2)
 
 
 def grey_thumbnail(pixels: Pixels) -> Grey:

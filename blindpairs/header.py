@@ -9,21 +9,32 @@ import re
 import struct
 from dataclasses import dataclass
 
-# Enough for every magic below; callers need read no more to know a file.
-HEAD_BYTES = 64
+# Enough for every magic below, and for the 58 brands of an ISO box; callers need read no more to know a file.
+HEAD_BYTES = 256
 DIB_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}  # "BM" alone is how many a text begins
-BRANDS = {
-    b"avif": "avif",
-    b"avis": "avif",
-    b"heic": "heic",
-    b"heix": "heic",
-    b"hevc": "heic",
-    b"hevx": "heic",
-    b"heim": "heic",
-    b"heis": "heic",
-    b"mif1": "heic",
-    b"msf1": "heic",
+# Brands that say how the pixels are coded; `mif1` and its like say only that there are some (ISO/IEC 23008-12).
+CODED = {
+    "avif": (b"avif", b"avis"),
+    "heic": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
+    "jxl": (b"jxl ",),
+    "jpeg2000": (b"jp2 ", b"jpx ", b"jpm ", b"jph "),
 }
+ANY_CODING = (
+    b"mif1",
+    b"mif2",
+    b"mif3",
+    b"msf1",
+    b"miaf",
+    b"avci",
+    b"avcs",
+    b"jpeg",
+    b"jpgs",
+    b"j2ki",
+    b"j2is",
+    b"vvic",
+)
+BRANDS = {brand: kind for kind, brands in CODED.items() for brand in brands}
+MOVIE_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"pnot")  # what MP4 and QuickTime files begin with
 MAGICS = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -53,8 +64,7 @@ def sniff(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
-        brands = [head[8:12], *(head[at : at + 4] for at in range(16, len(head), 4))]  # major brand, then compatible
-        return next((BRANDS[brand] for brand in brands if brand in BRANDS), None)
+        return _coded_as(_brands(head))
     if head[:2] == b"BM" and len(head) >= 18 and int.from_bytes(head[14:18], "little") in DIB_HEADER_SIZES:
         return "bmp"
     if PNM.match(head):
@@ -63,8 +73,29 @@ def sniff(head: bytes) -> str | None:
     return "svg" if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text) else None
 
 
+def _brands(head: bytes) -> list[bytes]:
+    """The major brand and the compatible ones, none from behind the end of their box."""
+    size, start = int.from_bytes(head[:4], "big"), 8
+    if size == 1:  # the size follows the name, in 64 bits
+        size, start = int.from_bytes(head[8:16], "big"), 16
+    end = min(size or len(head), len(head))  # 0: to the end of the file
+    places = (start, *range(start + 8, end, 4))  # between the major brand and the others stands its version
+    return [head[at : at + 4] for at in places if at + 4 <= end]
+
+
+def _coded_as(brands: list[bytes]) -> str | None:
+    """The coding that a major brand names, else the first readable one of the compatible brands, in any order."""
+    kinds = [BRANDS[brand] for brand in brands if brand in BRANDS]
+    if kinds and brands[0] not in BRANDS:
+        return "avif" if "avif" in kinds else kinds[0]
+    return kinds[0] if kinds else "heif" if any(brand in ANY_CODING for brand in brands) else None
+
+
 def describe_unknown(data: bytes) -> str:
     """What bytes that are no image look like, for a message."""
+    if data[4:8] in MOVIE_BOXES:
+        brand = "".join(chr(byte) for byte in data[8:12] if 32 < byte < 127) if data[4:8] == b"ftyp" else ""
+        return f"looks like a video or sound in MP4 or QuickTime{f', of the brand {brand}' if brand else ''}"
     start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         return "looks like HTML, perhaps the error page of a download"

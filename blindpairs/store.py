@@ -14,7 +14,8 @@ same bytes.
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ import pyarrow.parquet as pq
 
 from blindpairs.corpus import Item
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.workspace import digest, read_json, sha256_file, stamp, write_json, written_atomically
+from blindpairs.workspace import digest, put, read_json, sha256_file, stamp, write_json, written_atomically
 
 IMPORTED = "clip-retrieval"  # the spec of encoders whose vectors were taken over: nobody here can add to them
+MOVED = "moved"  # within a store: what is on its way to new places, the manifest of it first and last
 READERS = 2  # parts of a column that are read at once, and held
 
 METADATA = pa.schema(
@@ -41,6 +43,9 @@ METADATA = pa.schema(
         ("flags", pa.list_(pa.string())),
     ]
 )
+PLACE = ("uri", "uri_bytes")  # what a row says of where its image lies
+# What a store consists of, in the order in which it is removed.
+WRITTEN = ("manifest.json", "part-*.done.json", "part-*.parquet", "failures/part-*.parquet", "plan.parquet")
 FAILURES = pa.schema(
     [
         ("row", pa.int32()),  # within the part's slice of the plan
@@ -162,6 +167,15 @@ def _table(rows: Mapping[str, Sequence[Any]], vectors: Mapping[str, np.ndarray[A
     return table
 
 
+def read_ids(part: Part, marker: Mapping[str, Any]) -> dict[int, str]:
+    """Row within the part's slice of the plan -> image_id, of a finished part's images whose bytes could be read."""
+    failures = read_failures(part)
+    failed = {failure.row for failure in failures}
+    rows = (row for row in range(marker["rows"] + marker["failed"]) if row not in failed)
+    ids = dict(zip(rows, _read(part.data, ["image_id"])["image_id"].to_pylist(), strict=True))
+    return ids | {failure.row: failure.image_id for failure in failures if failure.image_id}
+
+
 def read_failures(part: Part) -> list[Failure]:
     """The images without a row, and why."""
     return [Failure(**row) for row in _read(part.failures).to_pylist()]
@@ -179,8 +193,7 @@ def write_part(
     `rows` holds the METADATA columns, `vectors` one (rows, D) unit matrix an encoder, `columns` the digest of each
     encoder's description. Returns the marker's content.
     """
-    failed = pa.table({name: [getattr(row, name) for row in failures] for name in FAILURES.names}, schema=FAILURES)
-    _write_verified(part.failures, failed, ())
+    _write_verified(part.failures, _failure_table(failures), ())
     _write_verified(part.data, _table(rows, vectors), tuple(vectors))
     codes = sorted({failure.code for failure in failures})
     marker = stamp() | {
@@ -189,11 +202,21 @@ def write_part(
         "failures_by_code": {code: sum(failure.code == code for failure in failures) for code in codes},
         "flags": _count_flags(rows["flags"]),
         "columns": dict(columns),
-        "sha256": {"data": sha256_file(part.data), "failures": sha256_file(part.failures)},
-        "bytes": {"data": part.data.stat().st_size, "failures": part.failures.stat().st_size},
+        **_fingerprints(part),
     }
     write_json(part.marker, marker)
     return marker
+
+
+def _failure_table(failures: Sequence[Failure]) -> pa.Table:
+    return pa.table({name: [getattr(row, name) for row in failures] for name in FAILURES.names}, schema=FAILURES)
+
+
+def _fingerprints(part: Part) -> dict[str, dict[str, Any]]:
+    return {
+        "sha256": {"data": sha256_file(part.data), "failures": sha256_file(part.failures)},
+        "bytes": {"data": part.data.stat().st_size, "failures": part.failures.stat().st_size},
+    }
 
 
 def _count_flags(flags: Sequence[Sequence[str]]) -> dict[str, int]:
@@ -230,9 +253,73 @@ def _check_unit(path: Path, name: str, vectors: np.ndarray[Any, Any]) -> None:
 
 def remove_store(folder: Path) -> None:
     """Remove what this module wrote. The manifest goes first: without it nothing else counts, wherever this stops."""
-    for pattern in ("manifest.json", "part-*.done.json", "part-*.parquet", "failures/part-*.parquet", "plan.parquet"):
-        for path in folder.glob(pattern):
-            path.unlink()
+    for place in (folder, folder / MOVED):
+        for pattern in WRITTEN:
+            for path in place.glob(pattern):
+                path.unlink()
+
+
+def is_moving(folder: Path) -> bool:
+    """Whether a killed run has left the store between two places of its corpus; `finish_move` ends that."""
+    return (folder / "manifest.json").exists() and (folder / MOVED / "manifest.json").exists()
+
+
+def finish_move(folder: Path) -> dict[str, Any]:
+    """Give rows and failures of every finished part the places of the plan in `moved/`, and its manifest to the store.
+
+    Vectors stay byte for byte. A part is written aside whole, its marker last, before it takes the old one's place, so
+    that wherever a run is killed the next one goes on here. The manifest comes in last. Returns it.
+    """
+    aside = folder / MOVED
+    manifest = read_manifest(aside)
+    plan = next(path for path in (aside / "plan.parquet", folder / "plan.parquet") if path.exists())
+    for number in range(manifest["plan"]["parts"]):
+        staged, part = Part(aside, number), Part(folder, number)
+        marker = finished(part)
+        if marker and not staged.marker.exists():
+            _stage_part(part, staged, marker, read_plan(plan, number))
+        if staged.marker.exists():
+            _take([(staged.data, part.data), (staged.failures, part.failures), (staged.marker, part.marker)])
+    _take([(aside / name, folder / name) for name in ("plan.parquet", "manifest.json")])
+    tidy_move(folder)
+    return manifest
+
+
+def tidy_move(folder: Path) -> None:
+    """Remove the folders of a move where nothing is left in them."""
+    for empty in (folder / MOVED / "failures", folder / MOVED):
+        with suppress(OSError):  # not empty, or not there
+            empty.rmdir()
+
+
+def _take(files: Sequence[tuple[Path, Path]]) -> None:
+    for aside, path in files:
+        if aside.exists():  # else it was taken before a kill
+            put(aside, path)
+
+
+def _stage_part(part: Part, staged: Part, marker: Mapping[str, Any], items: Sequence[Item]) -> None:
+    """Write a part aside with other places, where it has not got them yet."""
+    table, failures = _read(part.data), read_failures(part)
+    failed = {failure.row for failure in failures}
+    kept = [item for row, item in enumerate(items) if row not in failed]
+    moved = [_failed_at(failure, items[failure.row]) for failure in failures]
+    rows = {name: table[name].to_pylist() for name in METADATA.names}
+    places = {name: [getattr(item, name) for item in kept] for name in PLACE}
+    if moved == failures and places == {name: rows[name] for name in PLACE}:
+        return
+    # The metadata is built anew, as embedding builds it, so that a moved store has the bytes of a fresh one.
+    vectors = {name: arrow_to_vectors(table[name]) for name in marker["columns"]}
+    _write_verified(staged.failures, _failure_table(moved), ())
+    _write_verified(staged.data, _table(rows | places, vectors), tuple(vectors))
+    write_json(staged.marker, dict(marker) | _fingerprints(staged))
+
+
+def _failed_at(failure: Failure, item: Item) -> Failure:
+    """The failure at its new place, which its message may name."""
+    old = failure.uri.removesuffix(item.uri.removeprefix(item.container)) if item.container else failure.uri
+    message = failure.message.replace(old, item.container or item.uri)
+    return replace(failure, uri=item.uri, uri_bytes=item.uri_bytes, message=message)
 
 
 def finished(part: Part) -> dict[str, Any] | None:
@@ -286,6 +373,11 @@ class Store:
         """Open a store whose every part is there; InputError says what is missing otherwise."""
         if not (folder / "manifest.json").exists():
             raise InputError(f"no embeddings at {folder}: run `blindpairs embed` first")
+        if is_moving(folder):
+            raise ConfigError(
+                f"the embeddings at {folder} are being moved to where their corpus is now: run the same "
+                "`blindpairs embed` again to finish it"
+            )
         manifest = read_manifest(folder)
         parts = [Part(folder, number) for number in range(manifest["plan"]["parts"])]
         missing = [part for part in parts if not (part.marker.exists() and part.data.exists())]

@@ -98,13 +98,18 @@ def written_atomically(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         _flush(aside)
-        aside.replace(path)
-        _flush(path.parent)  # the rename itself must survive a power cut
+        put(aside, path)
     except OSError as error:
         raise _explained(error, path) from error
     finally:
         with suppress(OSError):  # gone by its rename, or never there
             aside.unlink()
+
+
+def put(aside: Path, path: Path) -> None:
+    """Give a complete file its final name."""
+    aside.replace(path)
+    _flush(path.parent)  # the rename itself must survive a power cut
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from embed_process import make_photos
 from PIL import Image
@@ -181,3 +182,35 @@ def test_version_is_the_package_version() -> None:
     from blindpairs import __version__
 
     assert call("--version").stdout == f"blindpairs {__version__}\n"
+
+
+def test_work_folder_inside_a_corpus_that_a_link_leads_to_is_not_part_of_it(tmp_path: Path) -> None:
+    make_photos(tmp_path / "real", 4)
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):
+        result = call("embed", tmp_path / "link", "--work", tmp_path / "link" / "work", *DEMO, "--json")
+        report = json.loads(result.stdout)
+        assert (result.exit_code, report["rows"], report["failed"], report["warnings"]) == (0, 4, 0, [])
+        mined = call("mine", "--work", tmp_path / "link" / "work", "--clip-min", "-1", "--dino-max", "0.94")
+        assert mined.exit_code == 0
+
+
+def test_mine_says_how_many_images_of_its_page_are_not_where_they_were_and_embed_follows_them(tmp_path: Path) -> None:
+    make_photos(tmp_path / "old", 4)
+    work = tmp_path / "work"
+    assert call("embed", tmp_path / "old", "--work", work, *DEMO).exit_code == 0
+    mine = ("mine", "--work", work, "--clip-min", "-1", "--dino-max", "0.94")
+    assert "could not be read" not in call(*mine).stderr
+    (tmp_path / "old").rename(tmp_path / "new")
+
+    lost = call(*mine)
+    pairs = pq.read_table(work / "pairs" / "pairs.parquet").to_pydict()
+    shown = len({*pairs["image_id_a"], *pairs["image_id_b"]})
+    assert f"{shown} of the page's {shown} images could not be read ({shown} missing). Where is the" in lost.stderr
+    assert f"blindpairs embed ITS-NEW-PLACE --work {work}" in lost.stderr
+    assert json.loads(call(*mine, "--json").stdout)["unread"] == {"missing": shown}
+
+    followed = call("embed", tmp_path / "new", "--work", work, *DEMO)
+    assert f"the corpus has moved from {tmp_path / 'old'} to {tmp_path / 'new'}" in followed.stderr
+    found = call(*mine, "--json")
+    assert (json.loads(found.stdout)["unread"], "could not be read" in found.stderr) == ({}, False)

@@ -219,6 +219,36 @@ def test_excluded_and_hidden_folders_are_not_entered(tmp_path: Path) -> None:
     assert corpus.notes == {"hidden files and folders": 3}
 
 
+@pytest.mark.parametrize(
+    ("root", "exclude"),
+    [
+        ("real", "real/work"),
+        ("link", "real/work"),
+        ("real", "link/work"),
+        ("link", "link/work"),
+        ("up/../real", "real/deep/../work"),
+        ("real", "towork"),
+        ("link", "towork"),
+        ("real", "link/deep/../work/"),
+    ],
+)
+def test_an_excluded_folder_is_known_by_what_it_is_and_not_by_its_name(tmp_path: Path, root: str, exclude: str) -> None:
+    fill(tmp_path / "real", {"a.jpg": b"x", "work/b.jpg": b"x", "deep/c.jpg": b"x"})
+    (tmp_path / "up").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "towork").symlink_to("real/work")
+    (tmp_path / "real" / "other").symlink_to("work")
+    options = CorpusOptions(exclude=(f"{tmp_path}/{exclude}",), follow_symlinks=True)
+    corpus = open_corpus([f"{tmp_path}/{root}"], options)
+    assert planned(corpus, Path(corpus.paths[0])) == ["a.jpg", "deep/c.jpg"]
+
+
+def test_an_excluded_root_is_read_all_the_same(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.jpg": b"x", "embeddings/b.jpg": b"x"})
+    options = CorpusOptions(exclude=(str(tmp_path), f"{tmp_path}/embeddings", f"{tmp_path}/missing"))
+    assert planned(open_corpus([str(tmp_path)], options), tmp_path) == ["a.jpg"]
+
+
 def test_sources_inside_another_or_given_twice_count_once(tmp_path: Path) -> None:
     fill(tmp_path, {"a.jpg": make.jpeg(), "b/c.jpg": make.jpeg()})
     sources = [str(tmp_path / "b"), str(tmp_path / "a.jpg"), str(tmp_path), f"{tmp_path}/"]

@@ -256,3 +256,11 @@ def test_limits_on_side_and_aspect_name_their_refusal() -> None:
             decode(make.png(40, 60), limits)
         assert refusal.value.code == code
     assert decode(make.png(40, 60), Limits(min_side=40, max_aspect=1.5)).width == 60
+
+
+@pytest.mark.parametrize("brand", [b"mif1", b"msf1", b"miaf"])
+def test_an_avif_is_read_whatever_its_major_brand_says_of_containers(brand: bytes) -> None:
+    data = make.saved(Image.fromarray(make.scene()), "AVIF")
+    assert np.array_equal(decode(data[:8] + brand + data[12:]).pixels, decode(data).pixels)
+    generic = data[:8] + brand + data[12:16] + b"mif1avif" + data[24:]
+    assert np.array_equal(decode(generic).pixels, decode(data).pixels)

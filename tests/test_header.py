@@ -1,6 +1,7 @@
 """What a header says is what the file is; and no bytes, however wrong, make reading it fail."""
 
 import io
+import itertools
 import random
 import struct
 
@@ -118,3 +119,106 @@ def test_no_bytes_make_a_header_unreadable() -> None:
         assert size is None or (size[0] >= 0 and size[1] >= 0)
         assert 1 <= exif_orientation(data[20:]) <= 8
         assert ends_properly(data, kind or "") in (True, False)
+
+
+def boxed(major: bytes, *others: bytes, wide: bool = False, size: int | None = None, after: bytes = bytes(40)) -> bytes:
+    """An ISO file type box of these brands, and what follows it; `size` is what the box claims to have."""
+    brands = major + bytes(4) + b"".join(others)
+    whole = len(brands) + (16 if wide else 8) if size is None else size
+    head = struct.pack(">I4sQ", 1, b"ftyp", whole) if wide else struct.pack(">I4s", whole, b"ftyp")
+    return head + brands + after
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize(
+    ("brands", "kind"),
+    [
+        ((b"avif", b"mif1", b"miaf"), "avif"),
+        ((b"avis", b"msf1"), "avif"),
+        *(((major, b"mif1", b"avif", b"miaf"), "avif") for major in (b"mif1", b"msf1", b"miaf", b"isom", b"zzzz")),
+        *(((b"mif1", *order), "avif") for order in itertools.permutations((b"avif", b"miaf", b"heic"))),
+        ((b"heic", b"mif1"), "heic"),
+        ((b"heic", b"mif1", b"avif"), "heic"),
+        ((b"avif", b"heic"), "avif"),
+        *(((b"mif1", *order), "heic") for order in itertools.permutations((b"mif1", b"heix", b"hevc"))),
+        *(((b"mif1", *[b"xxxx"] * count, b"avif"), "avif") for count in (0, 1, 20, 50)),
+        ((b"mif1",), "heif"),
+        ((b"mif1", b"miaf"), "heif"),
+        ((b"avci", b"mif1"), "heif"),
+        ((b"jp2 ", b"jp2 "), "jpeg2000"),
+        ((b"jxl ",), "jxl"),
+        ((b"isom", b"iso2", b"avc1", b"mp41"), None),
+        ((b"qt  ",), None),
+        ((b"mp42", b"isom"), None),
+    ],
+)
+def test_the_brands_of_a_box_say_how_its_pixels_are_coded(brands: tuple[bytes, ...], kind: str, wide: bool) -> None:
+    assert sniff(boxed(*brands, wide=wide)[:HEAD_BYTES]) == kind
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_what_stands_behind_the_box_is_no_brand(wide: bool) -> None:
+    heic = boxed(b"mif1", b"heic", wide=wide, after=b"avifavifavif")
+    assert sniff(heic) == "heic"
+    assert sniff(boxed(b"mif1", wide=wide, after=b"avif")) == "heif"
+    last = 16 + 16 * wide - 8 * wide  # of a box of two brands this many bytes stand before the second
+    assert sniff(boxed(b"mif1", b"avif", wide=wide, size=last + 4)) == "avif"
+    assert sniff(boxed(b"mif1", b"avif", wide=wide, size=last + 3)) == "heif"  # a brand is cut: no brand
+
+
+def test_a_box_that_ends_with_the_file_has_its_brands() -> None:
+    assert sniff(boxed(b"mif1", b"avif", size=0, after=b"")) == "avif"
+    assert sniff(boxed(b"mif1", b"avif", after=b"")[:-1]) == "heif"
+    assert sniff(b"\x00\x00\x00\x08ftyp") is None
+    assert sniff(b"\x00\x00\x00\x00ftyp") is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [boxed(b"isom", b"mp41"), boxed(b"qt  "), b"\x00\x00\x00\x08wide" + bytes(8), b"\x00\x00\x01\x00moov" + bytes(8)],
+)
+def test_a_video_named_like_an_image_is_called_a_video(data: bytes) -> None:
+    assert sniff(data) is None
+    assert "video" in describe_unknown(data)
+
+
+def test_the_size_of_a_jpeg_is_found_up_to_the_very_byte_that_completes_it() -> None:
+    frame = b"\xff\xc0" + struct.pack(">HBHHB", 17, 8, 37, 53, 3)
+    assert len(frame) == 10
+    for before in (b"", b"\xff", b"\xff\xe1" + struct.pack(">H", 5) + b"abc", b"\xff\xd0\xff\x01"):
+        data = b"\xff\xd8" + before + frame
+        assert dimensions(data, "jpeg") == (53, 37)
+        assert dimensions(data[:-1], "jpeg") is None
+
+
+def test_a_scan_is_found_where_its_marker_and_length_end_the_file() -> None:
+    data = b"\xff\xd8\xff\xda\x00\x08"
+    assert jpeg_header(data).scan == 2
+    assert jpeg_header(data[:-1]).scan == 0
+
+
+def test_a_segment_without_a_length_still_ends_the_walk_of_a_jpeg() -> None:
+    # A length below 2 counts its own two bytes no longer: the walk goes on behind them all the same.
+    header = jpeg_header(b"\xff\xd8\xff\xe1\x00\x00\xff\xe1\x00\x02\xff\xda\x00\x08")
+    assert (header.app1, header.scan) == ((2, 6), 10)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "BMP"])
+def test_a_file_ends_properly_at_exactly_the_length_that_it_claims(kind: str) -> None:
+    data = written(kind)
+    claimed = struct.unpack_from("<I", data, 4)[0] + 8 if kind == "WEBP" else struct.unpack_from("<I", data, 2)[0]
+    data = data[:claimed]
+    assert len(data) == claimed
+    assert ends_properly(data, kind.lower())
+    assert ends_properly(data + b"\x00", kind.lower())
+    assert not ends_properly(data[:-1], kind.lower())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "BMP"])
+def test_the_dimensions_are_none_or_right_for_every_shorter_beginning(kind: str) -> None:
+    data = written(kind)
+    found = [dimensions(data[:length], kind.lower()) for length in range(64)]
+    assert {size for size in found if size} == {(53, 37)} or kind == "WEBP"
+    last = {"PNG": 24, "GIF": 10, "WEBP": 30, "BMP": 26}[kind]
+    assert found[last] == (53, 37)
+    assert found[last - 1] is None

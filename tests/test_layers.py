@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "blindpairs"
 GROUPS: list[set[str]] = [
     {"errors", "shown"},
     {"workspace"},
-    {"cores", "header", "preprocess"},
+    {"cores", "header", "preprocess", "samples"},
     {"corpus", "decode"},
     {"store"},
     {"workers"},

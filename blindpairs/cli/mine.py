@@ -16,6 +16,7 @@ from blindpairs.shown import as_given, rounded
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
+    from blindpairs.gallery import PageImages
     from blindpairs.mine import Mined, MiningOptions, Running
     from blindpairs.mine.memory import Room
     from blindpairs.store import Store
@@ -111,9 +112,10 @@ def mine(
             running=running,
         )
     space.gallery.unlink(missing_ok=True)  # an older page would show other pairs
-    if gallery:
-        write_mined_gallery(store, mined, mined.options, space.gallery, encoders=encoders)
-    report = _Report(space, mined, running.describe(), gallery)
+    page = write_mined_gallery(store, mined, mined.options, space.gallery, encoders=encoders) if gallery else None
+    report = _Report(space, mined, running.describe(), page)
+    if page and page.unread:
+        say(f"warning: {_unread(page, store, space)}")
     typer.echo(json.dumps(report.as_json()) if as_json else report.as_text())
 
 
@@ -209,15 +211,16 @@ class _Report:
     space: Workspace
     mined: "Mined"
     join: Mapping[str, Any]
-    gallery: bool
+    page: "PageImages | None"
 
     def as_json(self) -> dict[str, Any]:
         """One object for programs."""
         pairs, page = str(self.space.pairs / "pairs.parquet"), str(self.space.gallery)
-        files = {"pairs": pairs, "gallery": page if self.gallery else None}
+        files = {"pairs": pairs, "gallery": page if self.page else None}
         counts, advice = asdict(self.mined.counts), self.mined.advice
         thresholds = {name: getattr(self.mined.options, name) for name in ("clip_min", "dino_max")}
-        return {"schema_version": 1, **files, **thresholds, "counts": counts, "join": dict(self.join), "advice": advice}
+        told = {"counts": counts, "join": dict(self.join), "advice": advice}
+        return {"schema_version": 1, **files, **thresholds, **told, "unread": self.page.unread if self.page else {}}
 
     def as_text(self) -> str:
         """Some lines for people."""
@@ -231,7 +234,7 @@ class _Report:
             *self._left_out(),
             *([f"  {_unlike(counts.unlike_twins)}"] if counts.unlike_twins else []),
             *([f"  {self.mined.advice}"] if self.mined.advice else []),
-            *([f"  look at them: {self.space.gallery}"] if self.gallery else []),
+            *([f"  look at them: {self.space.gallery}"] if self.page else []),
         ]
         return "\n".join(lines)
 
@@ -256,6 +259,19 @@ def _unlike(count: int) -> str:
     return (
         f"{count:,} of the identical have the id of another image but not its vectors: embedded from another crop, or "
         "imported by an older release, whose ids stood for paths; import those again into another --work"
+    )
+
+
+def _unread(page: "PageImages", store: "Store", space: Workspace) -> str:
+    """How many images the page lacks, and what to do about it."""
+    codes = ", ".join(f"{count:,} {code}" for code, count in page.unread.items())
+    said = f"{sum(page.unread.values()):,} of the page's {page.wanted:,} images could not be read ({codes})"
+    if "missing" not in page.unread or "reading" not in store.manifest["settings"]:  # an import knows no corpus
+        return f"{said}: the page says why in their place"
+    was = store.manifest["settings"]["corpus"]
+    return (
+        f"{said}. Where is the corpus that was at {was}? Bring it back, or run `blindpairs embed ITS-NEW-PLACE --work "
+        f"{space.root}` with the same options, then mine again"
     )
 
 

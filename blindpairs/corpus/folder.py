@@ -46,7 +46,7 @@ def holds_image(head: bytes) -> bool:
 
 def walk(root: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Entry]:
     """Every image and container below `root`. A folder that cannot be listed comes as an entry, to fail on reading."""
-    excluded = {os.path.abspath(folder) for folder in options.exclude}
+    excluded = set(filter(None, map(_identity, options.exclude)))
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
@@ -55,6 +55,8 @@ def walk(root: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Ent
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
                 notes["folder links that lead back"] += 1
+                continue
+            if (status.st_dev, status.st_ino) in excluded and folder != root:
                 continue
             seen.add((status.st_dev, status.st_ino))
             files, folders = _listing(folder, options, notes)
@@ -68,8 +70,16 @@ def walk(root: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Ent
             entry = _entry(folder + name if folder.endswith("/") else f"{folder}/{name}", notes)
             if entry:
                 yield entry
-        paths = (os.path.join(folder, name) for name in reversed(folders))
-        waiting += [path for path in paths if path not in excluded]
+        waiting += [os.path.join(folder, name) for name in reversed(folders)]
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    """What a folder is, by whichever of its names; None where it does not exist."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _listing(folder: str, options: CorpusOptions, notes: Counter[str]) -> tuple[list[str], list[str]]:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.corpus import Corpus
+from blindpairs.embed.relocate import OtherCorpus, refuse_shards, relocate
 from blindpairs.embed.run import EmbedOptions, ImageEncoder
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.store import IMPORTED, read_manifest, remove_store, write_plan
+from blindpairs.store import IMPORTED, finish_move, is_moving, read_manifest, remove_store, write_plan
 from blindpairs.workspace import canonical_json, digest, sha256_file, stamp, write_json
+
+PATHS = "digest of the source paths"
 
 
 def agree_on_manifest(
@@ -24,7 +27,7 @@ def agree_on_manifest(
     path = folder / "manifest.json"
     settings = {
         "corpus": corpus.describe(),
-        "digest of the source paths": digest([os.fsencode(path).hex() for path in corpus.paths])[:8],
+        PATHS: digest([os.fsencode(path).hex() for path in corpus.paths])[:8],
         "reading": {name: value for name, value in asdict(corpus.options).items() if name != "exclude"},
         "part_rows": options.part_rows,
         "limits": asdict(options.limits),
@@ -36,18 +39,46 @@ def agree_on_manifest(
         remove_store(folder)
     if not path.exists():
         return _plan(corpus, folder, settings, described, options.part_rows)
+    if is_moving(folder):
+        refuse_shards(folder, options.shard[1])
+        finish_move(folder)
+        warnings.append("an interrupted move of the store to where its corpus is has been finished")
     manifest = read_manifest(folder)
-    _refuse_other_settings(folder, manifest, settings, described)
+    place = {name: manifest["settings"].get(name) for name in ("corpus", PATHS)}
+    _refuse_other_settings(folder, manifest, settings | place, described)
     warnings += _other_versions(manifest["encoders"], described)
     plan = folder / "plan.parquet"
     if not plan.exists() or sha256_file(plan) != manifest["plan"]["sha256"]:
         raise ConfigError(f"{plan} is missing or damaged: --overwrite embeds everything again")
+    if place != {name: settings[name] for name in place}:
+        refuse_shards(folder, options.shard[1])
+        manifest = _follow(corpus, folder, manifest, settings, warnings)
     if corpus.fingerprint() != manifest["fingerprint"]:
         warnings.append("the corpus has changed since it was planned: new images need --overwrite")
     if not described.keys() <= manifest["encoders"].keys():
         manifest["encoders"] |= described
         write_json(path, manifest)
     return manifest
+
+
+def _follow(
+    corpus: Corpus, folder: Path, manifest: dict[str, Any], settings: dict[str, Any], warnings: list[str]
+) -> dict[str, Any]:
+    """The manifest of a store that has followed its corpus to another place; ConfigError for another corpus."""
+    old, new = manifest["settings"]["corpus"], settings["corpus"]
+    try:
+        moved = relocate(corpus, folder, manifest, settings)
+    except OtherCorpus as error:
+        raise ConfigError(
+            f"{folder} was made of another corpus: corpus is {old} there and {new} now, and it has not just moved "
+            f"({error}). Use --overwrite to embed anew, or another --work"
+        ) from error
+    if moved["settings"] != manifest["settings"]:
+        warnings.append(
+            f"the corpus has moved from {old} to {new}: its {moved['plan']['items']:,} images are the same, and the "
+            "store now names them where they are; `mine` again, for pairs and their page still name the old place"
+        )
+    return moved
 
 
 def _plan(

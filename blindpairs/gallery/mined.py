@@ -1,6 +1,8 @@
 """The page of a mining run: its pairs, their pixels read again from the corpus, and what the page's head says."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,16 @@ from blindpairs.gallery.page import GalleryPair, GallerySummary, write_gallery
 from blindpairs.mine import Mined, MiningOptions
 from blindpairs.store import Store
 
+Images = Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]  # image id, pixels or why there are none
 Differs = Callable[[str, str], tuple[str, ...]]  # two image ids -> what is known to differ between them
+
+
+@dataclass(frozen=True)
+class PageImages:
+    """How many images a page was to show, and how many of them could not be read, by the code of their failure."""
+
+    wanted: int
+    unread: dict[str, int]
 
 
 def write_mined_gallery(
@@ -24,8 +35,8 @@ def write_mined_gallery(
     *,
     encoders: tuple[str, str] = ("clip", "dino"),
     differs: Differs = lambda *_: (),
-) -> None:
-    """Write the page of `mined`, which came from `store` with `options`, to `output`."""
+) -> PageImages:
+    """Write the page of `mined`, which came from `store` with `options`, to `output`; tells which images it lacks."""
     pairs = [
         GalleryPair(**row, differs=differs(row["image_id_a"], row["image_id_b"])) for row in mined.pairs.to_pylist()
     ]
@@ -54,7 +65,16 @@ def write_mined_gallery(
         notes=notes,
         advice=mined.advice,
     )
-    write_gallery(pairs, _pixels(places, limits), output, summary=summary)
+    unread: Counter[str] = Counter()
+    write_gallery(pairs, _counted(_pixels(places, limits), unread), output, summary=summary)
+    return PageImages(len(places), dict(sorted(unread.items())))
+
+
+def _counted(images: Images, unread: Counter[str]) -> Images:
+    for key, image in images:
+        if isinstance(image, Undecodable):
+            unread[image.code] += 1
+        yield key, image
 
 
 def _places(store: Store, wanted: set[str]) -> dict[str, tuple[str, bytes | None]]:
@@ -66,9 +86,7 @@ def _places(store: Store, wanted: set[str]) -> dict[str, tuple[str, bytes | None
     return places
 
 
-def _pixels(
-    places: dict[str, tuple[str, bytes | None]], limits: Limits
-) -> Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]:
+def _pixels(places: dict[str, tuple[str, bytes | None]], limits: Limits) -> Images:
     keys = list(places)
     for position, data in read_many(places.values()):
         try:
