@@ -5,8 +5,8 @@
 
 Two processes hold the same vectors and join them by turns, one waiting for the other, after a first join that loads
 everything. On a machine that does other things, too, wall time says little, and processor seconds of runs that lie
-minutes apart differ by half; those of neighbours on one thread can be compared. Printed is the mean ratio of two neighbours, ours to
-the other's, with its 95 % interval by bootstrap.
+minutes apart differ by half; those of neighbours on one thread can be compared. Printed is the mean ratio of two
+neighbours, ours to the other's, with its 95 % interval by bootstrap.
 """
 
 import argparse
