@@ -15,7 +15,7 @@ from torch import Tensor
 from blindpairs.index import approximate_pairs
 from blindpairs.mine import MiningOptions
 from blindpairs.mine.distinct import Findings
-from blindpairs.selfjoin import UnitRows, pair_cosines
+from blindpairs.selfjoin import JoinPlan, UnitRows, pair_cosines, similar_pairs
 from blindpairs.selfjoin.cosine import cosine_error
 
 SLOW = [HealthCheck.function_scoped_fixture]
@@ -147,3 +147,27 @@ def test_picture_is_near_itself_whatever_the_thresholds(dimension: int) -> None:
         assert not seen.has(i, i + 1)
         seen.add(i, i + 1)
     assert all(seen.has(i, i + 1) and seen.has(i + 1, i) for i in range(0, 80, 2))
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("longest", [1.0, 1e-29, 3e38])
+@pytest.mark.parametrize("dimension", [2, 3, 4])
+def test_no_equal_pair_is_dropped_by_the_rough_cosine(dimension: int, longest: float) -> None:
+    # Few dimensions: what is allowed for the sum is small there, and lengths and scales are all that is left.
+    rows = torch.nn.functional.normalize(gaussian(2000, dimension, 0), dim=1) * torch.linspace(0.3, 1, 2000)[:, None]
+    vectors = (rows * longest).repeat(2, 1)
+    roomy = JoinPlan(dimensions=dimension, cell_rows=192, span_rows=32768, block_pairs=1 << 18)
+    found = {pair for block in similar_pairs(vectors, 1.0, plan=roomy) for pair in pairs_of(block)}
+    assert {(row, row + 2000) for row in range(2000)} <= found
+
+
+@pytest.mark.usefixtures("engine")
+def test_long_vectors_lose_no_pair_where_the_process_flushes_denormals() -> None:
+    vectors = torch.nn.functional.normalize(gaussian(60, 20, 0), dim=1).repeat(2, 1) * 3e38  # 1 / length is a denormal
+    wanted = join(vectors, 1.0)
+    torch.set_flush_denormal(True)  # as a library built with -ffast-math does for everybody
+    try:
+        assert join(vectors, 1.0) == wanted
+    finally:
+        torch.set_flush_denormal(False)
+    assert len(wanted) == 60

@@ -6,6 +6,12 @@ With a the centre of the cell of x and b that of y this is a test of y alone aga
     y.a >= y.b - max over A of x.(b - a) - reach |b - a|
 so one product per (row, cell) rules out a row for all rows of the cell. It holds for any a and b at all; that they are
 centres of neighbours only makes it sharp.
+
+**Rounding.** Let R be the largest norm of a point and C that of a centre, u = 2^-24, and g the error of a product.
+The four products are off by g R C each, and the sums by 8 u R C together. The distance |b - a|, times reach, is off by
+a factor of 1 + (K / 2 + 4) u, K columns; what is asked of it is at most 2 R |b - a| <= 4 R C, for no two points are
+farther apart than 2 R. That makes (4 g + (2 K + 24) u) R C: `skip_error`. Where |b - a| is the root of a sum that
+cancels, `square_error` is what the sum may fall short: g C^2 for the product, 4 u C^2 for halves and sums, twice.
 """
 
 import math
@@ -16,6 +22,7 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
+from blindpairs.selfjoin.bound import UNIT_ROUNDOFF
 from blindpairs.selfjoin.points import BLOCK_ROWS, Points
 
 ROUNDS = 2  # four take longer by more than what they save
@@ -69,9 +76,14 @@ def onto_own_centres(points: Points, cells: Cells, cores: Cores) -> Tensor:
 
 
 def skip_error(points: Points, cells: Cells, of_product: float) -> float:
-    """What rounding may do to the test: four products and their sums, each term at most |y| |b|; `of_product` is g."""
-    radius = points.radius
-    return 8 * of_product * radius * max(radius, float(cells.centres.norm(dim=1).max())) + 1e-12
+    """By how much rounding may make the test fail; `of_product` is g."""
+    relative = 4 * of_product + (2 * points.columns + 24) * UNIT_ROUNDOFF
+    return relative * points.radius * float(cells.centres.norm(dim=1).max()) * (1 + 1e-6) + 1e-12
+
+
+def square_error(halves: Tensor, of_product: float) -> float:
+    """By how much |a|^2 + |b|^2 - 2 a.b may fall short; `halves` are |a|^2 / 2, `of_product` is g."""
+    return 4 * (of_product + 4 * UNIT_ROUNDOFF) * float(halves.max()) * (1 + 1e-6) + 1e-12
 
 
 def _cells(points: Tensor, rows: Tensor, count: float, most_rows: int, seed: int) -> tuple[Tensor, list[int], Tensor]:

@@ -264,7 +264,7 @@ static void add_distances(const points_t *p, const task_t *t, int64_t first, flo
     for (int b = 0; b < SIDE; b++)
         for (int a = 0; a < CELLS; a++) {
             float square = 2 * (p->centre_halves[first + b] + halves[a] - products[b][a]) + p->square_error;
-            most[b][a] += p->reach * sqrtf(square > 0 ? square : 0) * (1 + 1e-6f) + p->skip_error;
+            most[b][a] += p->reach * sqrtf(square > 0 ? square : 0) + p->skip_error;
         }
 }
 
@@ -388,21 +388,30 @@ static float rough_cosine(const rows_t *rows, int64_t one, int64_t two)
 
 #define SUMS 128 /* LANES of cosine.py */
 
+typedef float floats8 __attribute__((vector_size(32)));
+typedef double doubles8 __attribute__((vector_size(64)));
+
+/* Eight numbers of a vector as float64; some numbers where it ends. */
+static inline __attribute__((always_inline)) doubles8 eight_doubles(const rows_t *rows, const void *vector, int64_t at)
+{
+    floats8 numbers;
+    some(rows, vector, at, (float *)&numbers);
+    return __builtin_convertvector(numbers, doubles8);
+}
+
 /* The dot product that decides, in the order of cosine.py. */
 static double dot(const rows_t *rows, const void *a, const void *b)
 {
-    double sum[SUMS] = {0};
-    float x[8], y[8];
-    for (int64_t first = 0; first < rows->dimension; first += SUMS)
-        for (int64_t at = first; at < first + SUMS && at < rows->dimension; at += 8) {
-            double *lane = sum + (at - first);
-            some(rows, a, at, x);
-            some(rows, b, at, y);
-            for (int i = 0; i < 8; i++) lane[i] += (double)x[i] * (double)y[i];
-        }
-    for (int width = SUMS / 2; width; width /= 2)
-        for (int i = 0; i < width; i++) sum[i] += sum[width + i];
-    return sum[0];
+    doubles8 sum[SUMS / 8] = {0};
+    int64_t first = 0;
+    for (; first + SUMS <= rows->dimension; first += SUMS)
+        for (int v = 0; v < SUMS / 8; v++)
+            sum[v] += eight_doubles(rows, a, first + 8 * v) * eight_doubles(rows, b, first + 8 * v);
+    for (int v = 0; first + 8 * v < rows->dimension; v++)
+        sum[v] += eight_doubles(rows, a, first + 8 * v) * eight_doubles(rows, b, first + 8 * v);
+    for (int width = SUMS / 16; width; width /= 2)
+        for (int v = 0; v < width; v++) sum[v] += sum[width + v];
+    return ((sum[0][0] + sum[0][4]) + (sum[0][2] + sum[0][6])) + ((sum[0][1] + sum[0][5]) + (sum[0][3] + sum[0][7]));
 }
 
 /* The cosine that decides, the same bits as cosine.py has. */

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import product_error
-from blindpairs.selfjoin.cells import onto_own_centres, skip_error
+from blindpairs.selfjoin.cells import onto_own_centres, skip_error, square_error
 from blindpairs.selfjoin.compiler import RESULTS, CompiledCode, PointsStruct, ResultStruct, RowsStruct, TaskStruct
 from blindpairs.selfjoin.plan import JoinPlan
 from blindpairs.selfjoin.points import Points
@@ -122,9 +122,9 @@ def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[
     struct = PointsStruct(
         *(tensor.data_ptr() for tensor in tensors),
         k,
-        points.reach * (1 + 1e-6),
+        points.reach,
         skip_error(points, cells, error),
-        16 * (error + 4 * 2.0**-24) * float(halves.max()) + 1e-12,
+        square_error(halves, error),
     )
     return struct, tensors
 

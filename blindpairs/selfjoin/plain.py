@@ -46,7 +46,7 @@ class PlainEngine:
         own = onto_own_centres(points, cells, cores)
         error = skip_error(points, cells, product_error(points.columns))
         scratch = Scratch(join.rows.device)
-        return cls(join, plan, left.float(), right.float(), own, points.reach * (1 + 1e-5), error, scratch)
+        return cls(join, plan, left.float(), right.float(), own, points.reach, error, scratch)
 
     def run(self, task: Task) -> tuple[list[PairBlock], Task | None]:
         """See `task.Engine`."""
