@@ -6,123 +6,18 @@ handing out hidden states say what is right, to the bit.
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import hub_folders as hub
 import pytest
 import torch
+from token_cases import CASES, Case, Theirs, assert_tokens_of, from_open_clip, from_transformers, noise
 from torch import Tensor, nn
 
-from blindpairs.encoders import Encoder, Layer, Tokens, load_encoder
+from blindpairs.encoders import Encoder, Layer, load_encoder
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import demo_folder
 
 LAYERS = [Layer(index, norm) for index in (0, 1, 2, -1, -2, -3) for norm in (False, True)]
-Theirs = tuple[list[Tensor], Tensor, nn.Module]  # raw hidden states of all tokens, the last normed, the norm
-
-
-@dataclass(frozen=True)
-class Case:
-    """An architecture: how it is saved, what the spec puts before the folder, what the library says."""
-
-    save: Callable[[Path], Path]
-    spec: str
-    theirs: Callable[[Path, Tensor], Theirs]
-    patch: int
-    prefix: int
-    class_token: bool
-    size: int  # another multiple of the patch than its native 224
-
-
-@torch.no_grad()
-def from_transformers(folder: Path, pixels: Tensor) -> Theirs:
-    """`output_hidden_states=True` and `last_hidden_state`, which CLIP alone hands over before its norm."""
-    from transformers import AutoModel
-
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    vision = getattr(model, "vision_model", model)
-    is_dino = model.config.model_type.startswith("dino")
-    options = {} if is_dino else {"interpolate_pos_encoding": True}
-    output = vision(pixel_values=pixels, output_hidden_states=True, **options)
-    norms = [getattr(vision, name, None) for name in ("post_layernorm", "layernorm", "norm")]
-    norm = next(one for one in norms if one is not None)
-    last = output.last_hidden_state
-    return list(output.hidden_states), norm(last) if "clip" in model.config.model_type else last, norm
-
-
-@torch.no_grad()
-def from_timm(trunk: Any, pixels: Tensor) -> Theirs:
-    """`forward_intermediates`, and `forward_features` for the last; the embeddings as its first block sees them."""
-    given: list[Tensor] = []
-    hook = trunk.blocks[0].register_forward_pre_hook(lambda _module, arguments: given.append(arguments[0]))
-    final, found = trunk.forward_intermediates(pixels, output_fmt="NLC", return_prefix_tokens=True)
-    hook.remove()
-    joined = [torch.cat([one[1], one[0]], dim=1) if isinstance(one, tuple) else one for one in found]
-    return [given[0], *joined], final, trunk.norm
-
-
-def from_timm_folder(folder: Path, pixels: Tensor) -> Theirs:
-    import timm
-
-    options = {} if pixels.shape[-1] == 224 else {"img_size": tuple(pixels.shape[-2:])}
-    return from_timm(timm.create_model(f"local-dir:{folder}", pretrained=True, **options).eval(), pixels)
-
-
-@torch.no_grad()
-def from_open_clip(folder: Path, pixels: Tensor) -> Theirs:
-    """`visual.forward_intermediates`; the last normed as the tower's own forward hands it out."""
-    import open_clip
-
-    options = {"force_image_size": pixels.shape[-1]} if pixels.shape[-1] != 224 else {}
-    visual: Any = open_clip.create_model(f"local-dir:{folder}", **options).eval().requires_grad_(False).visual
-    if hasattr(visual, "trunk"):
-        return from_timm(visual.trunk, pixels)
-    found = visual.forward_intermediates(pixels, output_fmt="NLC", output_extra_tokens=True)
-    raw = [
-        torch.cat(pair, dim=1)
-        for pair in zip(found["image_intermediates_prefix"], found["image_intermediates"], strict=True)
-    ]
-    visual.output_tokens = True
-    last = torch.cat([visual.ln_post(raw[-1][:, :1]), visual(pixels)[1]], dim=1)
-    return [visual._embeds(pixels), *raw], last, visual.ln_post
-
-
-NARROW_DINOV2 = partial(hub.save_dinov2, shape=hub.NARROW)
-NARROW_CLIP = partial(hub.save_clip, shape=hub.NARROW)
-OPEN_CLIP = partial(hub.save_open_clip, model_cfg=hub.SMALL_14, preprocess_cfg=hub.OPENAI)
-OPEN_CLIP_TIMM = partial(hub.save_open_clip, model_cfg=hub.SIGLIP, preprocess_cfg=hub.SQUASH)
-
-
-def timm_saver(name: str) -> Callable[[Path], Path]:
-    return partial(hub.save_timm, name=name, depth=2, img_size=224)
-
-
-CASES = {
-    "hf-dinov2": Case(NARROW_DINOV2, "hf:", from_transformers, 14, 1, True, 112),
-    "hf-dinov2-registers": Case(hub.save_dinov2_with_registers, "hf:", from_transformers, 14, 5, True, 112),
-    "hf-dinov3": Case(hub.save_dinov3, "hf:", from_transformers, 16, 5, True, 112),
-    "hf-vit": Case(hub.save_vit, "hf:", from_transformers, 16, 1, True, 112),
-    "hf-clip": Case(NARROW_CLIP, "hf:", from_transformers, 14, 1, True, 112),
-    "hf-clip-vision": Case(hub.save_clip_vision, "hf:", from_transformers, 14, 1, True, 112),
-    "hf-siglip": Case(hub.save_siglip, "hf:", from_transformers, 16, 0, False, 112),
-    "open_clip": Case(OPEN_CLIP, "open_clip:local-dir:", from_open_clip, 14, 1, True, 112),
-    "open_clip-timm": Case(OPEN_CLIP_TIMM, "open_clip:local-dir:", from_open_clip, 16, 1, True, 112),
-    "timm-vit": Case(timm_saver("vit_tiny_patch16_224"), "timm:local-dir:", from_timm_folder, 16, 1, True, 112),
-    "timm-distilled": Case(
-        timm_saver("deit_tiny_distilled_patch16_224"), "timm:local-dir:", from_timm_folder, 16, 2, True, 112
-    ),
-    "timm-registers": Case(
-        timm_saver("vit_small_patch14_reg4_dinov2"), "timm:local-dir:", from_timm_folder, 14, 5, True, 112
-    ),
-    "timm-dinov3": Case(timm_saver("vit_small_patch16_dinov3"), "timm:local-dir:", from_timm_folder, 16, 5, True, 112),
-    "timm-siglip": Case(
-        timm_saver("vit_base_patch16_siglip_224"), "timm:local-dir:", from_timm_folder, 16, 0, False, 112
-    ),
-    "timm-hybrid": Case(timm_saver("vit_tiny_r_s16_p8_224"), "timm:local-dir:", from_timm_folder, 32, 1, True, 96),
-}
 every_tower = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys(), indirect=True)
 
 
@@ -150,21 +45,6 @@ def no_hooks_stay(request: pytest.FixtureRequest) -> Iterator[None]:
     for part in encoder._tower.module.modules() if encoder else ():
         assert not part._forward_hooks
         assert not part._forward_pre_hooks
-
-
-def noise(images: int, height: int, width: int) -> Tensor:
-    generator = torch.Generator().manual_seed(height * images + width)
-    return torch.randint(0, 256, (images, 3, height, width), dtype=torch.uint8, generator=generator)
-
-
-def assert_tokens_of(case: Case, tokens: Tokens, theirs: Tensor, grid: tuple[int, int]) -> None:
-    assert tokens.grid == grid
-    assert tokens.patches.dtype == torch.float32
-    assert tokens.patches.shape[1] == grid[0] * grid[1]
-    assert torch.equal(tokens.patches, theirs[:, case.prefix :])
-    assert (tokens.class_token is not None) == case.class_token
-    if tokens.class_token is not None:
-        assert torch.equal(tokens.class_token, theirs[:, 0])
 
 
 def assert_all_layers(case: Case, encoder: Encoder, folder: Path, batch: Tensor) -> None:
@@ -362,134 +242,3 @@ def test_layer_that_is_not_there_is_refused_with_those_that_are(dino: Encoder, i
     with pytest.raises(ConfigError) as refused:
         dino.tokens(noise(1, 64, 64), index)
     assert str(refused.value) == f"demo:dino: there is no layer {index}; there is 0 to 4, or -5 to -1"
-
-
-NO_PATCHES = (
-    "this encoder has no patch tokens; choose a plain vision transformer, such as open_clip:ViT-B-16/openai "
-    "or hf:facebook/dinov2-base"
-)
-RESNET = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
-    "text_cfg": hub.TINY_TEXT,
-}
-CONVNEXT = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": 64, "timm_model_name": "convnext_atto", "timm_pool": "", "timm_proj": "linear"},
-    "text_cfg": hub.TINY_TEXT,
-}
-
-
-@pytest.mark.parametrize(
-    ("save", "spec"),
-    [
-        (partial(hub.save_open_clip, model_cfg=RESNET, preprocess_cfg=hub.OPENAI), "open_clip:local-dir:"),
-        (partial(hub.save_open_clip, model_cfg=CONVNEXT, preprocess_cfg=hub.OPENAI), "open_clip:local-dir:"),
-        (partial(hub.save_timm, name="resnet10t"), "timm:local-dir:"),
-        (partial(hub.save_timm, name="convnext_atto"), "timm:local-dir:"),
-        (partial(hub.save_timm, name="swin_tiny_patch4_window7_224", depths=(1, 1, 1, 1)), "timm:local-dir:"),
-    ],
-    ids=["open_clip-resnet", "open_clip-convnext", "timm-resnet", "timm-convnext", "timm-swin"],
-)
-def test_encoder_without_patch_tokens_is_refused_by_name(
-    save: Callable[[Path], Path], spec: str, tmp_path: Path
-) -> None:
-    encoder = load_encoder("maps", f"{spec}{save(tmp_path)}")
-    batch = noise(1, encoder.preprocess.size, encoder.preprocess.size)
-    assert encoder.encode(batch).shape == (1, encoder.dimension)
-    for layer, norm in ((-1, True), (-1, False)):
-        with pytest.raises(ConfigError) as refused:
-            encoder.tokens(batch, layer, norm=norm)
-        assert str(refused.value).startswith(encoder.spec)
-        assert str(refused.value) in (f"{encoder.spec}: {NO_PATCHES}", without_norm(encoder))
-
-
-def without_norm(encoder: Encoder) -> str:
-    return f"{encoder.spec}: its final norm comes after its pooling; ask for the patch tokens with norm=False"
-
-
-COCA = {
-    "embed_dim": 64,
-    "vision_cfg": {
-        **hub.SMALL_14["vision_cfg"],  # type: ignore[dict-item]
-        "attentional_pool": True,
-        "attn_pooler_heads": 2,
-        "output_tokens": True,
-    },
-    "text_cfg": {**hub.TINY_TEXT, "embed_cls": True, "output_tokens": True},
-    "multimodal_cfg": {**hub.TINY_TEXT, "attn_pooler_heads": 2},
-    "custom_text": True,
-}
-
-
-@pytest.mark.parametrize(
-    ("save", "spec", "theirs", "prefix"),
-    [
-        (timm_saver("eva02_tiny_patch14_224"), "timm:local-dir:", from_timm_folder, 1),
-        (timm_saver("vit_medium_patch16_reg4_gap_256"), "timm:local-dir:", from_timm_folder, 4),
-        (
-            partial(hub.save_open_clip, model_cfg=COCA, preprocess_cfg=hub.OPENAI),
-            "open_clip:local-dir:",
-            from_open_clip,
-            1,
-        ),
-    ],
-    ids=["eva", "registers-without-class", "coca"],
-)
-def test_tower_that_norms_after_its_pooling_has_tokens_before_it_only(
-    save: Callable[[Path], Path], spec: str, theirs: Any, prefix: int, tmp_path: Path
-) -> None:
-    folder = save(tmp_path)
-    encoder = load_encoder("tower", f"{spec}{folder}")
-    batch = noise(2, 224, 224)
-    with pytest.raises(ConfigError) as refused:
-        encoder.tokens(batch)
-    assert str(refused.value) == without_norm(encoder)
-    states = (
-        theirs(folder, encoder._normalised(batch))[0] if theirs is from_timm_folder else coca_states(encoder, batch)
-    )
-    for index in (0, 1, 2):
-        assert torch.equal(encoder.tokens(batch, index, norm=False).patches, states[index][:, prefix:])
-
-
-def coca_states(encoder: Encoder, batch: Tensor) -> list[Tensor]:
-    visual: Any = encoder._tower.module
-    pixels = encoder._normalised(batch)
-    with torch.no_grad():
-        found = visual.forward_intermediates(pixels, output_fmt="NLC", output_extra_tokens=True)
-        pairs = zip(found["image_intermediates_prefix"], found["image_intermediates"], strict=True)
-        return [visual._embeds(pixels), *(torch.cat(pair, dim=1) for pair in pairs)]
-
-
-def test_register_is_not_taken_for_a_class_token(tmp_path: Path) -> None:
-    folder = timm_saver("vit_medium_patch16_reg4_gap_256")(tmp_path)
-    encoder = load_encoder("tower", f"timm:local-dir:{folder}")
-    assert encoder.tokens(noise(1, 224, 224), norm=False).class_token is None
-    with pytest.raises(ConfigError, match=r"this model has no pool=cls; it has pooler, mean$"):
-        load_encoder("tower", f"timm:local-dir:{folder}?pool=cls")
-
-
-def test_layer_that_keeps_other_tokens_than_the_last_is_refused(tmp_path: Path) -> None:
-    folder = timm_saver("cait_xxs24_224")(tmp_path)  # its class token joins after the blocks
-    encoder = load_encoder("tower", f"timm:local-dir:{folder}")
-    batch = noise(1, 224, 224)
-    assert encoder.tokens(batch).patches.shape == (1, 196, 192)
-    for layer in (0, 1, -1):
-        with pytest.raises(
-            ConfigError, match=r"layer \d does not hold the tokens that its last layer has after the norm"
-        ):
-            encoder.tokens(batch, layer, norm=False)
-
-
-def test_tokens_without_a_known_grid_are_refused(tmp_path: Path) -> None:
-    encoder = load_encoder("tower", f"timm:local-dir:{hub.save_timm(tmp_path, 'levit_128s')}")
-    batch = noise(1, 224, 224)
-    assert encoder.encode(batch).shape == (1, 384)
-    with pytest.raises(ConfigError, match=r"its 16 tokens are no grid of patches; choose a plain vision transformer"):
-        encoder.tokens(batch, norm=False)
-
-
-def test_patch_size_that_is_one_number_is_read(tmp_path: Path) -> None:
-    encoder = load_encoder("tower", f"timm:local-dir:{hub.save_timm(tmp_path, 'xcit_nano_12_p8_224', depth=2)}")
-    tokens = encoder.tokens(noise(1, 224, 224))
-    assert (tokens.grid, tokens.patches.shape) == ((28, 28), (1, 784, 128))

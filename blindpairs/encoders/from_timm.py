@@ -31,7 +31,7 @@ def load_timm(spec: Spec) -> Tower:
         wanted["img_size"] = spec.size
     name, source = _named(spec)
     with loading(spec.text, source):
-        model: Any = timm.create_model(name, **wanted)
+        model: Any = _created(spec, name, wanted)
     if spec.checkpoint is not None:
         _load_checkpoint(spec, model)
     config = timm.data.resolve_model_data_config(model)
@@ -53,6 +53,20 @@ def load_timm(spec: Spec) -> Tower:
         },
         weights_hash=state_hash(model),
     )
+
+
+def _created(spec: Spec, name: str, wanted: dict[str, Any]) -> Any:
+    import timm
+
+    try:
+        return timm.create_model(name, **wanted)
+    except (AssertionError, TypeError) as error:
+        if spec.size is None:
+            raise
+        raise ConfigError(  # a ResNet has no such option, a hybrid wants whole patches: the weights are in order
+            f"{spec.text}: this model cannot be built with size={spec.size}; leave it out, "
+            "or take another multiple of the patch size"
+        ) from error
 
 
 def timm_transformer(spec: Spec, model: Any, size: int) -> Transformer:
