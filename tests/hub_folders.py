@@ -1,4 +1,7 @@
-"""Folders in the hub's layout, with random weights in transformers' real classes and the hub's own processor files."""
+"""Folders in the hub's layout, with random weights in real classes and the hub's own processor files.
+
+For transformers first, then for open_clip and timm.
+"""
 
 import json
 from pathlib import Path
@@ -156,3 +159,50 @@ def save_clip_vision_with_projection(folder: Path) -> Path:
     config = CLIPVisionConfig(**NARROW, num_hidden_layers=2, intermediate_size=768, image_size=224, projection_dim=96)
     randomised(CLIPVisionModelWithProjection(config)).save_pretrained(folder)
     return save_processor(folder, CLIP_PROCESSOR)
+
+
+TINY_TEXT = {"context_length": 16, "vocab_size": 64, "width": 64, "heads": 2, "layers": 1}
+SMALL_14 = {
+    "embed_dim": 96,
+    "vision_cfg": {"image_size": 224, "layers": 2, "width": 192, "patch_size": 14, "head_width": 64},
+    "text_cfg": TINY_TEXT,
+}
+SIGLIP = {
+    "embed_dim": 192,
+    "custom_text": True,
+    "vision_cfg": {
+        "image_size": 224,
+        "timm_model_name": "vit_tiny_patch16_224",
+        "timm_model_pretrained": False,
+        "timm_pool": "token",
+        "timm_proj": "none",
+    },
+    "text_cfg": TINY_TEXT,
+}
+OPENAI = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
+SQUASH = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
+
+
+def save_open_clip(folder: Path, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> Path:
+    """An open_clip folder as it lies on the hub: config, preprocessing, safetensors."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg})
+    )
+    model = randomised(open_clip.create_model(f"local-dir:{folder}", load_weights=False))
+    save_file(
+        {name: one.contiguous() for name, one in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
+    return folder
+
+
+def save_timm(folder: Path, name: str, data_config: dict[str, Any] | None = None, **options: Any) -> Path:
+    """A timm model as timm itself would push it to the hub."""
+    import timm
+    from timm.models._hub import save_for_hf
+
+    model = randomised(timm.create_model(name, **options))
+    save_for_hf(model, str(folder), model_args=options, safe_serialization=True, data_config=data_config)
+    return folder

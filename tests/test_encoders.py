@@ -60,7 +60,7 @@ def test_option_that_makes_no_sense_is_refused(text: str, message: str) -> None:
 def toy(pooled: object) -> Encoder:
     """An encoder whose tower is the given function of normalised pixels."""
     module = nn.Linear(2, 2)
-    tower = Tower(module, pooled, pooled, 3, RULES, {"library": "toy"}, "0" * 64)  # type: ignore[arg-type]
+    tower = Tower(module, pooled, None, 3, RULES, {"library": "toy"}, "0" * 64)  # type: ignore[arg-type]
     return Encoder("toy", "toy:spec", tower)
 
 

@@ -1,62 +1,27 @@
 """open_clip towers give the vectors of open_clip's own pipeline, QuickGELU where the weights were trained with it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from encoder_parity import Hostile, assert_same_vectors, batch_of, randomised, some_images
+from encoder_parity import Hostile, assert_same_vectors, batch_of, some_images
+from hub_folders import OPENAI, SIGLIP, SMALL_14, SQUASH, TINY_TEXT, save_open_clip
 from PIL import Image
 
 from blindpairs.encoders import load_encoder
 from blindpairs.errors import AssetMissing, ConfigError
 
-TINY_TEXT = {"context_length": 16, "vocab_size": 64, "width": 64, "heads": 2, "layers": 1}
 LARGE_14 = {
     "embed_dim": 768,
     "vision_cfg": {"image_size": 224, "layers": 2, "width": 1024, "patch_size": 14},
     "text_cfg": TINY_TEXT,
 }
-SMALL_14 = {
-    "embed_dim": 96,
-    "vision_cfg": {"image_size": 224, "layers": 2, "width": 192, "patch_size": 14, "head_width": 64},
-    "text_cfg": TINY_TEXT,
-}
-SIGLIP = {
-    "embed_dim": 192,
-    "custom_text": True,
-    "vision_cfg": {
-        "image_size": 224,
-        "timm_model_name": "vit_tiny_patch16_224",
-        "timm_model_pretrained": False,
-        "timm_pool": "token",
-        "timm_proj": "none",
-    },
-    "text_cfg": TINY_TEXT,
-}
-OPENAI = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
-SQUASH = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
 
 
 @pytest.fixture(scope="session")
 def images(photos: Path) -> list[Image.Image]:
     return some_images(photos)
-
-
-def save_open_clip(folder: Path, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> Path:
-    """An open_clip folder as it lies on the hub: config, preprocessing, safetensors."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    (folder / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg})
-    )
-    model = randomised(open_clip.create_model(f"local-dir:{folder}", load_weights=False))
-    save_file(
-        {name: one.contiguous() for name, one in model.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
-    return folder
 
 
 def through_open_clip(images: list[Image.Image], name: str, **options: Any) -> torch.Tensor:
@@ -119,7 +84,7 @@ def test_class_token_times_projection_is_the_image_embedding(small: Path, images
 def test_mean_pooling_is_the_mean_of_the_patches(small: Path, images: list[Image.Image]) -> None:
     encoder = load_encoder("clip", f"open_clip:local-dir:{small}?pool=mean")
     batch = batch_of(encoder, images[:3])
-    patches = encoder.patches(batch)
+    patches = encoder.tokens(batch).patches
     assert patches.shape == (3, 256, 192)
     assert torch.cosine_similarity(encoder.encode(batch), patches.mean(dim=1)).min() > 0.99999
 
@@ -136,7 +101,7 @@ def test_timm_tower_inside_open_clip_with_squashed_images_matches(tmp_path: Path
     encoder = load_encoder("siglip", f"open_clip:local-dir:{folder}")
     assert (encoder.preprocess.resize, encoder.preprocess.interpolation) == ("squash", "bilinear")
     assert_same_vectors(encoder, images, through_open_clip(images, f"local-dir:{folder}"))
-    assert encoder.patches(batch_of(encoder, images[:1])).shape == (1, 196, 192)
+    assert encoder.tokens(batch_of(encoder, images[:1])).patches.shape == (1, 196, 192)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from encoder_parity import Hostile, assert_same_vectors, batch_of, randomised, some_images
+from hub_folders import save_timm
 from PIL import Image
 
 from blindpairs.encoders import load_encoder
@@ -17,18 +18,6 @@ DINOV2 = "vit_small_patch14_reg4_dinov2"
 @pytest.fixture(scope="session")
 def images(photos: Path) -> list[Image.Image]:
     return some_images(photos)
-
-
-def save_timm(folder: Path, name: str, data_config: dict[str, Any] | None = None, **options: Any) -> Path:
-    """A shallow timm model as timm itself would push it to the hub."""
-    import timm
-    from timm.models._hub import save_for_hf
-
-    model = randomised(timm.create_model(name, depth=2, **options))
-    save_for_hf(
-        model, str(folder), model_args={"depth": 2, **options}, safe_serialization=True, data_config=data_config
-    )
-    return folder
 
 
 def through_timm(folder: Path, images: list[Image.Image], **options: Any) -> torch.Tensor:
@@ -44,33 +33,33 @@ def through_timm(folder: Path, images: list[Image.Image], **options: Any) -> tor
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_timm(tmp_path_factory.mktemp("timm"), "vit_tiny_patch16_224")
+    return save_timm(tmp_path_factory.mktemp("timm"), "vit_tiny_patch16_224", depth=2)
 
 
 def test_cropping_model_matches_timms_own_pipeline(plain: Path, images: list[Image.Image]) -> None:
     encoder = load_encoder("vit", f"timm:local-dir:{plain}")
     assert (encoder.preprocess.size, encoder.preprocess.short_side) == (224, 248)  # 224 / 0.9, rounded down
     assert_same_vectors(encoder, images, through_timm(plain, images))
-    assert encoder.patches(batch_of(encoder, images[:1])).shape == (1, 196, 192)
+    assert encoder.tokens(batch_of(encoder, images[:1])).patches.shape == (1, 196, 192)
 
 
 def test_squashing_model_matches_timms_own_pipeline(tmp_path: Path, images: list[Image.Image]) -> None:
-    folder = save_timm(tmp_path, "vit_tiny_patch16_224", {"crop_mode": "squash", "crop_pct": 0.9})
+    folder = save_timm(tmp_path, "vit_tiny_patch16_224", {"crop_mode": "squash", "crop_pct": 0.9}, depth=2)
     encoder = load_encoder("vit", f"timm:local-dir:{folder}")
     assert (encoder.preprocess.resize, encoder.preprocess.short_side) == ("squash", 248)
     assert_same_vectors(encoder, images, through_timm(folder, images))
 
 
 def test_dinov2_with_registers_at_another_size_matches(tmp_path: Path, images: list[Image.Image]) -> None:
-    folder = save_timm(tmp_path, DINOV2)
+    folder = save_timm(tmp_path, DINOV2, depth=2)
     encoder = load_encoder("dino", f"timm:local-dir:{folder}?size=224")
     assert_same_vectors(encoder, images, through_timm(folder, images, img_size=224))
-    assert encoder.patches(batch_of(encoder, images[:1])).shape == (1, 256, 384)
+    assert encoder.tokens(batch_of(encoder, images[:1])).patches.shape == (1, 256, 384)
     batch = batch_of(encoder, images[:3])
     same = load_encoder("dino", f"timm:local-dir:{folder}?size=224&pool=cls")
     assert torch.allclose(same.encode(batch), encoder.encode(batch), atol=1e-6)  # its own pooling is the class token
     mean = load_encoder("dino", f"timm:local-dir:{folder}?pool=mean&size=224")
-    assert torch.cosine_similarity(mean.encode(batch), mean.patches(batch).mean(dim=1)).min() > 0.99999
+    assert torch.cosine_similarity(mean.encode(batch), mean.tokens(batch).patches.mean(dim=1)).min() > 0.99999
 
 
 def test_checkpoint_file_without_its_classifier_is_enough(tmp_path: Path, images: list[Image.Image]) -> None:

@@ -66,7 +66,7 @@ def test_dinov2_vectors_are_the_normed_class_tokens_of_the_hubs_own_pipeline(
     encoder = load_encoder("dino", f"hf:{folder}")
     theirs = through_transformers(folder, images).last_hidden_state
     assert_same_vectors(encoder, images, theirs[:, 0])
-    patches = encoder.patches(batch_of(encoder, images))
+    patches = encoder.tokens(batch_of(encoder, images)).patches
     assert patches.shape == (len(images), 256, 1024)
     assert torch.cosine_similarity(patches, theirs[:, 1:], dim=2).min() > 0.999
 
@@ -78,7 +78,7 @@ def test_mean_pooling_averages_the_patches_and_leaves_the_registers_out(
     theirs = through_transformers(folder, images).last_hidden_state
     mean = load_encoder("dino", f"hf:{folder}?pool=mean")
     assert_same_vectors(mean, images, theirs[:, 5:].mean(dim=1))
-    assert mean.patches(batch_of(mean, images[:1])).shape == (1, 256, 384)
+    assert mean.tokens(batch_of(mean, images[:1])).patches.shape == (1, 256, 384)
     assert_same_vectors(load_encoder("dino", f"hf:{folder}"), images, theirs[:, 0])
 
 
@@ -127,7 +127,7 @@ def test_another_size_interpolates_positions_as_the_library_does(clip: Path, ima
     theirs = through_transformers(larger, images[:4], interpolate_pos_encoding=True).pooler_output
     assert_same_vectors(encoder, images[:4], theirs)
     assert (encoder.preprocess.size, encoder.preprocess.short_side) == (336, 336)
-    assert encoder.patches(batch_of(encoder, images[:1])).shape == (1, 576, 192)
+    assert encoder.tokens(batch_of(encoder, images[:1])).patches.shape == (1, 576, 192)
 
 
 def test_another_size_keeps_the_share_that_dinov2_crops(dinov2: Path) -> None:

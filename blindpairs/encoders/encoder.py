@@ -1,11 +1,12 @@
-"""One image encoder, whichever library it came from: bytes of square images in, unit vectors out."""
+"""One image encoder, whichever library it came from: bytes of images in, unit vectors or patch tokens out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from blindpairs.encoders.tokens import Layer, Tokens, Transformer, no_patches
 from blindpairs.errors import ConfigError
 from blindpairs.preprocess import Preprocess
 
@@ -16,7 +17,7 @@ class Tower:
 
     module: nn.Module  # the vision part only, in float32, on the CPU
     pooled: Callable[[Tensor], Tensor]  # normalised pixels (B, 3, S, S) -> (B, D), not yet unit
-    patch_tokens: Callable[[Tensor], Tensor]  # normalised pixels (B, 3, S, S) -> (B, N, D)
+    transformer: Transformer | None  # where its tokens are; None for what has none, such as a ResNet
     dimension: int
     preprocess: Preprocess
     facts: dict[str, object]  # library, version, architecture, pool rule, ...; ready for JSON
@@ -60,21 +61,33 @@ class Encoder:
 
         On CUDA with bfloat16 the tower runs under autocast, and rows that are not finite run once more in float32.
         """
-        pixels = self._normalised(batch)
-        vectors = self._run(self._tower.pooled, pixels, autocast=self._autocast)  # (B, D)
-        bad = ~torch.isfinite(vectors).all(dim=1)
-        if self._autocast and bool(bad.any()):
-            vectors[bad] = self._run(self._tower.pooled, pixels[bad], autocast=False)
+        (vectors,) = self._read(lambda pixels: [self._tower.pooled(pixels)], batch)  # (B, D)
         norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
         return torch.where(torch.isfinite(norms) & (norms > 0), vectors / norms, torch.nan)
 
-    @torch.inference_mode()
-    def patches(self, batch: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 -> (B, N, D) float32: the last block's patch tokens after the final norm.
+    def tokens(self, batch: Tensor, layer: int = -1, *, norm: bool = True) -> Tokens:
+        """(B, 3, H, W) uint8 on the encoder's device -> the patch tokens of one layer, as `tokens_of` reads them."""
+        return self.tokens_of(batch, [Layer(layer, norm)])[0]
 
-        Row-major over the grid, without class and register tokens, not projected and not of unit length.
+    @torch.no_grad()  # not inference_mode: what is trained on top of the tokens keeps them for its backward pass
+    def tokens_of(self, batch: Tensor, layers: Sequence[Layer]) -> list[Tokens]:
+        """(B, 3, H, W) uint8 on the encoder's device -> the tokens of each layer, in that order, from one forward pass.
+
+        Patches are (B, rows * columns, D) float32, not projected and not of unit length. Layer 0 is what enters the
+        first block, k what block k hands on, -1 the last one's. H and W are the preprocessing's size, or other
+        multiples of the patch where the tower takes those. ConfigError: no such layer or size, no tokens at all.
         """
-        return self._run(self._tower.patch_tokens, self._normalised(batch), autocast=self._autocast)
+        transformer = self.transformer
+        hidden = self._read(lambda pixels: transformer.hidden(pixels, layers), batch)
+        grid = transformer.grid(*batch.shape[-2:])
+        return [transformer.split(tokens, grid) for tokens in hidden]
+
+    @property
+    def transformer(self) -> Transformer:
+        """Where the tokens are: depth, patch size, grid. ConfigError for an encoder without patch tokens."""
+        if self._tower.transformer is None:
+            raise no_patches(self.spec)
+        return self._tower.transformer
 
     def describe(self) -> dict[str, object]:
         """Provenance, ready for JSON: spec, library, architecture, pool rule, preprocessing, weights, precision."""
@@ -90,6 +103,16 @@ class Encoder:
     def _normalised(self, batch: Tensor) -> Tensor:
         return (batch.to(torch.float32) / 255 - self._mean) / self._std
 
-    def _run(self, read: Callable[[Tensor], Tensor], pixels: Tensor, *, autocast: bool) -> Tensor:
+    def _read(self, read: Callable[[Tensor], list[Tensor]], batch: Tensor) -> list[Tensor]:
+        pixels = self._normalised(batch)
+        found = self._run(read, pixels, autocast=self._autocast)
+        if self._autocast and found:
+            bad = ~torch.stack([torch.isfinite(one.flatten(1)).all(dim=1) for one in found]).all(dim=0)  # (B,)
+            if bool(bad.any()):
+                for one, again in zip(found, self._run(read, pixels[bad], autocast=False), strict=True):
+                    one[bad] = again
+        return found
+
+    def _run(self, read: Callable[[Tensor], list[Tensor]], pixels: Tensor, *, autocast: bool) -> list[Tensor]:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=autocast):
-            return read(pixels).to(torch.float32)
+            return [one.to(torch.float32) for one in read(pixels)]

@@ -2,14 +2,18 @@
 
 import difflib
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from blindpairs.encoders.encoder import Tower
-from blindpairs.encoders.from_timm import trunk_tokens
+from blindpairs.encoders.from_timm import timm_transformer
 from blindpairs.encoders.specs import LOCAL_DIR, Spec
+from blindpairs.encoders.tokens import Transformer
 from blindpairs.encoders.weights import loading, local_folder, require_weights, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.preprocess import Preprocess
@@ -41,16 +45,21 @@ def load_open_clip(spec: Spec) -> Tower:
             weights_only=True,
         )
     visual: nn.Module = model.visual
-    reading = _Reading(visual, spec, open_clip.get_model_config(name)["embed_dim"])
+    preprocess = _preprocess(spec, open_clip.get_model_preprocess_cfg(model))
+    transformer = _transformer(spec, visual, preprocess.size)
+    if transformer is not None:
+        spec.checked_size(transformer.patch_size[0])
+    embed_dim = open_clip.get_model_config(name)["embed_dim"]
+    pool = spec.pool_among(_pools(transformer))
     architecture = type(visual).__name__ if pretrained is None else name  # a folder's path says nothing elsewhere
     facts = {"library": "open_clip", "version": open_clip.__version__, "architecture": architecture}
     return Tower(
         module=visual,
-        pooled=reading.pooled,
-        patch_tokens=reading.patch_tokens,
-        dimension=reading.dimension,
-        preprocess=_preprocess(spec, open_clip.get_model_preprocess_cfg(model)),
-        facts=facts | {"pool": reading.pool, "activation": _activation(visual)},
+        pooled=_pooled(visual, transformer, pool),
+        transformer=transformer,
+        dimension=transformer.width if transformer and pool != "projection" else int(embed_dim),
+        preprocess=preprocess,
+        facts=facts | {"pool": pool, "activation": _activation(visual)},
         weights_hash=state_hash(visual),
     )
 
@@ -103,48 +112,59 @@ def _preprocess(spec: Spec, config: dict[str, Any]) -> Preprocess:
     )
 
 
-class _Reading:
-    """How to get vectors and tokens out of one of open_clip's three kinds of image tower."""
+def _transformer(spec: Spec, visual: Any, size: int) -> Transformer | None:
+    """Where an image tower keeps its tokens; None for a ResNet."""
+    from open_clip.timm_model import TimmModel
+    from open_clip.transformer import VisionTransformer
 
-    def __init__(self, visual: Any, spec: Spec, embed_dim: int) -> None:
-        from open_clip.timm_model import TimmModel
-        from open_clip.transformer import VisionTransformer
+    if isinstance(visual, TimmModel):
+        return timm_transformer(spec, visual.trunk, size)
+    if not isinstance(visual, VisionTransformer):
+        return None
+    return Transformer(
+        spec=spec.text,
+        forward=partial(_normed_tokens, visual),
+        blocks=tuple(visual.transformer.resblocks),
+        norm=_norm(visual),
+        width=int(visual.transformer.width),
+        prefix=1,
+        has_class_token=True,
+        patch_size=visual.patch_size,
+        size=size,
+        any_size=False,  # its positions are interpolated once, when it is loaded
+    )
 
-        self._visual = visual
-        self._is_timm: bool = isinstance(visual, TimmModel)
-        self._is_vit: bool = isinstance(visual, VisionTransformer)
-        pools = ("projection", "cls", "mean") if self._is_vit else ("projection", "mean")
-        self.pool = spec.pool_among(pools if self._is_vit or self._is_timm else ("projection",))
-        if self._is_vit:
-            spec.checked_size(self._visual.patch_size[0])
-        trunk = visual.transformer.width if self._is_vit else getattr(getattr(visual, "trunk", None), "num_features", 0)
-        self.dimension = int(embed_dim if self.pool == "projection" else trunk)
 
-    def pooled(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, D)."""
-        if self.pool == "mean":
-            return self.patch_tokens(pixels).mean(dim=1)
-        if self.pool == "cls":
-            return self._blocks(pixels)["image_intermediates_prefix"][0][:, 0]
-        vectors = self._visual(pixels)
-        vectors = vectors[0] if isinstance(vectors, tuple) else vectors  # CoCa returns its tokens as well
-        return vectors  # type: ignore[no-any-return]
+def _norm(visual: Any) -> nn.Module | None:
+    """The final norm of the tokens; CoCa norms after its pooling, in another width."""
+    return visual.ln_post if visual.attn_pool is None else None
 
-    def patch_tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, N, D)."""
-        if self._is_vit:
-            return self._blocks(pixels)["image_intermediates"][0]
-        if self._is_timm:
-            return trunk_tokens(self._visual.trunk, pixels)
-        raise ConfigError(f"{type(self._visual).__name__} has no patch tokens; choose a vision transformer")
 
-    def _blocks(self, pixels: Tensor) -> dict[str, list[Tensor]]:
-        blocks: dict[str, list[Tensor]] = self._visual.forward_intermediates(
-            pixels,
-            indices=1,
-            normalize_intermediates=self._visual.attn_pool is None,  # CoCa norms after its pooling, in another width
-            intermediates_only=True,
-            output_fmt="NLC",
-            output_extra_tokens=True,
-        )
-        return blocks
+def _normed_tokens(visual: Any, pixels: Tensor) -> Tensor:
+    """(B, 3, S, S) -> (B, 1 + N, D): the class token and the patches after the last block, and after the norm."""
+    found = visual.forward_intermediates(
+        pixels,
+        indices=1,
+        normalize_intermediates=_norm(visual) is not None,
+        intermediates_only=True,
+        output_fmt="NLC",
+        output_extra_tokens=True,
+    )
+    return torch.cat([found["image_intermediates_prefix"][0], found["image_intermediates"][0]], dim=1)
+
+
+def _pools(transformer: Transformer | None) -> tuple[str, ...]:
+    if transformer is None:
+        return ("projection",)
+    return ("projection", "cls", "mean") if transformer.has_class_token else ("projection", "mean")
+
+
+def _pooled(visual: Any, transformer: Transformer | None, pool: str) -> Callable[[Tensor], Tensor]:
+    if transformer is not None and pool != "projection":
+        return partial(transformer.pooled, pool=pool)
+
+    def projection(pixels: Tensor) -> Tensor:
+        vectors: Tensor | tuple[Tensor, ...] = visual(pixels)
+        return vectors[0] if isinstance(vectors, tuple) else vectors  # CoCa returns its tokens as well
+
+    return projection

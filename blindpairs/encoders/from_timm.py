@@ -2,13 +2,15 @@
 
 import difflib
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import nn
 
 from blindpairs.encoders.encoder import Tower
 from blindpairs.encoders.specs import LOCAL_DIR, Spec
+from blindpairs.encoders.tokens import Transformer
 from blindpairs.encoders.weights import loading, local_folder, require_weights, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.preprocess import Preprocess
@@ -29,19 +31,20 @@ def load_timm(spec: Spec) -> Tower:
         wanted["img_size"] = spec.size
     name, source = _named(spec)
     with loading(spec.text, source):
-        model: Any = timm.create_model(name, **wanted)
+        model: Any = _created(spec, name, wanted)
     if spec.checkpoint is not None:
         _load_checkpoint(spec, model)
-    prefix = getattr(model, "num_prefix_tokens", 0)
-    spec.checked_size(_patch_size(model))
-    pool = spec.pool_among(("pooler", "cls", "mean") if prefix else ("pooler", "mean"))
     config = timm.data.resolve_model_data_config(model)
+    preprocess = _preprocess(spec, config)
+    transformer = timm_transformer(spec, model, preprocess.size)
+    spec.checked_size(transformer.patch_size[0])
+    pool = spec.pool_among(("pooler", "cls", "mean") if transformer.has_class_token else ("pooler", "mean"))
     return Tower(
         module=model,
-        pooled=_pooled(model, pool),
-        patch_tokens=lambda pixels: trunk_tokens(model, pixels),
-        dimension=getattr(model, "head_hidden_size", model.num_features) if pool == "pooler" else model.num_features,
-        preprocess=_preprocess(spec, config),
+        pooled=model if pool == "pooler" else partial(transformer.pooled, pool=pool),
+        transformer=transformer,
+        dimension=getattr(model, "head_hidden_size", model.num_features) if pool == "pooler" else transformer.width,
+        preprocess=preprocess,
         facts={
             "library": "timm",
             "version": timm.__version__,
@@ -52,18 +55,35 @@ def load_timm(spec: Spec) -> Tower:
     )
 
 
-def trunk_tokens(model: Any, pixels: Tensor) -> Tensor:
-    """(B, 3, S, S) -> (B, N, D): a timm transformer's tokens after its final norm, without class and registers."""
-    tokens: Tensor = model.forward_features(pixels)
-    if tokens.ndim != 3:
-        raise ConfigError(f"{type(model).__name__} has no patch tokens; choose a vision transformer")
-    return tokens[:, getattr(model, "num_prefix_tokens", 0) :]
+def _created(spec: Spec, name: str, wanted: dict[str, Any]) -> Any:
+    import timm
+
+    try:
+        return timm.create_model(name, **wanted)
+    except (AssertionError, TypeError) as error:
+        if spec.size is None:
+            raise
+        raise ConfigError(  # a ResNet has no such option, a hybrid wants whole patches: the weights are in order
+            f"{spec.text}: this model cannot be built with size={spec.size}; leave it out, "
+            "or take another multiple of the patch size"
+        ) from error
 
 
-def _pooled(model: Any, pool: str) -> Any:
-    if pool == "cls":
-        return lambda pixels: model.forward_features(pixels)[:, 0]
-    return model if pool == "pooler" else lambda pixels: trunk_tokens(model, pixels).mean(dim=1)
+def timm_transformer(spec: Spec, model: Any, size: int) -> Transformer:
+    """Where a timm model keeps its tokens; reading them tells a model that has none."""
+    norm = getattr(model, "norm", None)
+    return Transformer(
+        spec=spec.text,
+        forward=model.forward_features,
+        blocks=tuple(getattr(model, "blocks", ())),
+        norm=None if isinstance(norm, nn.Identity) else norm,  # then the norm comes after the pooling, as fc_norm
+        width=int(model.num_features),
+        prefix=int(getattr(model, "num_prefix_tokens", 0)),
+        has_class_token=getattr(model, "cls_token", None) is not None,
+        patch_size=_patch_size(model),
+        size=size,
+        any_size=bool(getattr(model, "dynamic_img_size", False)),
+    )
 
 
 def _named(spec: Spec) -> tuple[str, str]:
@@ -99,10 +119,14 @@ def _load_checkpoint(spec: Spec, model: Any) -> None:
         raise ConfigError(f"{spec.text}: {path} lacks {len(absent)} tensors of this model, such as {absent[0]}")
 
 
-def _patch_size(model: Any) -> int:
+def _patch_size(model: Any) -> tuple[int, int]:
+    """Pixels per token; (1, 1) where the model does not say. A hybrid's patches lie on its stem's reduced maps."""
     embedding = getattr(model, "patch_embed", None)
-    patch = getattr(embedding, "patch_size", (1, 1))
-    return int(patch[0])
+    if embedding is not None and hasattr(embedding, "feat_ratio"):
+        patch = embedding.feat_ratio(as_scalar=False)
+    else:
+        patch = getattr(embedding, "patch_size", 1)
+    return (patch, patch) if isinstance(patch, int) else (int(patch[0]), int(patch[1]))
 
 
 def _preprocess(spec: Spec, config: dict[str, Any]) -> Preprocess:

@@ -6,17 +6,19 @@ Promises: the tower runs in float32 whatever the checkpoint's precision; a tenso
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from blindpairs.encoders.encoder import Tower
 from blindpairs.encoders.specs import Spec
+from blindpairs.encoders.tokens import Transformer
 from blindpairs.encoders.weights import loading, local_folder, require_weights, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.preprocess import Preprocess
@@ -37,6 +39,7 @@ class Family:
 
     class_name: str
     pools: tuple[str, ...]
+    norm: str = "layernorm"  # the attribute that holds the final norm
     class_tokens: int = 1
     interpolates: bool = False  # whether position embeddings of another size need interpolate_pos_encoding=True
 
@@ -45,12 +48,12 @@ FAMILIES = {
     "dinov2": Family("Dinov2Model", ("cls", "mean", "pooler")),
     "dinov2_with_registers": Family("Dinov2WithRegistersModel", ("cls", "mean", "pooler")),
     # Its own processor resizes floats; ours rounds to bytes after the resize, which the vectors do not feel.
-    "dinov3_vit": Family("DINOv3ViTModel", ("cls", "mean", "pooler")),
+    "dinov3_vit": Family("DINOv3ViTModel", ("cls", "mean", "pooler"), "norm"),
     "vit": Family("ViTModel", ("cls", "mean"), interpolates=True),
-    "clip": Family("CLIPVisionModelWithProjection", ("projection", "cls", "mean"), interpolates=True),
-    "clip_vision_model": Family("CLIPVisionModel", ("pooler", "cls", "mean"), interpolates=True),
-    "siglip": Family("SiglipVisionModel", ("pooler", "mean"), class_tokens=0, interpolates=True),
-    "siglip_vision_model": Family("SiglipVisionModel", ("pooler", "mean"), class_tokens=0, interpolates=True),
+    "clip": Family("CLIPVisionModelWithProjection", ("projection", "cls", "mean"), "post_layernorm", interpolates=True),
+    "clip_vision_model": Family("CLIPVisionModel", ("pooler", "cls", "mean"), "post_layernorm", interpolates=True),
+    "siglip": Family("SiglipVisionModel", ("pooler", "mean"), "post_layernorm", 0, interpolates=True),
+    "siglip_vision_model": Family("SiglipVisionModel", ("pooler", "mean"), "post_layernorm", 0, interpolates=True),
 }
 
 
@@ -64,13 +67,13 @@ def load_transformers(spec: Spec) -> Tower:
     preprocess = _preprocess(spec, folder)
     model = _model(spec, folder, family, config)
     pool = spec.pool_among(family.pools)
-    reading = _Reading(model, family, pool, preprocess.size)
+    transformer = _transformer(spec, model, family, preprocess.size)
     spec.checked_size(int(model.config.patch_size))
     return Tower(
         module=model,
-        pooled=reading.pooled,
-        patch_tokens=reading.patch_tokens,
-        dimension=int(model.config.projection_dim if pool == "projection" else model.config.hidden_size),
+        pooled=_pooled(model, family, transformer, pool),
+        transformer=transformer,
+        dimension=int(model.config.projection_dim if pool == "projection" else transformer.width),
         preprocess=preprocess,
         facts={
             "library": "transformers",
@@ -211,31 +214,43 @@ def _resample(spec: Spec, processor: Any) -> int:
     return resample
 
 
-class _Reading:
-    """How to get vectors and tokens out of a tower of one family."""
+def _transformer(spec: Spec, model: Any, family: Family, size: int) -> Transformer:
+    """Where a tower keeps its tokens. Class and registers come first; other sizes interpolate the positions."""
+    config = model.config
+    vision = getattr(model, "vision_model", model)
+    norm: nn.Module = getattr(vision, family.norm)
 
-    def __init__(self, model: Any, family: Family, pool: str, size: int) -> None:
-        self._model = model
-        self._pool = pool
-        self._prefix = family.class_tokens + int(getattr(model.config, "num_register_tokens", 0))
-        self._options: dict[str, bool] = {}
-        if family.interpolates and size != model.config.image_size:
-            self._options["interpolate_pos_encoding"] = True
-        # CLIP alone hands its tokens over before the final norm.
-        vision = getattr(model, "vision_model", model)
-        self._norm = vision.post_layernorm if family.class_name.startswith("CLIP") else torch.nn.Identity()
+    def forward(pixels: Tensor) -> Tensor:
+        tokens: Tensor = _output(model, family, pixels).last_hidden_state
+        return norm(tokens) if family.class_name.startswith("CLIP") else tokens  # CLIP alone norms its class token only
 
-    def pooled(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, D)."""
-        output = self._model(pixel_values=pixels, **self._options)
-        if self._pool == "projection":
-            return output.image_embeds  # type: ignore[no-any-return]
-        if self._pool == "pooler":
-            return output.pooler_output  # type: ignore[no-any-return]
-        tokens: Tensor = self._norm(output.last_hidden_state)
-        return tokens[:, 0] if self._pool == "cls" else tokens[:, self._prefix :].mean(dim=1)
+    return Transformer(
+        spec=spec.text,
+        forward=forward,
+        # Each release of transformers keeps them under another name.
+        blocks=tuple(next(part for part in vision.modules() if _are_blocks(part, config.num_hidden_layers))),
+        norm=norm,
+        width=int(config.hidden_size),
+        prefix=family.class_tokens + int(getattr(config, "num_register_tokens", 0)),
+        has_class_token=family.class_tokens > 0,
+        patch_size=(int(config.patch_size), int(config.patch_size)),
+        size=size,
+        any_size=True,
+    )
 
-    def patch_tokens(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, N, D)."""
-        tokens: Tensor = self._norm(self._model(pixel_values=pixels, **self._options).last_hidden_state)
-        return tokens[:, self._prefix :]
+
+def _are_blocks(part: nn.Module, depth: int) -> bool:
+    return isinstance(part, nn.ModuleList) and len(part) == depth
+
+
+def _output(model: Any, family: Family, pixels: Tensor) -> Any:
+    native = (model.config.image_size, model.config.image_size)
+    options = {"interpolate_pos_encoding": True} if family.interpolates and pixels.shape[-2:] != native else {}
+    return model(pixel_values=pixels, **options)
+
+
+def _pooled(model: Any, family: Family, transformer: Transformer, pool: str) -> Callable[[Tensor], Tensor]:
+    if pool in ("cls", "mean"):
+        return partial(transformer.pooled, pool=pool)
+    name = {"projection": "image_embeds", "pooler": "pooler_output"}[pool]
+    return lambda pixels: getattr(_output(model, family, pixels), name)

@@ -1,0 +1,166 @@
+"""Patch tokens of any layer of a vision transformer, with their grid, whichever library built it.
+
+Layers count as in transformers' `hidden_states`, for every library alike: 0 is what enters the first block, k what
+block k hands on, -1 what the last block hands on. Each can be read before or after the tower's final norm.
+
+Promises: the library's own forward runs once, unchanged, for all layers that are asked for, and the pooled vectors of
+`pool=cls` and `pool=mean` come from that same forward; class token and registers are never among the patches; patches
+are row-major over the grid, from the top left corner, and as many as rows * columns. What does not keep this shape is
+refused.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from threading import get_ident
+
+from torch import Tensor, nn
+
+from blindpairs.errors import ConfigError
+
+CHOOSE = "choose a plain vision transformer, such as open_clip:ViT-B-16/openai or hf:facebook/dinov2-base"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where tokens are read: after which block, and whether the tower's final norm is applied to them."""
+
+    index: int = -1
+    norm: bool = True
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of one layer for a batch of B images; `patches[:, r * columns + c]` sees row r, column c."""
+
+    patches: Tensor  # (B, N, D) float32, N == rows * columns
+    grid: tuple[int, int]  # (rows, columns)
+    class_token: Tensor | None  # (B, D) float32; None where the tower has none, such as a SigLIP
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A vision transformer: its library's forward, and where its tokens pass. P tokens stand before the N patches."""
+
+    spec: str  # what errors call it
+    forward: Callable[[Tensor], Tensor]  # normalised pixels (B, 3, H, W) -> (B, P + N, D) after the final norm
+    blocks: Sequence[nn.Module]
+    norm: nn.Module | None  # None where the norm comes after the pooling
+    width: int  # D
+    prefix: int  # P: class token, if any, then registers
+    has_class_token: bool
+    patch_size: tuple[int, int]
+    size: int  # the side of the square images that it was loaded for
+    any_size: bool  # whether its positions follow images of other sizes
+
+    @property
+    def depth(self) -> int:
+        """The number of blocks: layers go from 0 to `depth`."""
+        return len(self.blocks)
+
+    def pooled(self, pixels: Tensor, pool: str) -> Tensor:
+        """(B, 3, H, W) -> (B, D): the class token (`cls`) or the mean of the patches (`mean`), as `forward` has them.
+
+        They are after the final norm wherever the tower has one for its tokens.
+        """
+        tokens = self._final(pixels)
+        return tokens[:, 0] if pool == "cls" else tokens[:, self.prefix :].mean(dim=1)
+
+    def hidden(self, pixels: Tensor, layers: Iterable[Layer]) -> list[Tensor]:
+        """(B, 3, H, W) -> all tokens (B, P + N, D) of each layer, from one forward pass; `split` takes them apart."""
+        wanted = [self._resolved(layer) for layer in layers]
+        last = Layer(self.depth, norm=True)
+        rows, columns = self.grid(*pixels.shape[-2:])
+        with self._recorded({layer.index for layer in wanted if layer != last}) as seen:
+            final = self._final(pixels)
+        if final.shape[1] != self.prefix + rows * columns:
+            raise ConfigError(f"{self.spec}: its {final.shape[1]} tokens are no grid of patches; {CHOOSE}")
+        read: list[Tensor] = []
+        for layer in wanted:
+            tokens = final if layer == last else self._checked(seen.get(layer.index), layer.index, final)
+            read.append(self.norm(tokens) if layer.norm and layer != last and self.norm is not None else tokens)
+        return read
+
+    def split(self, tokens: Tensor, grid: tuple[int, int]) -> Tokens:
+        """(B, P + N, D) -> the patches and the class token; registers are dropped."""
+        return Tokens(tokens[:, self.prefix :], grid, tokens[:, 0] if self.has_class_token else None)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """(rows, columns) of the patches of an image of that size; ConfigError for a size that the tower cannot take.
+
+        Beyond the size that it was loaded for, pixels after the last whole patch would silently be left out.
+        """
+        down, across = self.patch_size
+        if (height, width) != (self.size, self.size):
+            if not self.any_size:
+                raise ConfigError(
+                    f"{self.spec}: it takes images of {self.size} x {self.size}, not of {height} x {width}; "
+                    "?size= loads it for another square"
+                )
+            if height % down or width % across or not height or not width:
+                raise ConfigError(
+                    f"{self.spec}: images of {height} x {width} are no whole patches of {down} x {across}; resize them"
+                )
+        return height // down, width // across
+
+    def _resolved(self, layer: Layer) -> Layer:
+        index = layer.index + self.depth + 1 if layer.index < 0 else layer.index
+        if not 0 <= index <= self.depth:
+            first = -self.depth - 1
+            raise ConfigError(
+                f"{self.spec}: there is no layer {layer.index}; there is 0 to {self.depth}, or {first} to -1"
+            )
+        if layer.norm and self.norm is None:
+            raise ConfigError(
+                f"{self.spec}: its final norm comes after its pooling; ask for the patch tokens with norm=False"
+            )
+        return Layer(index, layer.norm)
+
+    def _final(self, pixels: Tensor) -> Tensor:
+        tokens = self.forward(pixels)
+        if not isinstance(tokens, Tensor) or tokens.ndim != 3:  # maps of a convolutional or a windowed network
+            raise no_patches(self.spec)
+        return tokens
+
+    @contextmanager
+    def _recorded(self, indices: set[int]) -> Iterator[dict[int, object]]:
+        """While the forward runs in this thread: what passes at these layers."""
+        seen: dict[int, object] = {}
+        thread = get_ident()
+
+        def note(index: int, passed: object) -> None:
+            if get_ident() == thread:  # hooks are the module's: another thread's forward comes through them too
+                seen[index] = passed[0] if isinstance(passed, tuple) and passed else passed
+
+        def enters(_module: nn.Module, arguments: tuple[object, ...]) -> None:
+            note(0, arguments)
+
+        def leaves(_module: nn.Module, _arguments: object, output: object, *, index: int) -> None:
+            note(index, output)
+
+        handles = []
+        try:
+            for index in indices if self.blocks else ():
+                handles.append(
+                    self.blocks[index - 1].register_forward_hook(partial(leaves, index=index))
+                    if index
+                    else self.blocks[0].register_forward_pre_hook(enters)
+                )
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _checked(self, tokens: object, index: int, final: Tensor) -> Tensor:
+        if not isinstance(tokens, Tensor) or tokens.shape != final.shape:
+            raise ConfigError(
+                f"{self.spec}: layer {index} does not hold the tokens that its last layer has after the norm; "
+                "read that one, or " + CHOOSE
+            )
+        return tokens
+
+
+def no_patches(spec: str) -> ConfigError:
+    """For a tower that has no tokens at all."""
+    return ConfigError(f"{spec}: this encoder has no patch tokens; {CHOOSE}")
