@@ -27,14 +27,13 @@ from numpy.typing import NDArray
 from blindpairs.corpus import Item
 from blindpairs.corpus.item import printable_uri
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.store import METADATA, Failure, Part, finished, summarise, write_part
+from blindpairs.store import METADATA, Failure, Part, finished, read_manifest, summarise, write_part
 from blindpairs.workers import DecodePool, Decoding, Failed, Image, Outcome
 from blindpairs.workspace import (
     RunLock,
     canonical_json,
     digest,
     prepare_folder,
-    read_json,
     sha256_file,
     stamp,
     write_json,
@@ -202,7 +201,7 @@ def _agree(
         if any(store_folder.glob("part-*")):
             raise ConfigError(f"{store_folder} holds parts of other embeddings: choose another folder")
         write_json(path, stamp() | manifest)
-    elif canonical_json({key: read_json(path).get(key) for key in manifest}) != canonical_json(manifest):
+    elif canonical_json({key: read_manifest(store_folder).get(key) for key in manifest}) != canonical_json(manifest):
         raise ConfigError(f"{store_folder} already holds other embeddings: choose another folder, or remove it")
     return manifest
 

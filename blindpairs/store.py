@@ -7,27 +7,32 @@
     embeddings/failures/part-00000.parquet   the images that could not be used, and why
 
 This module alone reads and writes them. Promises: a part with a valid marker is complete and unchanged since it was
-written; rows + failed rows = planned rows in every part; rows stand in the plan's order, and the same input gives the
+written; what is read is proven to be what the marker vouches for, or the file and the command that remakes it are
+named; rows + failed rows = planned rows in every part; rows stand in the plan's order, and the same input gives the
 same bytes.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from blindpairs.access import listed, present, reading, removed
 from blindpairs.corpus import Item
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.errors import ConfigError, InputError, Refused
 from blindpairs.workspace import digest, read_json, sha256_file, stamp, write_json, written_atomically
 
 READERS = 2  # parts of a column that are read at once, and held
+
+Read = TypeVar("Read")
 
 METADATA = pa.schema(
     [
@@ -119,8 +124,11 @@ def arrow_to_vectors(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return whole
 
 
-def write_plan(path: Path, items: Iterator[Item], part_rows: int) -> int:
-    """Write every item of the corpus, one row group a part, holding one part at a time. Returns how many."""
+def write_plan(path: Path, items: Iterator[Item], part_rows: int, sha256: str = "") -> int:
+    """Write every item of the corpus, one row group a part, holding one part at a time. Returns how many.
+
+    ConfigError, and nothing written, where the file does not have the `sha256` that is asked for.
+    """
     names = [field.name for field in fields(Item)]
     count = 0
     with written_atomically(path) as aside, pq.ParquetWriter(aside, PLAN, write_page_checksum=True) as writer:
@@ -133,6 +141,12 @@ def write_plan(path: Path, items: Iterator[Item], part_rows: int) -> int:
                 block = []
         if block:
             writer.write_table(_item_table(block, names), row_group_size=part_rows)
+        writer.close()
+        if sha256 and sha256_file(aside) != sha256:
+            raise ConfigError(
+                f"{path} is missing or damaged: --overwrite embeds everything again, and the corpus as it is now does "
+                "not give that plan"
+            )
     return count
 
 
@@ -146,6 +160,12 @@ def read_plan(path: Path, part: int) -> list[Item]:
         return [Item(**row) for row in file.read_row_group(part).to_pylist()]
 
 
+def plan_size(path: Path) -> tuple[int, int]:
+    """How many items a plan holds, and for how many parts."""
+    metadata = pq.read_metadata(path)
+    return metadata.num_rows, metadata.num_row_groups
+
+
 def _table(rows: Mapping[str, Sequence[Any]], vectors: Mapping[str, np.ndarray[Any, Any]]) -> pa.Table:
     table = pa.table(dict(rows), schema=METADATA)
     for name, matrix in vectors.items():
@@ -155,7 +175,7 @@ def _table(rows: Mapping[str, Sequence[Any]], vectors: Mapping[str, np.ndarray[A
 
 def read_failures(part: Part) -> list[Failure]:
     """The images without a row, and why."""
-    return [Failure(**row) for row in _read(part.failures).to_pylist()]
+    return [Failure(**row) for row in _read(part.failures, FAILURES.names).to_pylist()]
 
 
 def write_part(
@@ -173,12 +193,8 @@ def write_part(
     failed = pa.table({name: [getattr(row, name) for row in failures] for name in FAILURES.names}, schema=FAILURES)
     _write_verified(part.failures, failed, ())
     _write_verified(part.data, _table(rows, vectors), tuple(vectors))
-    codes = sorted({failure.code for failure in failures})
     marker = stamp() | {
-        "rows": len(rows["image_id"]),
-        "failed": len(failures),
-        "failures_by_code": {code: sum(failure.code == code for failure in failures) for code in codes},
-        "flags": _count_flags(rows["flags"]),
+        **_counts(rows["flags"], failures),
         "columns": dict(columns),
         "sha256": {"data": sha256_file(part.data), "failures": sha256_file(part.failures)},
         "bytes": {"data": part.data.stat().st_size, "failures": part.failures.stat().st_size},
@@ -187,9 +203,16 @@ def write_part(
     return marker
 
 
-def _count_flags(flags: Sequence[Sequence[str]]) -> dict[str, int]:
+def _counts(flags: Sequence[Sequence[str]], failures: Sequence[Failure]) -> dict[str, Any]:
+    """What a marker counts of a part: the flags of every row, and its failures."""
+    codes = sorted({failure.code for failure in failures})
     names = sorted({flag for image in flags for flag in image})
-    return {name: sum(name in image for image in flags) for name in names}
+    return {
+        "rows": len(flags),
+        "failed": len(failures),
+        "failures_by_code": {code: sum(failure.code == code for failure in failures) for code in codes},
+        "flags": {name: sum(name in image for image in flags) for name in names},
+    }
 
 
 def _write_verified(path: Path, table: pa.Table, vectors: tuple[str, ...]) -> None:
@@ -221,47 +244,130 @@ def _check_unit(path: Path, name: str, vectors: np.ndarray[Any, Any]) -> None:
 
 def remove_store(folder: Path) -> None:
     """Remove what this module wrote. The manifest goes first: without it nothing else counts, wherever this stops."""
-    for pattern in ("manifest.json", "part-*.done.json", "part-*.parquet", "failures/part-*.parquet", "plan.parquet"):
-        for path in folder.glob(pattern):
-            path.unlink()
+    removed(folder / "manifest.json")
+    for suffix in (".done.json", ".parquet"):
+        for path in listed(folder):
+            if path.name.startswith("part-") and path.name.endswith(suffix):
+                removed(path)
+    for path in (*listed(folder / "failures"), folder / "plan.parquet"):
+        if path.match("part-*.parquet") or path.name == "plan.parquet":
+            removed(path)
 
 
 def finished(part: Part) -> dict[str, Any] | None:
-    """The marker of a part that is complete and unchanged; None where it has to be (re)done."""
-    if not part.marker.exists():
+    """The marker of a part that is complete and unchanged; None where it has to be (re)done.
+
+    Raises Refused where that cannot be told: a file that may not be read is no reason to make it again.
+    """
+    if not present(part.marker):
         return None
     try:
-        marker = read_json(part.marker)
-        intact = all(
-            path.exists()
-            and path.stat().st_size == marker["bytes"][kind]
-            and sha256_file(path) == marker["sha256"][kind]
-            for kind, path in (("data", part.data), ("failures", part.failures))
-        )
-    except (InputError, KeyError, TypeError):
+        marker = read_marker(part)
+        check_sizes(part, marker)
+        check_hashes(part, marker)
+        counted = _counts(_read(part.data, ["flags"])["flags"].to_pylist(), read_failures(part))
+        columns = set(_schema(part.data).names) - set(METADATA.names)
+    except Refused:
+        raise
+    except InputError:
         return None
-    return marker if intact else None
+    return marker if marker == marker | counted and columns == marker["columns"].keys() else None
+
+
+def read_marker(part: Part) -> dict[str, Any]:
+    """The marker of a part; InputError where it is none of ours."""
+    marker = read_json(part.marker)
+    groups: dict[str, Any] = {name: marker.get(name) for name in ("columns", "failures_by_code", "flags")}
+    hashes, sizes = marker.get("sha256"), marker.get("bytes")
+    numbers = [marker.get("rows"), marker.get("failed")]
+    for kind in ("data", "failures"):
+        numbers.append(sizes.get(kind) if isinstance(sizes, dict) else None)
+        groups[kind] = {kind: hashes.get(kind)} if isinstance(hashes, dict) else None
+    for name in ("failures_by_code", "flags"):
+        numbers += groups[name].values() if isinstance(groups[name], dict) else ()
+    if not all(isinstance(each, dict) for each in groups.values()) or not all(type(one) is int for one in numbers):
+        raise InputError(f"{part.marker} is damaged: it does not say what a marker says")
+    return marker
+
+
+def check_sizes(part: Part, marker: Mapping[str, Any]) -> None:
+    """InputError where a file of a part is not as long as its marker says."""
+    for kind, path in (("data", part.data), ("failures", part.failures)):
+        with reading(path):
+            size = path.stat().st_size
+        if size != marker["bytes"][kind]:
+            raise InputError(f"{path} is damaged (it has {size:,} bytes, not {marker['bytes'][kind]:,})")
+
+
+def check_hashes(part: Part, marker: Mapping[str, Any]) -> None:
+    """InputError where a file of a part is not the one that its marker vouches for."""
+    for kind, path in (("data", part.data), ("failures", part.failures)):
+        if sha256_file(path) != marker["sha256"][kind]:
+            raise InputError(f"{path} is damaged (it is not the file that {part.marker.name} was written for)")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What the store was asked to hold, or InputError with what it costs to go on without it."""
-    manifest = read_json(folder / "manifest.json")
-    if not {"settings", "plan", "encoders", "fingerprint"} <= manifest.keys():
-        raise InputError(f"{folder / 'manifest.json'} is damaged: `embed --overwrite` embeds everything again")
+    path = folder / "manifest.json"
+    try:
+        manifest = read_json(path)
+        plan, encoders = manifest["plan"], manifest["encoders"]
+        numbers = [plan["parts"], plan.get("items", 0), *(each["dimension"] for each in encoders.values())]
+        sound = all(type(number) is int and number >= 0 for number in numbers)
+        sound &= isinstance(manifest["settings"], dict) and isinstance(manifest["fingerprint"], str)
+    except Refused:
+        raise
+    except (InputError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise InputError(
+            f"{path} is damaged: `embed --overwrite` embeds everything again; `import` takes another --work"
+        )
     return manifest
 
 
-def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def _schema(path: Path) -> pa.Schema:
+    with _explained(path):
+        return pq.read_schema(path)
+
+
+def _read(path: Path, columns: Sequence[str]) -> pa.Table:
     """Columns of one of our tables, every page checked; InputError where it is damaged."""
+    with _explained(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        lacking = [name for name in columns if name not in file.schema_arrow.names]
+        if lacking:
+            raise InputError(f"{path} is damaged (it has no column {lacking[0]})")
+        return file.read(list(columns))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What Arrow says of a file, as a sentence: the system's refusals are told apart from damage."""
     try:
-        return pq.read_table(path, columns=columns, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        said = str(error).splitlines()[0][:120]
-        raise InputError(f"{path} is damaged ({said}): run the same `blindpairs embed` again to mend it") from error
+        with reading(path):
+            try:
+                yield
+            except OSError as error:
+                if error.errno is not None:
+                    raise
+                raise pa.ArrowInvalid(str(error)) from error  # Arrow's own, of bytes that make no sense
+    except pa.ArrowException as error:
+        said = (str(error).splitlines() or ["no reason given"])[0][:120]
+        raise InputError(f"{path} is damaged ({said})") from error
 
 
-def _read_vectors(path: Path, name: str) -> np.ndarray[Any, Any]:
-    return arrow_to_vectors(_read(path, [name])[name])
+def _rows_of(path: Path, columns: Sequence[str], rows: int) -> pa.Table:
+    table = _read(path, columns)
+    if len(table) != rows:
+        raise InputError(f"{path} is damaged (it has {len(table):,} rows, not {rows:,})")
+    return table
+
+
+def _vectors_of(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
+    column = _rows_of(path, [name], shape[0])[name]
+    if column.type != pa.list_(pa.float16(), shape[1]) or column.null_count:
+        raise InputError(f"{path} is damaged ({name} is {column.type}, not float16 vectors of {shape[1]} values)")
+    return arrow_to_vectors(column)
 
 
 class Store:
@@ -271,21 +377,29 @@ class Store:
         self.folder = folder
         self.manifest = manifest
         self._parts = parts
+        self._verified: set[int] = set()  # parts
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
         """Open a store whose every part is there; InputError says what is missing otherwise."""
-        if not (folder / "manifest.json").exists():
+        if not present(folder / "manifest.json"):
             raise InputError(f"no embeddings at {folder}: run `blindpairs embed` first")
         manifest = read_manifest(folder)
-        parts = [Part(folder, number) for number in range(manifest["plan"]["parts"])]
-        missing = [part for part in parts if not (part.marker.exists() and part.data.exists())]
+        store = cls(folder, manifest, [Part(folder, number) for number in range(manifest["plan"]["parts"])])
+        parts = store._parts
+        missing = [part for part in parts if not (present(part.marker) and present(part.data))]
         if missing:
             raise ConfigError(
                 f"the embeddings at {folder} are incomplete: {len(missing)} of {len(parts)} parts are missing; "
-                "run the same `blindpairs embed` again to finish them"
+                f"run the same `blindpairs {store._maker}` again to finish them"
             )
-        return cls(folder, manifest, parts)
+        counted = sum(marker["rows"] + marker["failed"] for marker in store._markers)
+        if counted != manifest["plan"].get("items", counted):
+            raise InputError(
+                f"{folder} accounts for {counted:,} images, its manifest for {manifest['plan']['items']:,}: run the "
+                f"same `blindpairs {store._maker}` again"
+            )
+        return store
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -299,7 +413,28 @@ class Store:
 
     @cached_property
     def _markers(self) -> list[dict[str, Any]]:
-        return [read_json(part.marker) for part in self._parts]
+        markers = []
+        with self._remedied():
+            for part in self._parts:
+                markers.append(read_marker(part))
+                check_sizes(part, markers[-1])
+        return markers
+
+    @property
+    def _maker(self) -> str:
+        """The command that made the store, which mends it."""
+        foreign = any(each.get("spec") == "clip-retrieval" for each in self.manifest["encoders"].values())
+        return "import" if foreign else "embed"
+
+    @contextmanager
+    def _remedied(self) -> Iterator[None]:
+        """Whatever is found to be damaged, the same command mends it."""
+        try:
+            yield
+        except Refused:
+            raise
+        except InputError as error:
+            raise InputError(f"{error}: run the same `blindpairs {self._maker}` again to mend it") from error
 
     @property
     def rows(self) -> int:
@@ -312,7 +447,7 @@ class Store:
 
     def metadata(self, columns: Sequence[str] = METADATA.names) -> pa.Table:
         """The rows without vectors, in order."""
-        return pa.concat_tables([_read(path, list(columns)) for path in self.parts])
+        return pa.concat_tables(list(self._each(lambda part, rows: _rows_of(part.data, columns, rows))))
 
     def iter_column(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
         """One encoder's vectors part by part: (rows, D) float16; the next parts are read meanwhile."""
@@ -323,15 +458,32 @@ class Store:
                 raise ConfigError(
                     f"{part.data} has no {name!r} vectors yet: run the `blindpairs embed` that adds them to the end"
                 )
-        ahead: deque[Future[np.ndarray[Any, Any]]] = deque()
-        with ThreadPoolExecutor(READERS) as readers:  # Parquet decodes a column on one core, at some 200 MB/s
-            for part in self._parts:
-                ahead.append(readers.submit(_read_vectors, part.data, name))
+        dimension = self.manifest["encoders"][name]["dimension"]
+        yield from self._each(lambda part, rows: _vectors_of(part.data, name, (rows, dimension)))
+        pa.default_memory_pool().release_unused()  # Arrow keeps it for its next reading: 500 MB, once seen
+
+    def verify(self) -> None:
+        """InputError where a part is no longer the one that its marker vouches for; each is looked at once."""
+        for _ in self._each(lambda *_: None):
+            pass
+
+    def _each(self, read: Callable[[Part, int], Read]) -> Iterator[Read]:
+        """What `read` makes of each part and the number of its rows, in order; the next parts are read meanwhile."""
+        ahead: deque[Future[Read]] = deque()
+        with self._remedied(), ThreadPoolExecutor(READERS) as readers:  # Parquet decodes a column at some 200 MB/s
+            for part, marker in zip(self._parts, self._markers, strict=True):
+                ahead.append(readers.submit(self._proven, part, marker, read))
                 if len(ahead) > READERS:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
-        pa.default_memory_pool().release_unused()  # Arrow keeps it for its next reading: 500 MB, once seen
+
+    def _proven(self, part: Part, marker: Mapping[str, Any], read: Callable[[Part, int], Read]) -> Read:
+        # Before Parquet's footer is believed, which has no checksum. 2 GB/s here: a tenth of what reading costs.
+        if part.number not in self._verified:
+            check_hashes(part, marker)
+            self._verified.add(part.number)
+        return read(part, marker["rows"])
 
     def column(self, name: str) -> np.ndarray[Any, Any]:
         """One encoder's vectors: (N, D) float16, read straight into one array."""
@@ -348,7 +500,7 @@ class Store:
 
     def failures(self) -> pa.Table:
         """The images that could not be used, and why."""
-        return pa.concat_tables([_read(part.failures) for part in self._parts])
+        return pa.concat_tables(list(self._each(lambda part, _: _read(part.failures, FAILURES.names))))
 
     def summary(self) -> dict[str, Any]:
         """Counts over all parts."""

@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from blindpairs.access import listed, present, removed
 from blindpairs.corpus import Corpus
 from blindpairs.embed.run import EmbedOptions, ImageEncoder
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.store import read_manifest, remove_store, write_plan
+from blindpairs.store import plan_size, read_manifest, remove_store, write_plan
 from blindpairs.workspace import canonical_json, digest, sha256_file, stamp, write_json
 
 
@@ -34,14 +35,19 @@ def agree_on_manifest(
             raise ConfigError(f"--overwrite would remove other shards' parts: remove {folder} yourself, then start all")
         next(corpus.items())  # raises where there is no image: a wrong path must not cost what is there
         remove_store(folder)
-    if not path.exists():
-        return _plan(corpus, folder, settings, described, options.part_rows)
+    if not present(path):
+        return _plan(corpus, folder, settings, described, warnings)
     manifest = read_manifest(folder)
     _refuse_other_settings(folder, manifest, settings, described)
     warnings += _other_versions(manifest["encoders"], described)
     plan = folder / "plan.parquet"
-    if not plan.exists() or sha256_file(plan) != manifest["plan"]["sha256"]:
-        raise ConfigError(f"{plan} is missing or damaged: --overwrite embeds everything again")
+    if not {"sha256", "items", "notes"} <= manifest["plan"].keys():
+        raise InputError(f"{path} is damaged: `embed --overwrite` embeds everything again")
+    if not present(plan) or sha256_file(plan) != manifest["plan"]["sha256"]:
+        write_plan(plan, corpus.items(), options.part_rows, manifest["plan"]["sha256"])
+        warnings.append(f"{plan.name} was missing or damaged: it was made again from the corpus, which is as it was")
+    if plan_size(plan) != (manifest["plan"]["items"], manifest["plan"]["parts"]):
+        raise InputError(f"{path} and {plan.name} differ: `embed --overwrite` embeds everything again")
     if corpus.fingerprint() != manifest["fingerprint"]:
         warnings.append("the corpus has changed since it was planned: new images need --overwrite")
     if not described.keys() <= manifest["encoders"].keys():
@@ -51,13 +57,16 @@ def agree_on_manifest(
 
 
 def _plan(
-    corpus: Corpus, folder: Path, settings: dict[str, Any], described: Mapping[str, object], part_rows: int
+    corpus: Corpus, folder: Path, settings: dict[str, Any], described: Mapping[str, object], warnings: list[str]
 ) -> dict[str, Any]:
+    part_rows = settings["part_rows"]
+    if any(path.name.endswith(".done.json") for path in listed(folder)):
+        warnings.append(f"{folder} held parts without a manifest.json, which says of what: all are embedded again")
     remove_store(folder)  # parts without a manifest are what a killed --overwrite left: of another plan
     plan = folder / "plan.parquet"
     items = write_plan(plan, corpus.items(), part_rows)
     if not items:
-        plan.unlink()
+        removed(plan)
         raise InputError(f"no images in {settings['corpus']}: name a folder, tars or Parquet files that hold some")
     manifest = stamp() | {
         "settings": settings,
