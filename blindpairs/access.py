@@ -45,7 +45,7 @@ def unreadable(path: Path, error: OSError) -> InputError:
     if error.errno in ABSENT and not os.path.islink(path):
         return InputError(f"{path} is missing")
     if error.errno == errno.EISDIR:
-        return InputError(f"{path} is a folder where a file should be: move it away, then run the same command again")
+        return InputError(f"{path} is a folder where a file should be (move it away)")
     return Refused(f"cannot read {path}: {_said(error)}{_whose_or_what(path, error)}; nothing was changed")
 
 

@@ -25,9 +25,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blindpairs.access import listed, present, reading, removed
+from blindpairs.access import listed, present, removed
 from blindpairs.corpus import Item
 from blindpairs.errors import ConfigError, InputError, Refused
+from blindpairs.proof import check_hashes, check_sizes, column_names, read_columns, read_marker, read_rows
 from blindpairs.workspace import digest, read_json, sha256_file, stamp, write_json, written_atomically
 
 READERS = 2  # parts of a column that are read at once, and held
@@ -107,6 +108,11 @@ class Part:
         """The images without a row."""
         return self.folder / "failures" / f"{self.name}.parquet"
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """Both by the words that the marker has for them."""
+        return {"data": self.data, "failures": self.failures}
+
 
 def vectors_to_arrow(vectors: np.ndarray[Any, Any]) -> pa.FixedSizeListArray:
     """(N, D) float16 as one Arrow column."""
@@ -175,7 +181,7 @@ def _table(rows: Mapping[str, Sequence[Any]], vectors: Mapping[str, np.ndarray[A
 
 def read_failures(part: Part) -> list[Failure]:
     """The images without a row, and why."""
-    return [Failure(**row) for row in _read(part.failures, FAILURES.names).to_pylist()]
+    return [Failure(**row) for row in read_columns(part.failures, FAILURES.names).to_pylist()]
 
 
 def write_part(
@@ -262,11 +268,11 @@ def finished(part: Part) -> dict[str, Any] | None:
     if not present(part.marker):
         return None
     try:
-        marker = read_marker(part)
-        check_sizes(part, marker)
-        check_hashes(part, marker)
-        counted = _counts(_read(part.data, ["flags"])["flags"].to_pylist(), read_failures(part))
-        columns = set(_schema(part.data).names) - set(METADATA.names)
+        marker = read_marker(part.marker)
+        check_sizes(part.files, marker)
+        check_hashes(part.files, marker)
+        counted = _counts(read_columns(part.data, ["flags"])["flags"].to_pylist(), read_failures(part))
+        columns = set(column_names(part.data)) - set(METADATA.names)
     except Refused:
         raise
     except InputError:
@@ -274,41 +280,11 @@ def finished(part: Part) -> dict[str, Any] | None:
     return marker if marker == marker | counted and columns == marker["columns"].keys() else None
 
 
-def read_marker(part: Part) -> dict[str, Any]:
-    """The marker of a part; InputError where it is none of ours."""
-    marker = read_json(part.marker)
-    groups: dict[str, Any] = {name: marker.get(name) for name in ("columns", "failures_by_code", "flags")}
-    hashes, sizes = marker.get("sha256"), marker.get("bytes")
-    numbers = [marker.get("rows"), marker.get("failed")]
-    for kind in ("data", "failures"):
-        numbers.append(sizes.get(kind) if isinstance(sizes, dict) else None)
-        groups[kind] = {kind: hashes.get(kind)} if isinstance(hashes, dict) else None
-    for name in ("failures_by_code", "flags"):
-        numbers += groups[name].values() if isinstance(groups[name], dict) else ()
-    if not all(isinstance(each, dict) for each in groups.values()) or not all(type(one) is int for one in numbers):
-        raise InputError(f"{part.marker} is damaged: it does not say what a marker says")
-    return marker
-
-
-def check_sizes(part: Part, marker: Mapping[str, Any]) -> None:
-    """InputError where a file of a part is not as long as its marker says."""
-    for kind, path in (("data", part.data), ("failures", part.failures)):
-        with reading(path):
-            size = path.stat().st_size
-        if size != marker["bytes"][kind]:
-            raise InputError(f"{path} is damaged (it has {size:,} bytes, not {marker['bytes'][kind]:,})")
-
-
-def check_hashes(part: Part, marker: Mapping[str, Any]) -> None:
-    """InputError where a file of a part is not the one that its marker vouches for."""
-    for kind, path in (("data", part.data), ("failures", part.failures)):
-        if sha256_file(path) != marker["sha256"][kind]:
-            raise InputError(f"{path} is damaged (it is not the file that {part.marker.name} was written for)")
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What the store was asked to hold, or InputError with what it costs to go on without it."""
     path = folder / "manifest.json"
+    if path.is_dir():
+        raise InputError(f"{path} is a folder where a file should be (move it away)")
     try:
         manifest = read_json(path)
         plan, encoders = manifest["plan"], manifest["encoders"]
@@ -326,45 +302,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _schema(path: Path) -> pa.Schema:
-    with _explained(path):
-        return pq.read_schema(path)
-
-
-def _read(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Columns of one of our tables, every page checked; InputError where it is damaged."""
-    with _explained(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-        lacking = [name for name in columns if name not in file.schema_arrow.names]
-        if lacking:
-            raise InputError(f"{path} is damaged (it has no column {lacking[0]})")
-        return file.read(list(columns))
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """What Arrow says of a file, as a sentence: the system's refusals are told apart from damage."""
-    try:
-        with reading(path):
-            try:
-                yield
-            except OSError as error:
-                if error.errno is not None:
-                    raise
-                raise pa.ArrowInvalid(str(error)) from error  # Arrow's own, of bytes that make no sense
-    except pa.ArrowException as error:
-        said = (str(error).splitlines() or ["no reason given"])[0][:120]
-        raise InputError(f"{path} is damaged ({said})") from error
-
-
-def _rows_of(path: Path, columns: Sequence[str], rows: int) -> pa.Table:
-    table = _read(path, columns)
-    if len(table) != rows:
-        raise InputError(f"{path} is damaged (it has {len(table):,} rows, not {rows:,})")
-    return table
-
-
 def _vectors_of(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
-    column = _rows_of(path, [name], shape[0])[name]
+    column = read_rows(path, [name], shape[0])[name]
     if column.type != pa.list_(pa.float16(), shape[1]) or column.null_count:
         raise InputError(f"{path} is damaged ({name} is {column.type}, not float16 vectors of {shape[1]} values)")
     return arrow_to_vectors(column)
@@ -416,8 +355,8 @@ class Store:
         markers = []
         with self._remedied():
             for part in self._parts:
-                markers.append(read_marker(part))
-                check_sizes(part, markers[-1])
+                markers.append(read_marker(part.marker))
+                check_sizes(part.files, markers[-1])
         return markers
 
     @property
@@ -447,7 +386,7 @@ class Store:
 
     def metadata(self, columns: Sequence[str] = METADATA.names) -> pa.Table:
         """The rows without vectors, in order."""
-        return pa.concat_tables(list(self._each(lambda part, rows: _rows_of(part.data, columns, rows))))
+        return pa.concat_tables(list(self._each(lambda part, rows: read_rows(part.data, columns, rows))))
 
     def iter_column(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
         """One encoder's vectors part by part: (rows, D) float16; the next parts are read meanwhile."""
@@ -481,7 +420,7 @@ class Store:
     def _proven(self, part: Part, marker: Mapping[str, Any], read: Callable[[Part, int], Read]) -> Read:
         # Before Parquet's footer is believed, which has no checksum. 2 GB/s here: a tenth of what reading costs.
         if part.number not in self._verified:
-            check_hashes(part, marker)
+            check_hashes(part.files, marker)
             self._verified.add(part.number)
         return read(part, marker["rows"])
 
@@ -500,7 +439,7 @@ class Store:
 
     def failures(self) -> pa.Table:
         """The images that could not be used, and why."""
-        return pa.concat_tables(list(self._each(lambda part, _: _read(part.failures, FAILURES.names))))
+        return pa.concat_tables(list(self._each(lambda part, _: read_columns(part.failures, FAILURES.names))))
 
     def summary(self) -> dict[str, Any]:
         """Counts over all parts."""

@@ -12,6 +12,7 @@ GROUPS: list[set[str]] = [
     {"errors"},
     {"access"},
     {"workspace"},
+    {"proof"},
     {"cores", "header", "preprocess"},
     {"corpus", "decode"},
     {"store"},
