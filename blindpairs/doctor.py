@@ -364,9 +364,11 @@ def has_weights(cache: Path, repository: str) -> bool:
 def work_folder(work: Path) -> Finding:
     """Whether results can be written to `work`, which need not exist yet."""
     folder = work.absolute()
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    existing = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return Finding("work folder", "problem", f"{existing} cannot be written", "choose another with --work FOLDER")
+    if len(os.fsencode(max(folder.parts, key=len))) > os.pathconf(existing, "PC_NAME_MAX"):
+        return Finding("work folder", "problem", f"{folder} is too long a name", "choose another with --work FOLDER")
     free = shutil.disk_usage(existing).free
     value = f"{folder}, {free / GIB:.1f} GiB free"
     if free < LEAST_FREE:

@@ -15,6 +15,10 @@ class InputError(BlindpairsError):
     """The corpus, a file or a folder is not what the command needs."""
 
 
+class Refused(InputError):
+    """The system would not let us read a file, which may be sound: nothing may be rebuilt or removed over it."""
+
+
 class ConfigError(BlindpairsError):
     """An option, or an artefact made with other options, does not fit this run."""
 

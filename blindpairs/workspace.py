@@ -4,11 +4,11 @@ Promises: a file under its final name is complete (written aside in the same fol
 killed run leaves behind is a hidden `.tmp` file that the next run removes; two runs never write the same part.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterable, Iterator
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs import __version__
+from blindpairs.access import reading, removed, unwritable
 from blindpairs.errors import AssetMissing, InputError, Locked
 
 SCHEMA_VERSION = 1
@@ -71,17 +72,19 @@ def digest(value: object) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """The sha256 of a file, read in blocks."""
-    with path.open("rb") as file:
+    """The sha256 of a file, read in blocks; Refused where it may not be read."""
+    with reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of ours; a damaged one is the user's to know about."""
+    with reading(path):
+        content = path.read_bytes()
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; remove it and run the command that wrote it again") from error
+        value = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({str(error)[:80]}): run the command that wrote it again") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} is not a file of ours: it holds a JSON {type(value).__name__}, not an object")
     return value
@@ -93,14 +96,14 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
     The name carries host and process, so that a later run can tell a dead owner's leavings from a live one's.
     """
-    aside = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    aside = path.with_name(aside_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         _flush(aside)
         put(aside, path)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise unwritable(path, error) from error
     finally:
         with suppress(OSError):  # gone by its rename, or never there
             aside.unlink()
@@ -112,10 +115,20 @@ def put(aside: Path, path: Path) -> None:
     _flush(path.parent)  # the rename itself must survive a power cut
 
 
+def host_name() -> str:
+    """This machine's name, as far as a file name takes it: a kernel accepts slashes and bytes that are no text."""
+    return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())
+
+
+def aside_name(name: str) -> str:
+    """A hidden name for an unfinished file, by which `sweep` can tell whether its owner is alive."""
+    return f".{name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with written_atomically(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # in JSON, the escape is the character
 
 
 def write_json(path: Path, value: object) -> None:
@@ -131,43 +144,36 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _explained(error: OSError, path: Path) -> Exception:
-    """Full disks, quotas and read-only folders are the user's to mend; anything else stays what it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return InputError(f"no room to write {path}: {error.strerror}; free space, then run the same command to resume")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO):
-        return InputError(f"cannot write {path}: {error.strerror}; choose another folder with --work")
-    return error
-
-
 def prepare_folder(folder: Path) -> None:
     """Make an output folder, prove that it can be written before hours of work, and sweep dead runs' leavings."""
     with written_atomically(folder / ".writable") as aside:
         aside.write_bytes(bytes(1 << 14))  # an empty file fits on a full disk
-    (folder / ".writable").unlink(missing_ok=True)
+    removed(folder / ".writable")
     sweep(folder)
 
 
 def sweep(folder: Path) -> None:
     """Remove the temporary files that dead runs left in a folder, where that is allowed."""
-    for aside in folder.rglob(".*.tmp"):
-        if _owner_is_dead(aside):
-            with suppress(OSError):
-                aside.unlink()
+    for place, _, names in os.walk(folder):  # passes over folders that it may not read
+        for name in names:
+            if _owner_is_dead(name):
+                with suppress(OSError):
+                    Path(place, name).unlink()
 
 
-def _owner_is_dead(aside: Path) -> bool:
+def _owner_is_dead(aside: str) -> bool:
     """Whether the process that was writing a temporary file is gone; another machine's may be alive."""
-    owner, process = aside.name.rsplit(".", 3)[:2]
-    if not owner.endswith(f".{socket.gethostname()}") or not process.isdigit():
+    ours = re.fullmatch(rf"\..*\.{re.escape(host_name())}\.([1-9][0-9]{{0,8}})\.[0-9a-f]+\.tmp", aside, re.DOTALL)
+    if not ours:
         return False
+    process = int(ours[1])
     try:
-        os.kill(int(process), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         return False
-    return int(process) == os.getpid()  # ours, before we wrote any: a dead process that had our number
+    return process == os.getpid()  # ours, before we wrote any: a dead process that had our number
 
 
 class RunLock:
@@ -179,7 +185,10 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ".lock"
-        self._file = self._path.open("a+", encoding="utf-8")
+        try:
+            self._file = self._path.open("a+", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise unwritable(self._path, error) from error
 
     def claim_all(self) -> None:
         """Claim every part there may ever be, or raise Locked."""

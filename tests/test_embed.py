@@ -347,10 +347,24 @@ def test_repair_with_other_weights_is_refused(tmp_path: Path) -> None:
         embed(corpus, tmp_path / "store", {"clip": "toy:a"}, load, SMALL)
 
 
-def test_missing_plan_is_told_with_its_price(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_lost_plan_is_made_again_where_the_corpus_is_as_it_was(tmp_path: Path, damage: str) -> None:
+    make_photos(tmp_path / "photos", 4)
+    run(tmp_path / "photos", tmp_path / "store")
+    before = tree(tmp_path / "store")
+    plan = tmp_path / "store" / "plan.parquet"
+    plan.unlink() if damage == "missing" else plan.write_bytes(plan.read_bytes()[:-9])
+    report = run(tmp_path / "photos", tmp_path / "store")
+    assert (report.rows, report.embedded) == (4, 0)
+    assert "plan.parquet was missing or damaged: it was made again" in report.warnings[0]
+    assert tree(tmp_path / "store") == before
+
+
+def test_lost_plan_of_a_corpus_that_changed_is_told_with_its_price(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 4)
     run(tmp_path / "photos", tmp_path / "store")
     (tmp_path / "store" / "plan.parquet").unlink()
+    make_photos(tmp_path / "photos", 5)
     with pytest.raises(ConfigError, match="is missing or damaged: --overwrite embeds everything again"):
         run(tmp_path / "photos", tmp_path / "store")
 

@@ -13,12 +13,11 @@ import pytest
 from embed_process import SIZE, make_photos, toy, tree
 from PIL import Image
 
-from blindpairs import store as storing
 from blindpairs import workspace
 from blindpairs.corpus import CorpusOptions, open_corpus
 from blindpairs.embed import EmbedOptions, EmbedReport, embed
 from blindpairs.errors import ConfigError
-from blindpairs.store import Store
+from blindpairs.store import Store, moving
 
 SMALL = EmbedOptions(part_rows=4, batch=4, workers=1)
 BOTH = {"clip": "toy:a", "dino": "toy:b"}
@@ -103,7 +102,7 @@ def kill_at(step: int, patch: pytest.MonkeyPatch) -> None:
         real(aside, path)
 
     patch.setattr(workspace, "put", put)
-    patch.setattr(storing, "put", put)
+    patch.setattr(moving, "put", put)
 
 
 def test_move_that_is_killed_before_any_file_is_finished_by_the_next_run(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "blindpairs"
 # Left to right; modules of one group do not know each other. A folder such as demo/ counts as one module.
 GROUPS: list[set[str]] = [
     {"errors", "shown"},
+    {"access"},
     {"workspace"},
     {"cores", "header", "preprocess", "samples"},
     {"corpus", "decode"},

@@ -4,7 +4,9 @@ Promises: data goes to stdout, everything else to stderr; a foreseen error is on
 class, a bug keeps its traceback and leaves with 1; `--help` loads nothing heavy.
 """
 
+import os
 import signal
+import sys
 
 # For their commands, in the order in which help lists them: that of the pipeline.
 # isort: off
@@ -16,7 +18,7 @@ import blindpairs.cli.demo
 import blindpairs.cli.doctor  # noqa: F401
 
 # isort: on
-from blindpairs.cli.app import Terminated, app
+from blindpairs.cli.app import PIPE_CLOSED, Terminated, app, output_lost, print_anything
 
 __all__ = ["app", "main"]
 
@@ -24,7 +26,26 @@ __all__ = ["app", "main"]
 def main() -> None:
     """The `blindpairs` command."""
     signal.signal(signal.SIGTERM, _terminate)
-    app()
+    _keep_standard_streams()
+    print_anything()
+    try:
+        app()
+    except OSError as error:  # of help and usage, which no command prints
+        status = output_lost(error)
+        if status is None:
+            raise
+        sys.exit(status)
+    except SystemExit as ended:
+        # Typer takes a closed pipe for 1, which is a bug's here, and hides the stream that failed.
+        pipe_closed = ended.code == 1 and type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        sys.exit(PIPE_CLOSED if pipe_closed else ended.code)
+
+
+def _keep_standard_streams() -> None:
+    """Fill the places of closed standard streams: a file that took one would get what libraries print."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(descriptor)
 
 
 def _terminate(*_: object) -> None:

@@ -1,19 +1,21 @@
 """What all commands share: the app, how errors end, how progress shows, and the options that recur."""
 
+import errno
 import functools
 import math
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from blindpairs import __version__
-from blindpairs.errors import BlindpairsError
+from blindpairs.errors import BlindpairsError, ConfigError
 
 app = typer.Typer(
     help="Find what a vision encoder cannot see: pairs of images that CLIP calls the same and DINOv2 calls different.",
@@ -22,9 +24,19 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+PIPE_CLOSED = 141  # what a shell says of a program that SIGPIPE ended
+
 WORK = Path("blindpairs-work")
+WORK_VARIABLE = "BLINDPAIRS_WORK"
 Work = Annotated[
-    Path, typer.Option("--work", envvar="BLINDPAIRS_WORK", help="Folder of everything that commands write and read.")
+    Path,
+    typer.Option(
+        "--work",
+        envvar=WORK_VARIABLE,
+        parser=lambda given: given,  # as it stands: a Path would make the current folder of an empty name
+        metavar="PATH",
+        help="Folder of everything that commands write and read.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
@@ -34,8 +46,29 @@ class Terminated(BaseException):
 
 
 def say(text: str) -> None:
-    """Something for the person at the terminal, not for the data stream."""
-    typer.echo(text, err=True)
+    """Something for the person at the terminal, not for the data stream: nothing fails for want of a reader."""
+    try:
+        typer.echo(text, err=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def named_folder(option: str, given: object) -> Path:
+    """A folder that was named; ConfigError for an empty name, and for one that files of ours cannot hold."""
+    text = str(given)
+    if not text:
+        raise ConfigError(f"{option} is empty: name a folder, such as {WORK} (is a variable unset?)")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{option} {text!a} is not UTF-8 text in this locale: name a folder that is") from None
+    return Path(text)
+
+
+def _work_folder(given: object) -> Path:
+    if isinstance(given, Path) and os.environ.get(WORK_VARIABLE) == "":  # the default: nothing was given
+        raise ConfigError(f"{WORK_VARIABLE} is set and empty: name a folder in it, or unset it")
+    return named_folder("--work", given)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -44,19 +77,51 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)  # typer reads the signature through it
     def run(*arguments: Any, **options: Any) -> None:
         try:
+            if "work" in options:
+                options["work"] = _work_folder(options["work"])
+            print_anything()
             function(*arguments, **options)
+            if sys.stdout is None:
+                raise ConfigError("standard output is closed: what was to be printed is lost, result files are not")
         except BlindpairsError as error:
-            typer.secho(f"error: {error}", fg="red", err=True)
+            say(typer.style(f"error: {error}", fg="red"))
             raise typer.Exit(error.exit_code) from error
-        except BrokenPipeError as error:  # `blindpairs ... | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(141) from error
+        except OSError as error:
+            status = output_lost(error)
+            if status is None:
+                raise
+            raise typer.Exit(status) from error
         except (KeyboardInterrupt, Terminated) as error:
             say("interrupted: run the same command again; embed and import go on where they were, others begin anew")
             raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
 
     # The command that is called like a keyword of Python is a function with a line behind its name.
     return app.command(function.__name__.strip("_").replace("_", "-"))(run)
+
+
+def print_anything() -> None:
+    """Let standard output take any name: characters that its encoding lacks become escapes."""
+    with suppress(AttributeError, ValueError):  # closed, or no text stream
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def output_lost(error: OSError) -> int | None:
+    """The exit code for an error of printing, said in a line unless the reader left; None for any other error."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if frame.f_code is not typer.echo.__code__:
+        return None
+    _silence(sys.stdout)
+    if error.errno == errno.EPIPE:  # `blindpairs ... | head`
+        return PIPE_CLOSED
+    why = f"error: standard output failed ({error.strerror}): what was to be printed is lost, result files are not"
+    say(typer.style(why, fg="red"))
+    return ConfigError.exit_code
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what is left for a stream nowhere: Python would fail on it once more when it ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _version(asked: bool) -> None:

@@ -160,7 +160,7 @@ def _corpus(sources: list[str] | None, reading: Reading, space: Workspace) -> "C
     if not sources:
         say("no corpus given: embedding the demo's scenes with the demo's encoders")
         sources = [str(demo_folder() / "scenes.parquet")]
-    ours = tuple(str(path.resolve()) for path in (space.root, space.embeddings, space.pairs))
+    ours = tuple(os.path.realpath(path) for path in (space.root, space.embeddings, space.pairs))
     symlinks, paths = reading.allows(Allowance.symlinks), reading.allows(Allowance.paths)
     return open_corpus(sources, CorpusOptions(reading.column, symlinks, paths, exclude=ours))
 

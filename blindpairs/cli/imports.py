@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, progress_bar
+from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bar
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @command
 def import_(
-    folder: Annotated[Path, typer.Argument(help="What `clip-retrieval inference` wrote: img_emb/ and metadata/.")],
+    folder: Annotated[str, typer.Argument(help="What `clip-retrieval inference` wrote: img_emb/ and metadata/.")],
     work: Work = WORK,
     column: Annotated[str, typer.Option(help="What the vectors are called.")] = "clip",
     second: Annotated[
@@ -33,7 +33,7 @@ def import_(
     other = _named_folder(second)
     with progress_bar("import") as show:
         done = import_clip_retrieval(
-            folder,
+            named_folder("FOLDER", folder),
             Workspace(work).embeddings,
             column=column,
             second=other,
@@ -52,7 +52,7 @@ def _named_folder(text: str) -> tuple[str, Path] | None:
     name, found, folder = text.partition("=")
     if not found or not name.isidentifier() or not folder:
         raise ConfigError(f"--second {text!r} is not NAME=FOLDER, such as dino=dinov2-output")
-    return name, Path(folder)
+    return name, named_folder("--second", folder)
 
 
 def _print_report(done: "Imported", columns: list[str]) -> None:

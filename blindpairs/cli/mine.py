@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blindpairs.access import removed
 from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
 from blindpairs.cli.embed import RayAddress, Where
 from blindpairs.cli.groups import grouped
@@ -111,7 +112,7 @@ def mine(
             progress=lambda done, total: show(done, 0, total),
             running=running,
         )
-    space.gallery.unlink(missing_ok=True)  # an older page would show other pairs
+    removed(space.gallery)  # an older page would show other pairs
     page = write_mined_gallery(store, mined, mined.options, space.gallery, encoders=encoders) if gallery else None
     report = _Report(space, mined, running.describe(), page)
     if page and page.unread:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blindpairs.access import present
 from blindpairs.corpus import Corpus
 from blindpairs.embed.manifest import agree_on_manifest, refuse_imported, refuse_other_encoder
 from blindpairs.embed.run import EmbedOptions, ImageEncoder, PartJob, Progress, run
@@ -97,7 +98,7 @@ def missing(
     rows, items = manifest["settings"]["part_rows"], manifest["plan"]["items"]
     for part in parts:
         marker = finished(part)
-        if marker is None and part.marker.exists():
+        if marker is None and present(part.marker):
             warnings.append(f"{part.data.name} is not what its marker says: it is embedded again")
         have = marker["columns"] if marker else {}
         want = asked if marker else manifest["encoders"]

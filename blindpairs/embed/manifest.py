@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from blindpairs.access import listed, present, removed
 from blindpairs.corpus import Corpus
 from blindpairs.embed.relocate import OtherCorpus, refuse_shards, relocate
 from blindpairs.embed.run import EmbedOptions, ImageEncoder
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.store import IMPORTED, finish_move, is_moving, read_manifest, remove_store, write_plan
+from blindpairs.store import IMPORTED, is_moving, plan_size, read_manifest, remove_store, write_plan
+from blindpairs.store.moving import finish_move
 from blindpairs.workspace import canonical_json, digest, sha256_file, stamp, write_json
 
 PATHS = "digest of the source paths"
@@ -37,8 +39,8 @@ def agree_on_manifest(
             raise ConfigError(f"--overwrite would remove other shards' parts: remove {folder} yourself, then start all")
         next(corpus.items())  # raises where there is no image: a wrong path must not cost what is there
         remove_store(folder)
-    if not path.exists():
-        return _plan(corpus, folder, settings, described, options.part_rows)
+    if not present(path):
+        return _plan(corpus, folder, settings, described, warnings)
     if is_moving(folder):
         refuse_shards(folder, options.shard[1])
         finish_move(folder)
@@ -47,10 +49,9 @@ def agree_on_manifest(
     place = {name: manifest["settings"].get(name) for name in ("corpus", PATHS)}
     _refuse_other_settings(folder, manifest, settings | place, described)
     warnings += _other_versions(manifest["encoders"], described)
-    plan = folder / "plan.parquet"
-    if not plan.exists() or sha256_file(plan) != manifest["plan"]["sha256"]:
-        raise ConfigError(f"{plan} is missing or damaged: --overwrite embeds everything again")
-    if place != {name: settings[name] for name in place}:
+    moved = place != {name: settings[name] for name in place}
+    warnings += _mended_plan(None if moved else corpus, folder, manifest)
+    if moved:
         refuse_shards(folder, options.shard[1])
         manifest = _follow(corpus, folder, manifest, settings, warnings)
     if corpus.fingerprint() != manifest["fingerprint"]:
@@ -59,6 +60,25 @@ def agree_on_manifest(
         manifest["encoders"] |= described
         write_json(path, manifest)
     return manifest
+
+
+def _mended_plan(corpus: Corpus | None, folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """What was done so that the plan is the one that the manifest vouches for; without `corpus` it cannot be mended."""
+    path, plan = folder / "manifest.json", folder / "plan.parquet"
+    if not {"sha256", "items", "notes"} <= manifest["plan"].keys():
+        raise InputError(f"{path} is damaged: `embed --overwrite` embeds everything again")
+    done = []
+    if not present(plan) or sha256_file(plan) != manifest["plan"]["sha256"]:
+        if corpus is None:
+            raise ConfigError(
+                f"{plan} is missing or damaged, and this corpus is another than the one that was planned: "
+                "--overwrite embeds everything again"
+            )
+        write_plan(plan, corpus.items(), manifest["settings"]["part_rows"], manifest["plan"]["sha256"])
+        done = [f"{plan.name} was missing or damaged: it was made again from the corpus, which is as it was"]
+    if plan_size(plan) != (manifest["plan"]["items"], manifest["plan"]["parts"]):
+        raise InputError(f"{path} and {plan.name} differ: `embed --overwrite` embeds everything again")
+    return done
 
 
 def _follow(
@@ -82,13 +102,16 @@ def _follow(
 
 
 def _plan(
-    corpus: Corpus, folder: Path, settings: dict[str, Any], described: Mapping[str, object], part_rows: int
+    corpus: Corpus, folder: Path, settings: dict[str, Any], described: Mapping[str, object], warnings: list[str]
 ) -> dict[str, Any]:
+    part_rows = settings["part_rows"]
+    if any(path.name.endswith(".done.json") for path in listed(folder)):
+        warnings.append(f"{folder} held parts without a manifest.json, which says of what: all are embedded again")
     remove_store(folder)  # parts without a manifest are what a killed --overwrite left: of another plan
     plan = folder / "plan.parquet"
     items = write_plan(plan, corpus.items(), part_rows)
     if not items:
-        plan.unlink()
+        removed(plan)
         raise InputError(f"no images in {settings['corpus']}: name a folder, tars or Parquet files that hold some")
     manifest = stamp() | {
         "settings": settings,
@@ -107,7 +130,7 @@ def _plan(
 
 def refuse_imported(folder: Path, options: EmbedOptions) -> None:
     """ConfigError where the store was imported and is to stay: ask before encoders are loaded for nothing."""
-    if options.overwrite or not (folder / "manifest.json").exists():
+    if options.overwrite or not present(folder / "manifest.json"):
         return
     if any(one.get("spec") == IMPORTED for one in read_manifest(folder)["encoders"].values()):
         raise ConfigError(

@@ -12,7 +12,9 @@ from typing import Any
 from blindpairs.corpus import Corpus, Item, read_item
 from blindpairs.decode import image_id
 from blindpairs.errors import ConfigError, Undecodable
-from blindpairs.store import MOVED, Part, finish_move, finished, read_ids, read_plan, tidy_move, write_plan
+from blindpairs.store import Part, finished, read_ids, read_plan, write_plan
+from blindpairs.store.moving import finish_move, tidy_move
+from blindpairs.store.store import MOVED
 from blindpairs.workspace import sha256_file, write_json
 
 

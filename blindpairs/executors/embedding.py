@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from blindpairs.access import present
 from blindpairs.corpus import Corpus
 from blindpairs.embed import EmbedOptions, EmbedReport, ImageEncoder, Progress, missing
 from blindpairs.embed.manifest import agree_on_manifest, refuse_imported
@@ -70,7 +71,7 @@ class Embedder:
 
     def _arrive(self) -> None:
         """Look at the store, on the first task: the driver has planned by then."""
-        if not (self._folder / "manifest.json").exists():
+        if not present(self._folder / "manifest.json"):
             raise InputError(
                 f"{self._folder} is not to be seen on {socket.gethostname()}: give a --work folder on a disk that all "
                 "machines of the cluster share"

@@ -7,19 +7,18 @@ differently, and pairs would fall between. So the driver sorts, once, and leaves
 its tasks as its own processor does them best.
 """
 
-import secrets
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from os import getpid
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from blindpairs.access import present
 from blindpairs.cores import Cores
 from blindpairs.errors import InputError
 from blindpairs.executors.crew import Actors, Crew
@@ -30,6 +29,7 @@ from blindpairs.selfjoin.points import Points
 from blindpairs.selfjoin.rows import refuse_unfit
 from blindpairs.selfjoin.task import SortedRows
 from blindpairs.store import Store
+from blindpairs.workspace import aside_name
 
 TASKS_A_CALL = 64  # at most: about a second's work of one core
 AHEAD = 4  # calls for each actor that may be done before their turn to be handed out
@@ -93,7 +93,7 @@ class Joiner:
     def __init__(
         self, folder: Path, columns: tuple[str, str], fingerprint: str, preparation: Path, device: str
     ) -> None:
-        if not preparation.exists():
+        if not present(preparation):
             raise InputError(
                 f"{folder} is not to be seen on {socket.gethostname()}: give a --work folder on a disk that all "
                 "machines of the cluster share"
@@ -150,7 +150,7 @@ def _on_disk(prepared: Prepared, folder: Path) -> Iterator[Path]:
 
     Its name is that of an unfinished file, so that `prepare_folder` sweeps it away once its owner is dead.
     """
-    path = folder / f".join.{socket.gethostname()}.{getpid()}.{secrets.token_hex(4)}.tmp"
+    path = folder / aside_name("join")
     join = prepared.join
     content = {
         "chosen": join.rows.chosen,

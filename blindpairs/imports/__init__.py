@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blindpairs.access import listed, present
 from blindpairs.corpus import Item
 from blindpairs.corpus.item import changed_at, printable_uri
 from blindpairs.decode import Limits
@@ -122,9 +123,9 @@ def _agree(
         },
     }
     path = store_folder / "manifest.json"
-    if path.exists():
+    if present(path):
         return _agreed(store_folder, read_manifest(store_folder), manifest)
-    if any(store_folder.glob("part-*")):
+    if any(one.name.startswith("part-") for one in listed(store_folder)):
         raise ConfigError(f"{store_folder} holds parts of other embeddings: choose another folder")
     write_json(path, stamp() | manifest)
     return manifest

@@ -17,7 +17,8 @@ from typing import Any
 import faiss
 import torch
 
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.access import present
+from blindpairs.errors import ConfigError, InputError, Refused
 from blindpairs.index.build import Built, Progress, Source, Vectors, build
 from blindpairs.selfjoin import UnitRows
 from blindpairs.store import Store
@@ -44,12 +45,13 @@ def build_index(
     """Make sure that `folder` holds an index of `kind` over one encoder's vectors; builds it where it does not.
 
     Raises ConfigError for a column that the store lacks or a kind that FAISS lacks, InputError for a store without
-    rows or a folder that cannot be written, Locked where another run is building there.
+    rows, one that changed behind its markers or a folder that cannot be written, Locked where another run is building.
     """
     wanted = {"store": store.fingerprint(), "column": column, "kind": kind, "seed": seed}
     path = index_path(folder, column, kind)
     reason = _why_not(path, wanted)
     if not reason:
+        store.verify()  # that the markers are the same proves nothing of the parts behind them
         return IndexFile(path, read_json(record_path(path)), "")
     source = _source(store, column)
     prepare_folder(folder)
@@ -68,9 +70,9 @@ def load_index(path: Path, store: Store) -> Any:
     record = read_json(record_path(path))
     if record.get("store") != store.fingerprint():
         raise ConfigError(f"{path} indexes another store than {store.folder}, or an older state of it: build it again")
-    if not path.exists() or record.get("sha256") != sha256_file(path):
+    if not present(path) or record.get("sha256") != sha256_file(path):
         raise InputError(
-            f"{path} is not the file that {record_path(path).name} describes, and was not opened: remove both"
+            f"{path} is not the file that {record_path(path).name} describes, and was not opened: build it again"
         )
     return faiss.read_index(str(path))
 
@@ -88,17 +90,22 @@ def record_path(index: Path) -> Path:
 
 def _why_not(path: Path, wanted: Mapping[str, Any]) -> str:
     """Why the file there cannot serve; empty where it can."""
-    if not path.exists() or not record_path(path).exists():
+    if not present(path) or not present(record_path(path)):
         return f"there was no {path.name} yet"
     try:
         record = read_json(record_path(path))
+    except Refused:
+        raise
     except InputError:
         return f"the record of {path.name} was damaged"
     if record.get("store") != wanted["store"]:
         return f"{path.name} indexed another store, or an older state of this one"
     if any(record.get(name) != value for name, value in wanted.items()):
         return f"{path.name} was built otherwise"
-    if record.get("sha256") != sha256_file(path):
+    told = {"factory": str, "rows": int, "dimension": int, "bytes": int, "training_rows": int}
+    if not all(type(record.get(name)) is kind for name, kind in told.items()):
+        return f"the record of {path.name} was damaged"
+    if (record.get("sha256"), record["bytes"]) != (sha256_file(path), path.stat().st_size):
         return f"{path.name} was not what its record says, and was not opened"
     return ""
 
@@ -122,7 +129,10 @@ def _write(path: Path, built: Built, source: Source) -> dict[str, Any]:
         try:
             faiss.write_index(built.index, str(aside))
         except RuntimeError as error:
-            raise InputError(f"cannot write {path}: free some space, or choose another folder with --work") from error
+            why = str(error).rpartition("Error: ")[2].splitlines()[0][-160:] if str(error) else "FAISS does not say why"
+            raise InputError(
+                f"cannot write {path} ({why}): free some space, or choose another folder with --work"
+            ) from error
     return {
         "factory": built.factory,
         "metric": "inner product of rows normalised in float32",

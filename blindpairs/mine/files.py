@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from blindpairs.access import removed
 from blindpairs.errors import ConfigError
 from blindpairs.mine.images import Images
 from blindpairs.mine.memory import Keeper
@@ -55,7 +56,7 @@ def mine_store(
     prepare_folder(folder)
     mined = mine(one, other, images, options, progress, running)
     record = folder / "pairs.json"
-    record.unlink(missing_ok=True)  # from here on, what it said of an older pairs.parquet would be wrong
+    removed(record)  # from here on, what it said of an older pairs.parquet would be wrong
     with written_atomically(folder / "pairs.parquet") as aside:
         pq.write_table(mined.pairs, aside, compression="zstd")
     origin = {"fingerprint": store.fingerprint(), "encoders": _specs(store.manifest, encoders)}

@@ -7,8 +7,6 @@ hidden `.tmp` file, which the next run sweeps.
 
 import os
 import re
-import secrets
-import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
+from blindpairs.workspace import aside_name
 
 ROW_BYTES = 550  # beside the vectors: what the join holds of a row (`selfjoin.row_bytes`: 300 to 820), and ids
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -69,7 +68,7 @@ def _together(blocks: Iterable[NDArray[Any]], shape: tuple[int, int]) -> Halves:
 
 
 def _mapped(blocks: Iterable[NDArray[Any]], shape: tuple[int, int], folder: Path) -> Halves:
-    path = folder / f".vectors.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    path = folder / aside_name("vectors")
     try:
         with path.open("wb") as file:  # not through the mapping: a full disk would be a SIGBUS there
             for block in blocks:

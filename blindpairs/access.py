@@ -1,0 +1,128 @@
+"""What stands between this process and a file, told as what it is: refused, in the way, no room, or not there.
+
+Promises: a file that the system would not let us read is never taken for a damaged or a missing one; what is said
+names the place that refuses and whose it is; nothing here advises removing anything.
+"""
+# os.path answers False where a Path raises, on some releases of Python: here it is the question that matters.
+# ruff: noqa: PTH110, PTH112, PTH113, PTH114
+
+import errno
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from blindpairs.errors import InputError, Refused
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DENIED = (errno.EACCES, errno.EPERM)
+
+
+def present(path: Path) -> bool:
+    """Whether there is something at `path`; Refused where the system does not say, or where a link leads nowhere."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in ABSENT and not os.path.islink(path):
+            return False
+        raise Refused(f"cannot read {path}: {_said(error)}{_whose_or_what(path, error)}") from error
+    return True
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say what hinders the block from reading `path`: Refused, or InputError where it is absent or no file."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The sentence for a file that could not be read."""
+    if error.errno in ABSENT and not os.path.islink(path):
+        return InputError(f"{path} is missing")
+    if error.errno == errno.EISDIR:
+        return InputError(f"{path} is a folder where a file should be (move it away)")
+    return Refused(f"cannot read {path}: {_said(error)}{_whose_or_what(path, error)}; nothing was changed")
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The sentence for a file or folder that could not be written."""
+    if error.errno in NO_ROOM:
+        return InputError(f"no room to write {path}: {_said(error)}; free space, then run the same command to resume")
+    why = _whose_or_what(path, error)
+    return InputError(f"cannot write {path}: {_said(error)}{why}; choose another folder with --work")
+
+
+def listed(folder: Path) -> list[Path]:
+    """What a folder holds, in order of name; nothing where there is no folder, Refused where it may not be read."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unreadable(folder, error) from error
+
+
+def removed(path: Path) -> None:
+    """Remove a file of ours, where there is one; InputError where that is not allowed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot replace {path}: {_said(error)}{_whose_or_what(path, error)}") from error
+
+
+def obstacle(path: Path) -> str:
+    """The outermost thing on the way to `path` that no folder can be made through; empty where there is none."""
+    whole = path.absolute()
+    for place in (*reversed(whole.parents), whole):
+        if os.path.islink(place) and not os.path.exists(place):
+            return f"{place} is a link to {place.readlink()}, which leads nowhere"
+        if os.path.isfile(place) and place != whole:
+            return f"{place} is a file, not a folder"
+    return f"{path} is a folder where a file should be" if os.path.isdir(whole) else ""
+
+
+def _said(error: OSError) -> str:
+    """The system's own words, one line of them: Arrow's are many."""
+    return ((os.strerror(error.errno) if error.errno else str(error)).splitlines() or ["no reason given"])[0][:160]
+
+
+def _whose_or_what(path: Path, error: OSError) -> str:
+    why = _refusing(path) if error.errno in DENIED else obstacle(path)
+    return f" ({why})" if why else ""
+
+
+def _refusing(path: Path) -> str:
+    """Who owns the outermost place on the way to `path` that refuses us, and who we are."""
+    whole = path.absolute()
+    places = [*reversed(whole.parents), whole]
+    for place in places:
+        wanted = os.X_OK if os.path.isdir(place) and place != whole else os.R_OK
+        if os.path.lexists(place) and not os.access(place, wanted):
+            break
+    else:  # each can be read: it is writing that is refused, there or in the folder
+        place = next((each for each in (whole, whole.parent) if _unwritable(each)), None) or _nearest(whole)
+    status = place.stat()
+    return (
+        f"{place} belongs to {_name(status.st_uid)}, mode {status.st_mode & 0o7777:o}, "
+        f"and this runs as {_name(os.geteuid())}"
+    )
+
+
+def _unwritable(place: Path) -> bool:
+    return os.path.exists(place) and not os.access(place, os.W_OK)
+
+
+def _nearest(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

@@ -1,0 +1,98 @@
+"""What stands in the way of a file is told as what it is, by an account that permissions hold for."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blindpairs.access import listed, obstacle, present
+from blindpairs.errors import Refused
+
+ROOT = Path(__file__).parents[1]
+# Root without its right to pass over permissions; other accounts are held by them anyway.
+BOUND = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+
+
+def bound(code: str, *arguments: object) -> str:
+    """What Python code prints where permissions hold."""
+    if BOUND and not shutil.which(BOUND[0]):
+        pytest.skip("root, and no setpriv to give its rights up")
+    command = [*BOUND, sys.executable, "-c", code, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if "setpriv:" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout
+
+
+ASK = """
+import sys
+from pathlib import Path
+from blindpairs import access, workspace
+from blindpairs.errors import BlindpairsError
+path = Path(sys.argv[2])
+try:
+    question = getattr(access, sys.argv[1], None) or getattr(workspace, sys.argv[1])
+    given = (path, {}) if sys.argv[1] == "write_json" else (path,)
+    answer = question(*given)
+    print(answer if answer is None or isinstance(answer, (bool, list)) else type(answer).__name__)
+except BlindpairsError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("question", ["present", "sha256_file", "read_json", "write_json", "removed", "RunLock"])
+def test_folder_that_may_not_be_entered_is_named_with_its_owner(tmp_path: Path, question: str) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "a.json").write_text("{}")
+    closed.chmod(0)
+    said = bound(ASK, question, closed / "a.json")
+    closed.chmod(0o700)
+    assert "Permission denied" in said
+    assert f"{closed} belongs to " in said
+    assert "mode 0, and this runs as " in said
+    assert not {"remove", "delete", "damaged", "--overwrite"} & set(said.split())
+
+
+@pytest.mark.parametrize("question", ["sha256_file", "read_json"])
+def test_file_that_may_not_be_read_is_refused_and_not_called_damaged(tmp_path: Path, question: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("{}")
+    path.chmod(0)
+    said = bound(ASK, question, path)
+    assert said.startswith(f"Refused cannot read {path}: Permission denied ({path} belongs to ")
+    assert bound(ASK, "present", path) == "True\n"
+
+
+def test_folder_that_may_not_be_listed_is_not_an_empty_one(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(0o300)
+    assert bound(ASK, "listed", closed).startswith(f"Refused cannot read {closed}: Permission denied")
+    assert listed(tmp_path / "absent") == []
+
+
+def test_lock_of_another_account_and_lock_that_is_a_folder_are_sentences(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    lock.write_text("")
+    lock.chmod(0o444)
+    assert f"cannot write {lock}: Permission denied ({lock} belongs to " in bound(ASK, "RunLock", tmp_path)
+    lock.unlink()
+    lock.mkdir()
+    assert f"cannot write {lock}: Is a directory" in bound(ASK, "RunLock", tmp_path)
+
+
+def test_link_that_leads_nowhere_is_neither_present_nor_absent(tmp_path: Path) -> None:
+    (tmp_path / "gone").symlink_to("/nonexistent/disk")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    for name in ("gone", "loop"):
+        with pytest.raises(Refused, match=f"{name} is a link to .*, which leads nowhere"):
+            present(tmp_path / name)
+    assert present(tmp_path / "file" / "below") is False
+    assert obstacle(tmp_path / "file" / "below") == f"{tmp_path / 'file'} is a file, not a folder"
+    assert obstacle(tmp_path / "new" / "folder") == ""
