@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
-from blindpairs.selfjoin.kernel import LAUNCH, PAIRS, decide
+from blindpairs.selfjoin.kernel import FUSED, LAUNCH, PAIRS, decide
 from blindpairs.selfjoin.points import Layout, place_points
 from blindpairs.selfjoin.rows import UnitRows
 
@@ -34,6 +34,15 @@ class DeviceRows:
                 part = slice(start, start + PROJECT_ROWS)
                 self._whole[part] = self._fetch(part)
 
+    def on_host(self) -> UnitRows:
+        """The same rows in host memory, with the same lengths; a copy where they lie on a device."""
+        rows = self._rows
+        if rows.device.type == "cpu":
+            return rows
+        host = UnitRows(rows.vectors.cpu(), None if rows.chosen is None else rows.chosen.cpu())
+        host.lengths = rows.lengths.cpu()  # a sum that rounds otherwise here could decide otherwise
+        return host
+
     @property
     def count(self) -> int:
         """How many rows there are."""
@@ -59,7 +68,9 @@ class DeviceRows:
             found = torch.empty(pair.shape[1], dtype=torch.float64, device=self.device)
             lengths = self._lengths[pair]
             with LAUNCH:
-                decide[(len(found) // PAIRS.value,)](stored, names, lengths, found, self._rows.dimension, num_warps=4)
+                decide[(len(found) // PAIRS.value,)](
+                    stored, names, lengths, found, self._rows.dimension, num_warps=4, **FUSED
+                )
             out.append(found[:count])
         return torch.cat(out)
 
