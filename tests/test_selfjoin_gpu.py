@@ -1,22 +1,18 @@
-"""The GPU's join against comparing every pair in float64: on a GPU where there is one, else in Triton's interpreter.
-
-All of it runs in one child process: Triton decides at its import whether it interprets, and no other test may notice.
-"""
+"""The GPU's join against comparing every pair in float64: on a GPU where there is one, else in Triton's interpreter."""
 
 import importlib.util
 import itertools
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import replace
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from exact_cosines import exact_cosines as defined_cosines
+from gpu_child import DEVICE, GPU, TILE, kernel_child
 from torch import Tensor
 
 from blindpairs.errors import ConfigError
@@ -29,29 +25,20 @@ if TYPE_CHECKING:
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed: it is what the join on a GPU is written in", allow_module_level=True)
 
-GPU = torch.cuda.is_available()
-TILE = 128 if GPU else 16
-DEVICE = "cuda:0" if GPU else "cpu"
 
 Pairs = dict[tuple[int, int], float]
 
 
-def interpret() -> None:
-    """The first thing that the child does."""
-    if not GPU:
-        os.environ["TRITON_INTERPRET"] = "1"
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def child() -> Iterator[Executor]:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=interpret) as pool:
+    with kernel_child() as pool:
         yield pool
 
 
 def small_plan() -> "GpuPlan":
     """Every seam is crossed by a few tiles: strips of two, launches of four, blocks of pairs of four tile rows."""
-    from blindpairs.selfjoin.gpu import GpuPlan, Shape
+    from blindpairs.selfjoin.gpu import GpuPlan
+    from blindpairs.selfjoin.gpu_tiles import Shape
 
     shape = Shape() if GPU else Shape(TILE, TILE, 1, 1)
     plan = GpuPlan(columns=64 if GPU else 16, shape=shape, devices=(DEVICE,))
@@ -230,8 +217,9 @@ def visited(along: Tensor, reach: float) -> list[tuple[int, int]]:
     """The (row block, tile) of all items, and the launches within their size."""
     from blindpairs.selfjoin import gpu
     from blindpairs.selfjoin.gpu_points import DevicePoints
+    from blindpairs.selfjoin.gpu_tiles import Shape
 
-    plan, shape = gpu.GpuPlan(strip=3, launch_tiles=12), gpu.Shape(32, 16)
+    plan, shape = gpu.GpuPlan(strip=3, launch_tiles=12), Shape(32, 16)
     points = DevicePoints(torch.empty(0, 32), torch.arange(len(along)), along, reach)
     launches = list(gpu._launches(gpu._spans(points, shape), plan))
     assert max(map(len, launches)) <= 4
@@ -264,18 +252,6 @@ def test_leaving_off_in_the_middle_ends_the_threads(child: Executor) -> None:
     assert before == after
 
 
-def break_in_a_lane() -> None:
-    from blindpairs.selfjoin import gpu
-
-    vectors = UnitRows(torch.ones(TILE, 5))
-    list(gpu.similar_pairs_cuda(vectors, 0.9, plan=replace(small_plan(), launch_tiles=-1, shape=gpu.Shape(TILE, 17))))
-
-
-def test_failure_in_a_lane_is_raised_where_the_pairs_are_asked_for(child: Executor) -> None:
-    with pytest.raises(Exception, match="power of 2"):
-        child.submit(break_in_a_lane).result()
-
-
 def test_minimum_that_is_no_cosine_is_refused(child: Executor) -> None:
     with pytest.raises(ConfigError, match="between -1 and 1"):
         child.submit(join, torch.ones(4, 2), 1.5).result()
@@ -283,5 +259,5 @@ def test_minimum_that_is_no_cosine_is_refused(child: Executor) -> None:
 
 @pytest.mark.skipif(GPU, reason="there is a GPU here")
 def test_without_a_gpu_it_says_so(child: Executor) -> None:
-    with pytest.raises(ConfigError, match="no GPU is visible"):
+    with pytest.raises(ConfigError, match="torch sees no GPU; there is cpu"):
         child.submit(join, torch.ones(4, 2), 0.5, devices=()).result()

@@ -14,7 +14,7 @@ from blindpairs.decode import image_id
 from blindpairs.errors import ConfigError, Undecodable
 from blindpairs.store import Part, finished, read_ids, read_plan, write_plan
 from blindpairs.store.moving import finish_move, tidy_move
-from blindpairs.store.store import MOVED
+from blindpairs.store.parts import MOVED
 from blindpairs.workspace import sha256_file, write_json
 
 

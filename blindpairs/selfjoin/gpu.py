@@ -7,21 +7,25 @@ take the launches in turn: while the survivors of one are decided, the next one 
 overflow its buffer is done again in smaller parts, so the buffer bounds memory and never the result.
 """
 
-import queue
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import cycle
+from subprocess import SubprocessError
+from typing import Any
 
 import torch
 from torch import Tensor
+from triton.errors import TritonError
 
-from blindpairs.errors import ConfigError
 from blindpairs.selfjoin.bound import principal_axes
+from blindpairs.selfjoin.device import CannotRun, Hardware
+from blindpairs.selfjoin.gpu_lanes import Lane
+from blindpairs.selfjoin.gpu_memory import HostTiles, Steps, unless_out_of_memory
 from blindpairs.selfjoin.gpu_points import DevicePoints, DeviceRows, pack_points
-from blindpairs.selfjoin.kernel import LAUNCH, expand, find
+from blindpairs.selfjoin.gpu_tiles import Shape, Tiles, empty_list, fits, is_right
 from blindpairs.selfjoin.points import NORM_COLUMNS
 from blindpairs.selfjoin.rows import UnitRows, refuse_unfit
 from blindpairs.selfjoin.task import PairBlock
@@ -32,16 +36,8 @@ WORTH_TUNING = 2.0e13  # pairs, some 10 s of work: to compile and time every sha
 # Expected cost in ps per pair of the product, and per pair that passed of expanding and deciding it.
 PRODUCT_COST = {64: 0.3, 128: 0.5}
 SURVIVOR_COST = 4000.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A tile of `rows` x `columns`, computed by `warps` warps with `stages` tiles of columns under way."""
-
-    rows: int = 128
-    columns: int = 128
-    warps: int = 4
-    stages: int = 3
+# Of drivers, compilers and launches: what a machine can lack. Anything else is a mistake of ours.
+FAILURES = (RuntimeError, OSError, ImportError, SubprocessError, TritonError)
 
 
 SHAPES = (Shape(), Shape(256, 128, 8), Shape(128, 256, 8), Shape(128, 64, 4, 4))
@@ -75,35 +71,40 @@ def similar_pairs_cuda(
     other: UnitRows | None = None,
     plan: GpuPlan | None = None,
     progress: Callable[[int, int], None] | None = None,
+    hardware: Hardware | None = None,
 ) -> Iterator[PairBlock]:
     """Every pair of `rows` with cosine >= `minimum`, each once, in blocks in host memory: see `join.similar_pairs`.
 
-    The blocks and their order depend on the data, the plan and the shape of tile alone. Device memory: 256 or 512 bytes
-    a row, two buffers a lane, and the vectors where they fit. `progress(done, total)` counts tiles of the pair matrix.
-    Raises ConfigError for a `minimum` that is no cosine, and where there is no GPU.
+    The blocks and their order depend on the data, the plan and the shape of tile alone, as long as memory suffices.
+    Device memory: 256 or 512 bytes a row, two buffers a lane, and the vectors where they fit; where it runs out, steps
+    become smaller, and the CPU does those that do not fit at all, which `hardware` is told of.
+    `progress(done, total)` counts tiles of the pair matrix. Raises ConfigError for a `minimum` that is no cosine
+    and where there is no GPU, CannotRun where none does what it should.
     """
     refuse_unfit(rows, minimum, other)
     if rows.count < 2:
         return
     plan = plan or GpuPlan()
-    joins = prepare(rows, other, minimum, plan)
+    hardware = hardware or Hardware("cpu" if plan.devices else "cuda")
+    joins = ready(rows, other, minimum, plan, hardware)
+    hardware.uses(*(str(join.device) for join in joins))
     spans = _spans(joins[0].points, joins[0].shape)
     done, total = 0, int((spans[:, 2] - spans[:, 1]).sum())
-    lanes = [Lane(join) for _ in range(plan.lanes) for join in joins]
-    if progress is not None:
-        progress(done, total)
-    try:
+    with ExitStack() as stack:
+        lanes: list[Lane] = []
+        for join in joins * plan.lanes:
+            lanes.append(Lane(join.device, join.blocks))
+            stack.callback(lanes[-1].end)
+        if progress is not None:
+            progress(done, total)
         for lane, tiles in _dealt(_launches(spans, plan), lanes):
             yield from lane.blocks()
             done += tiles
             if progress is not None:
                 progress(done, total)
-    finally:
-        for lane in lanes:
-            lane.end()
 
 
-def _dealt(launches: Iterator[Tensor], lanes: list["Lane"]) -> Iterator[tuple["Lane", int]]:
+def _dealt(launches: Iterator[Tensor], lanes: list[Lane]) -> Iterator[tuple[Lane, int]]:
     """Deal the launches to the lanes, a few ahead: whose turn it is to hand out, and the tiles that it did."""
     running: deque[tuple[Lane, int]] = deque()
     for launch, lane in zip(launches, cycle(lanes), strict=False):
@@ -116,51 +117,62 @@ def _dealt(launches: Iterator[Tensor], lanes: list["Lane"]) -> Iterator[tuple["L
 
 @dataclass(frozen=True)
 class Join:
-    """What the lanes of one device share, read only."""
+    """What the lanes of one device share; `steps` alone changes."""
 
-    device: torch.device
     points: DevicePoints
     rows: DeviceRows
     other: DeviceRows | None
-    shape: Shape
+    tiles: Tiles
     minimum: float
-    plan: GpuPlan
+    hardware: Hardware
+    steps: Steps = field(compare=False)
+    host: HostTiles = field(compare=False)
 
-    def find(self, items: Tensor, segments: Tensor) -> None:
-        """List in `segments` the row pieces of `items` (n, 3) in which something passed."""
-        shape, points = self.shape, self.points
-        stages = max(2, shape.stages * 64 // points.columns)  # at K = 128 a stage takes twice the shared memory
-        with LAUNCH:
-            find[(len(items),)](
-                points.packed, items, segments, points.columns, shape.rows, shape.columns,
-                num_warps=shape.warps, num_stages=stages,
-            )  # fmt: skip
+    @property
+    def device(self) -> torch.device:
+        """Where it is done."""
+        return self.points.packed.device
+
+    @property
+    def shape(self) -> Shape:
+        """Of its tiles."""
+        return self.tiles.shape
 
     def blocks(self, launch: Tensor) -> Iterator[PairBlock]:
-        """The pairs of `launch` (n, 3), which is done in parts where it overflows."""
-        capacity = max(self.plan.capacity, self.shape.rows)  # a single tile always fits
-        segments = _codes(capacity, self.device)
-        parts = [launch.to(self.device)]
+        """The pairs of `launch` (n, 3), which is done in parts where it overflows a buffer or the memory."""
+        parts = [launch]
         while parts:
-            items = parts.pop()
-            segments[0] = 0
-            self.find(items, segments)
-            count = int(segments[0])
-            if count > capacity:
-                parts += reversed(_split(items, 2 * -(-count // capacity)))
-            elif count > 0:
-                # Blocks of threads finish in any order; sorted, the result is the same every time.
-                found = segments[2 : 2 + count].sort().values
-                for some in found.split(max(1, self.plan.block_pairs // self.shape.columns)):
-                    yield self._decided(some)
+            items, capacity = parts.pop(), self.steps.capacity
+            if self.steps.exhausted:
+                yield from self._on_host(items)
+                continue
+            found = unless_out_of_memory(partial(self.tiles.pieces, items, capacity))
+            if found is None:
+                self.steps.smaller(capacity, self.steps.segments)
+                parts.append(items)
+            elif found[0] > capacity:
+                parts += reversed(_split(items, 2 * -(-found[0] // capacity)))
+            else:
+                yield from self._decided(found[1])
 
-    def _decided(self, segments: Tensor) -> PairBlock:
-        shape, points = self.shape, self.points
-        pairs = _codes(len(segments) * shape.columns, self.device)
-        with LAUNCH:
-            expand[(len(segments),)](points.packed, segments, pairs, points.columns, shape.columns)
-        codes = pairs[2 : 2 + int(pairs[0])].sort().values
-        a, b = points.order[codes >> 32], points.order[codes & 0xFFFFFFFF]
+    def _decided(self, segments: Tensor) -> Iterator[PairBlock]:
+        left = [segments] if len(segments) else []
+        while left:
+            size = self.steps.segments
+            some, *rest = left.pop().split(size)
+            left += [torch.cat(rest)] if rest else []
+            block = None if self.steps.exhausted else unless_out_of_memory(partial(self._block, some))
+            if block is not None:
+                yield block
+            elif self.steps.exhausted:
+                yield from self._on_host_segments(some)
+            else:
+                self.steps.smaller(self.steps.capacity, len(some))
+                left.append(some)
+
+    def _block(self, segments: Tensor) -> PairBlock:
+        codes = self.tiles.expanded(segments)
+        a, b = self.points.order[codes >> 32], self.points.order[codes & 0xFFFFFFFF]
         i, j = torch.minimum(a, b), torch.maximum(a, b)
         similarity = self.rows.cosines(i, j)
         wanted = similarity >= self.minimum
@@ -168,61 +180,16 @@ class Join:
         other = self.other.cosines(i, j).cpu() if self.other is not None else None
         return PairBlock(i.cpu(), j.cpu(), similarity.cpu(), other)
 
+    def _on_host(self, items: Tensor) -> Iterator[PairBlock]:
+        self.hardware.uses("cpu")
+        rows, columns = self.shape.rows, self.shape.columns
+        for block, first, end in items.tolist():
+            yield from self.host.pairs(block * rows, rows, first * columns, (end - first) * columns)
 
-class Lane:
-    """A thread that does launches in turn on its own stream, and waits while nobody takes its blocks."""
-
-    def __init__(self, join: Join) -> None:
-        self._join = join
-        self._launches: queue.Queue[Tensor | None] = queue.Queue()
-        self._results: queue.Queue[PairBlock | BaseException | None] = queue.Queue(maxsize=4)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def take(self, launch: Tensor) -> None:
-        """Give it one more launch to do."""
-        self._launches.put(launch)
-
-    def blocks(self) -> Iterator[PairBlock]:
-        """The blocks of the first launch that was not yet asked for."""
-        while (result := self._results.get()) is not None:
-            if isinstance(result, BaseException):
-                raise result
-            yield result
-
-    def end(self) -> None:
-        """Drop what is left and wait until the thread is gone."""
-        self._ended.set()
-        self._launches.put(None)
-        while self._thread.is_alive():
-            try:
-                self._results.get(timeout=0.01)
-            except queue.Empty:
-                continue
-
-    def _work(self) -> None:
-        with _own_stream(self._join.device), torch.no_grad():
-            while (launch := self._launches.get()) is not None:
-                try:
-                    for block in self._join.blocks(launch):
-                        self._results.put(block)
-                        if self._ended.is_set():
-                            return
-                    self._results.put(None)
-                except BaseException as error:  # whatever it is, the caller's thread is to see it
-                    self._results.put(error)
-
-
-def _own_stream(device: torch.device) -> AbstractContextManager[object]:
-    return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()
-
-
-def _codes(capacity: int, device: torch.device) -> Tensor:
-    """An empty list of codes, see `kernel.py`."""
-    codes = torch.empty(2 + capacity, dtype=torch.int64, device=device)
-    codes[0], codes[1] = 0, capacity
-    return codes
+    def _on_host_segments(self, segments: Tensor) -> Iterator[PairBlock]:
+        self.hardware.uses("cpu")
+        for code in segments.tolist():
+            yield from self.host.pairs(code >> 32, 1, code & 0xFFFFFFFF, self.shape.columns)
 
 
 def _split(items: Tensor, parts: int) -> list[Tensor]:
@@ -255,30 +222,85 @@ def _launches(spans: Tensor, plan: GpuPlan) -> Iterator[Tensor]:
         yield from items.split(max(1, plan.launch_tiles // plan.strip))
 
 
-def prepare(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPlan) -> list[Join]:
+def ready(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPlan, hardware: Hardware) -> list[Join]:
+    """`prepare`, with the vectors left on the host where they do not fit beside the rest; CannotRun says why not."""
+    try:
+        joins = unless_out_of_memory(lambda: prepare(rows, other, minimum, plan, hardware))
+        if joins is None and plan.whole_share > 0:
+            hardware.notice("the GPU ran out of memory with the vectors in it: they stay where they are")
+            less = replace(plan, whole_share=0.0)
+            joins = unless_out_of_memory(lambda: prepare(rows, other, minimum, less, hardware))
+    except FAILURES as error:
+        raise CannotRun(f"the GPU's kernels do not run ({_said(error)})") from error
+    if joins is None:
+        raise CannotRun("the GPU has too little memory for a join of these vectors")
+    return joins
+
+
+def prepare(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPlan, hardware: Hardware) -> list[Join]:
     """Project on the first device, and give every device what it needs."""
-    devices = [torch.device(name) for name in plan.devices or _all_devices()]
-    if not devices:
-        raise ConfigError("no GPU is visible to torch: leave out the GPU plan to join on the CPU")
+    devices = [torch.device(name) for name in plan.devices or hardware.gpus]
     resident = [_resident(rows, device, plan) for device in devices]
     sample = rows.sample(SAMPLE_ROWS, plan.seed).to(devices[0])
     axes = principal_axes(sample)
     columns = plan.columns or _cheapest_columns(sample, axes, minimum)
+    worth_tuning = rows.count**2 / 2 > WORTH_TUNING
+    shapes = proven([plan.shape] if plan.shape else SHAPES, devices, columns, enough=len(SHAPES) if worth_tuning else 1)
     points = pack_points(resident[0], axes[:, : columns - NORM_COLUMNS], minimum, columns)
     joins: list[Join] = []
     for device, unit_rows in zip(devices, resident, strict=True):
         others = _resident(other, device, plan) if other is not None else None
-        shape = joins[0].shape if joins else plan.shape or SHAPES[0]
-        joins.append(Join(device, points.on(device), unit_rows, others, shape, minimum, plan))
-        if plan.shape is None and device == devices[0] and rows.count**2 / 2 > WORTH_TUNING:
-            joins[0] = fastest(joins[0])
+        there = points.on(device)
+        if device == devices[0] and len(shapes) > 1:
+            shapes = [min(shapes, key=lambda shape: seconds_per_pair(points, shape, plan))]
+        shape = shapes[0]
+        steps = Steps(str(device), plan.capacity, plan.block_pairs // shape.columns, shape.rows, hardware.notice)
+        host = HostTiles(there, unit_rows, others, minimum)
+        joins.append(Join(there, unit_rows, others, Tiles(there.packed, shape), minimum, hardware, steps, host))
+    for device in devices:
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # the lanes' streams do not wait for this one
     return joins
 
 
-def _all_devices() -> list[str]:
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+def proven(shapes: Sequence[Shape], devices: Sequence[torch.device], columns: int, *, enough: int) -> list[Shape]:
+    """The first of `shapes`, at most `enough`, that every device has room for, once it computes what it should."""
+    found: list[Shape] = []
+    for shape in shapes:
+        if len(found) < enough and all(_has_room(device, columns, shape) for device in devices):
+            wrong = [device for device in devices if not _right_on(device, columns, shape)]
+            if wrong:
+                raise CannotRun(f"{wrong[0]} finds other pairs than it should in a small join")
+            found.append(shape)
+    if not found:
+        raise CannotRun("no shape of tile has room in the shared memory of the GPU")
+    return found
+
+
+def _has_room(device: torch.device, columns: int, shape: Shape) -> bool:
+    if device.type == "cuda":
+        card: Any = torch.cuda.get_device_properties(device)
+        # A torch that does not know the limit leaves it to Triton, which does.
+        limit = getattr(card, "shared_memory_per_block_optin", 1 << 30)
+        if shape.shared_bytes(columns, card.major) > limit:
+            return False
+    with _current(device):
+        return fits(device, columns, shape)
+
+
+def _right_on(device: torch.device, columns: int, shape: Shape) -> bool:
+    with _current(device):
+        return is_right(device, columns, shape)
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device, whatever the tensors lie on."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _said(error: BaseException) -> str:
+    """The first line of an error, short enough for a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _resident(rows: UnitRows, device: torch.device, plan: GpuPlan) -> DeviceRows:
@@ -301,21 +323,17 @@ def _cheapest_columns(sample: Tensor, axes: Tensor, minimum: float) -> int:
     return min(PRODUCT_COST, key=cost) if axes.shape[1] > min(PRODUCT_COST) - NORM_COLUMNS else min(PRODUCT_COST)
 
 
-def fastest(join: Join) -> Join:
-    """`join` with the shape that does its first launch in the least time per tile area."""
-    return min((replace(join, shape=shape) for shape in SHAPES), key=seconds_per_pair)
-
-
-def seconds_per_pair(join: Join) -> float:
+def seconds_per_pair(points: DevicePoints, shape: Shape, plan: GpuPlan) -> float:
     """How long the product and its test take for a pair: one launch, after one that compiles and warms up."""
-    launch = next(_launches(_spans(join.points, join.shape), join.plan)).to(join.device)
-    segments = _codes(join.plan.capacity, join.device)
+    device = points.packed.device
+    launch = next(_launches(_spans(points, shape), plan)).to(device)
+    tiles, segments = Tiles(points.packed, shape), empty_list(plan.capacity, device)
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    with torch.cuda.device(join.device):
-        join.find(launch, segments)
+    with torch.cuda.device(device):
+        tiles.find(launch, segments)
         begin.record()
-        join.find(launch, segments)
+        tiles.find(launch, segments)
         end.record()
         end.synchronize()
-    tiles = int((launch[:, 2] - launch[:, 1]).sum())
-    return float(begin.elapsed_time(end)) / 1000 / (tiles * join.shape.rows * join.shape.columns)
+    count = int((launch[:, 2] - launch[:, 1]).sum())
+    return float(begin.elapsed_time(end)) / 1000 / (count * shape.rows * shape.columns)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.cosine import quotient
-from blindpairs.selfjoin.kernel import LAUNCH, PAIRS, dots
+from blindpairs.selfjoin.kernel import FUSED, LAUNCH, PAIRS, dots
 from blindpairs.selfjoin.points import Layout, place_points
 from blindpairs.selfjoin.rows import UnitRows
 
@@ -36,6 +36,13 @@ class DeviceRows:
                 part = slice(start, start + PROJECT_ROWS)
                 self._whole[part] = self._fetch(part)
 
+    def on_host(self) -> UnitRows:
+        """The same rows in host memory; a copy where they lie on a device."""
+        rows = self._rows
+        if rows.device.type == "cpu":
+            return rows
+        return UnitRows(rows.vectors.cpu(), None if rows.chosen is None else rows.chosen.cpu())
+
     @property
     def count(self) -> int:
         """How many rows there are."""
@@ -60,7 +67,7 @@ class DeviceRows:
             stored, names = self._stored(pair)
             found = torch.empty(pair.shape[1], dtype=torch.float64, device=self.device)
             with LAUNCH:
-                dots[(len(found) // PAIRS.value,)](stored, names, found, self._rows.dimension, num_warps=4)
+                dots[(len(found) // PAIRS.value,)](stored, names, found, self._rows.dimension, num_warps=4, **FUSED)
             out.append(found[:count])
         return quotient(torch.cat(out), self._squares[i], self._squares[j])
 

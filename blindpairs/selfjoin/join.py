@@ -5,7 +5,6 @@ against spans of rows are tasks, each done by one core: by compiled code where t
 by torch (plain.py).
 """
 
-import importlib.util
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,18 +12,20 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import principal_axes
 from blindpairs.selfjoin.cells import partition
 from blindpairs.selfjoin.compiled import CompiledEngine
+from blindpairs.selfjoin.device import CannotRun, Hardware
 from blindpairs.selfjoin.plain import PlainEngine
 from blindpairs.selfjoin.plan import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, cheapest
 from blindpairs.selfjoin.points import place_points
 from blindpairs.selfjoin.rows import UnitRows, refuse_unfit
 from blindpairs.selfjoin.task import CELLS_PER_TASK, Engine, PairBlock, SortedRows, Task
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def similar_pairs(
     *,
     other: UnitRows | None = None,
     plan: JoinPlan | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    hardware: Hardware | None = None,
 ) -> Iterator[PairBlock]:
     """Every pair of rows of `vectors` (N, D) float16 or float32 with cosine >= `minimum`, each once, in blocks.
 
@@ -50,7 +52,8 @@ def similar_pairs(
     vectors, some 300 to 600 bytes a row, and some tens of MB per thread, however many pairs there are; nothing of size
     N x N. With `other`, vectors of the same N, each pair found is also given its cosine there.
     The blocks and their order do not depend on the number of threads. `progress(done, total)` counts tasks.
-    On a GPU with Triton the fused kernel does it (`gpu.py`), unless a plan asks for this path.
+    The GPUs of `hardware` do it (`gpu.py`) where there are some that can, unless a plan asks for this path; without
+    `hardware`, those are all of this machine.
     Raises InputError for a row without direction and for `other` of another number of rows, ConfigError for a `minimum`
     that is no cosine.
     """
@@ -58,11 +61,14 @@ def similar_pairs(
     refuse_unfit(rows, minimum, other)
     if rows.count < 2:
         return
-    if plan is None and torch.cuda.is_available() and importlib.util.find_spec("triton") is not None:
-        from blindpairs.selfjoin.gpu import similar_pairs_cuda  # late: it loads Triton
-
-        yield from similar_pairs_cuda(rows, minimum, other=other, progress=progress)
-        return
+    hardware = hardware or Hardware()
+    if plan is None and hardware.gpus:
+        try:
+            yield from _on_gpus(rows, minimum, other, progress, hardware)
+            return
+        except CannotRun as error:  # never after the first pair
+            hardware.keep_to_the_cpu(str(error))
+    hardware.uses(rows.device.type)
     with Cores(rows.device) as cores:
         prepared = prepare(rows, minimum, cores, plan=plan, other=other)
         tasks = deque(tasks_of(prepared))
@@ -74,6 +80,16 @@ def similar_pairs(
             done += finished
             if progress is not None and finished:
                 progress(done, total)
+
+
+def _on_gpus(
+    rows: UnitRows, minimum: float, other: UnitRows | None, progress: Progress | None, hardware: Hardware
+) -> Iterator[PairBlock]:
+    try:
+        from blindpairs.selfjoin.gpu import similar_pairs_cuda  # late: it loads Triton
+    except ImportError as error:
+        raise CannotRun(f"Triton does not import ({error})") from error
+    return similar_pairs_cuda(rows, minimum, other=other, progress=progress, hardware=hardware)
 
 
 def prepare(

@@ -16,7 +16,7 @@ that is full takes nothing more, but its count runs on and tells.
 the datasheet, about 790 sustained on random data). Per pair and K = 64:
     tensor cores   2 * 64 = 128 flop: 0.129 ps at the datasheet's rate, 0.16 ps at the sustained one
     CUDA cores     132 * 128 * 1.98e9 = 33.5e12 lane slots a second: 0.030 ps per instruction and pair. Integer logic
-                   runs at half rate and takes three operands, so half an instruction ANDs one more sign: 0.030 ps.
+                   runs at half rate and takes three operands, so that one ANDs two more signs: 0.030 ps a pair.
                    A subtraction, a maximum (half rate too) and a comparison would be 0.15 ps: as long as the product,
                    and the two overlap only where another block of the multiprocessor is in its product.
     L2             the 128 bytes of a column feed BM pairs: 1 byte a pair at BM = 128, 5.5 TB/s: 0.18 ps; 256: half
@@ -34,6 +34,10 @@ import threading
 import triton
 import triton.language as tl
 
+# Given at every launch, because the default changes from one Triton to the next. Fused or not, the numbers are the same
+# wherever they decide: a product of two bfloat16 is exact in float32, one of two float32 is exact in float64, and so a
+# multiply-add rounds only its sum either way. Fused is one instruction less.
+FUSED = {"enable_fp_fusion": True}
 LAUNCH = threading.Lock()  # held for a launch, which may compile: Triton does not promise that for two threads
 PAIRS = tl.constexpr(8)  # decided by one program
 BLOCK = tl.constexpr(128)  # of their dimensions at a time: LANES of `cosine.py`
@@ -50,7 +54,9 @@ def _and(a, b) -> tl.tensor:
 def _append(codes_list, codes, wanted) -> None:
     count = tl.sum(wanted, 0)
     if count > 0:
-        base = tl.atomic_add(codes_list, count.to(tl.int64))
+        # Relaxed: the counter only deals out places, no two the same, and orders nothing. Counter and codes are read
+        # after the kernel has ended. The default (acq_rel) is a fence and an emptied L1 cache at every append.
+        base = tl.atomic_add(codes_list, count.to(tl.int64), sem="relaxed")
         place = base + tl.cumsum(wanted, 0) - 1
         tl.store(codes_list + 2 + place, codes, mask=(wanted > 0) & (place < tl.load(codes_list + 1)))
 

@@ -15,6 +15,7 @@ from blindpairs.access import present
 from blindpairs.corpus import Item
 from blindpairs.store.parts import (
     METADATA,
+    MOVED,
     PLACE,
     Failure,
     Part,
@@ -28,7 +29,7 @@ from blindpairs.store.parts import (
     write_verified,
 )
 from blindpairs.store.proof import read_columns
-from blindpairs.store.store import MOVED, read_manifest
+from blindpairs.store.store import read_manifest
 from blindpairs.workspace import put, write_json
 
 

@@ -39,6 +39,7 @@ METADATA = pa.schema(
         ("flags", pa.list_(pa.string())),
     ]
 )
+MOVED = "moved"  # within a store: what is on its way to new places, the manifest of it first and last
 PLACE = ("uri", "uri_bytes")  # what a row says of where its image lies
 # What a store consists of, in the order in which it is removed.
 FAILURES = pa.schema(
@@ -273,15 +274,16 @@ def _check_unit(path: Path, name: str, vectors: np.ndarray[Any, Any]) -> None:
 
 
 def remove_store(folder: Path) -> None:
-    """Remove what this module wrote. The manifest goes first: without it nothing else counts, wherever this stops."""
-    removed(folder / "manifest.json")
-    for suffix in (".done.json", ".parquet"):
-        for path in listed(folder):
-            if path.name.startswith("part-") and path.name.endswith(suffix):
+    """Remove what this package wrote. The manifest goes first: without it nothing else counts, wherever this stops."""
+    for place in (folder, folder / MOVED):
+        removed(place / "manifest.json")
+        for suffix in (".done.json", ".parquet"):
+            for path in listed(place):
+                if path.name.startswith("part-") and path.name.endswith(suffix):
+                    removed(path)
+        for path in (*listed(place / "failures"), place / "plan.parquet"):
+            if path.match("part-*.parquet") or path.name == "plan.parquet":
                 removed(path)
-    for path in (*listed(folder / "failures"), folder / "plan.parquet"):
-        if path.match("part-*.parquet") or path.name == "plan.parquet":
-            removed(path)
 
 
 def finished(part: Part) -> dict[str, Any] | None:

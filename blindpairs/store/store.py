@@ -13,11 +13,10 @@ import pyarrow as pa
 
 from blindpairs.access import present
 from blindpairs.errors import ConfigError, InputError, Refused
-from blindpairs.store.parts import FAILURES, IMPORTED, METADATA, Part, arrow_to_vectors
+from blindpairs.store.parts import FAILURES, IMPORTED, METADATA, MOVED, Part, arrow_to_vectors
 from blindpairs.store.proof import check_hashes, check_sizes, read_columns, read_marker, read_rows
 from blindpairs.workspace import digest, read_json
 
-MOVED = "moved"  # within a store: what is on its way to new places, the manifest of it first and last
 READERS = 2  # parts of a column that are read at once, and held
 
 Read = TypeVar("Read")

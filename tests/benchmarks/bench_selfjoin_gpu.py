@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blindpairs.selfjoin import UnitRows
+from blindpairs.errors import ConfigError
+from blindpairs.selfjoin import Hardware, UnitRows
+from blindpairs.selfjoin.device import CannotRun
 
 IMAGENET_ROWS = 1_281_167
 SUITE = ((IMAGENET_ROWS, 768), (IMAGENET_ROWS, 1024), (10_000_000, 768))
@@ -72,6 +74,21 @@ def peak_tflops(device: torch.device) -> float:
     return 2 * side**3 / seconds(lambda: left @ right, 10) / 1e12
 
 
+def described(device: torch.device) -> Figures:
+    """The card and the software, without which no figure says anything."""
+    import triton
+
+    card: Any = torch.cuda.get_device_properties(device)
+    return {
+        "device": card.name,
+        "compute capability": f"{card.major}.{card.minor}",
+        "device memory, GiB": card.total_memory / 2**30,
+        "multiprocessors": card.multi_processor_count,
+        "torch": torch.__version__,
+        "Triton": triton.__version__,
+    }
+
+
 def joined(vectors: Tensor, minimum: float) -> tuple[float, Tensor]:
     """Seconds of a whole join of `vectors` (N, D), and its pairs (2, n)."""
     from blindpairs.selfjoin.gpu import similar_pairs_cuda
@@ -108,9 +125,12 @@ def picoseconds_by_shape(vectors: Tensor, minimum: float) -> dict[str, float]:
     found = {}
     for columns, shape in itertools.product(gpu.PRODUCT_COST, gpu.SHAPES):
         plan = gpu.GpuPlan(columns=columns, shape=shape, devices=(str(vectors.device),))
-        (join,) = gpu.prepare(UnitRows(vectors), None, minimum, plan)
+        try:
+            (join,) = gpu.prepare(UnitRows(vectors), None, minimum, plan, Hardware("cuda"))
+        except CannotRun:  # no room for this shape on this card
+            continue
         name = f"K {columns}, {shape.rows} x {shape.columns}, {shape.warps} warps, {shape.stages} stages"
-        found[name] = gpu.seconds_per_pair(join) * 1e12
+        found[name] = gpu.seconds_per_pair(join.points, shape, plan) * 1e12
     return found
 
 
@@ -152,8 +172,10 @@ def measured(count: int, dimension: int, minimum: float, peak: float) -> Figures
     torch.cuda.reset_peak_memory_stats()
     took, pairs = joined(vectors, minimum)
     memory = torch.cuda.max_memory_allocated() / 2**30
-    columns = prepare(UnitRows(vectors), None, minimum, GpuPlan(devices=("cuda:0",)))[0].points.columns
+    plan, hardware = GpuPlan(devices=("cuda:0",)), Hardware("cuda")
+    columns = prepare(UnitRows(vectors), None, minimum, plan, hardware)[0].points.columns
     compared = count * (count - 1) / 2
+    limit = 2 * columns / peak  # ps per pair, were every pair compared at the measured peak
     return {
         "rows": count,
         "dimension": dimension,
@@ -163,9 +185,10 @@ def measured(count: int, dimension: int, minimum: float, peak: float) -> Figures
         "wrong pairs": wrong_pairs(vectors, minimum, pairs),
         "seconds": took,
         "seconds, first run": first,
+        "ps per pair at the limit": limit,
         "ps per pair": took / compared * 1e12,
-        "share of the measured bf16 peak": compared * 2 * columns / took / (peak * 1e12),
-        "device memory, GiB": memory,
+        "share of the limit (the measured bf16 peak)": limit / (took / compared * 1e12),
+        "peak memory of the join, GiB": memory,
         "product alone, ps per pair": picoseconds_by_shape(vectors, minimum),
         "plain torch over all columns, seconds": plain_torch(vectors, minimum),
         "FAISS GpuIndexFlatIP, 32 nearest, seconds": faiss_flat(vectors),
@@ -179,7 +202,7 @@ def lines(figures: Figures, indent: str = "") -> Iterator[str]:
             yield f"{indent}{name}"
             yield from lines(value, indent + "    ")
         else:
-            yield f"{indent}{name:<{52 - len(indent)}}{f'{value:.4g}' if isinstance(value, float) else value}"
+            yield f"{indent}{name:<{68 - len(indent)}}{f'{value:.4g}' if isinstance(value, float) else value}"
 
 
 def main() -> None:
@@ -189,11 +212,13 @@ def main() -> None:
     options.add_argument("--dimension", type=int, action="append", help="with --rows; 768 if not given")
     options.add_argument("--minimum", type=float, default=0.95)
     given = options.parse_args()
-    if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
-        sys.stdout.write("skipped: this needs a GPU that torch sees, and Triton\n")
+    try:
+        Hardware("cuda")
+    except ConfigError as error:
+        sys.stdout.write(f"no GPU, nothing measured: {error}\n")
         return
     peak = peak_tflops(torch.device("cuda:0"))
-    result: Figures = {"device": torch.cuda.get_device_name(0), "torch": torch.__version__, "bf16 TFLOP/s": peak}
+    result: Figures = described(torch.device("cuda:0")) | {"measured bf16 TFLOP/s": peak}
     sizes = list(itertools.product(given.rows, given.dimension or [768])) if given.rows else SUITE
     for rows, dimension in sizes:
         result[f"{rows} x {dimension}"] = measured(rows, dimension, given.minimum, peak)
