@@ -61,6 +61,7 @@ def examine(work: Path = Path("blindpairs-work")) -> list[Finding]:
         *faiss_builds(probed),
         *image_formats(probed["PIL"]),
         compiled_join(probed["selfjoin"]),
+        *gpu_join(probed["selfjoin.gpu"]),
         demo_assets(),
         *weights(os.environ),
         work_folder(work),
@@ -112,6 +113,19 @@ def _compiled_join() -> dict[str, Any]:
     return {"kind": build().kind}
 
 
+def _gpu_join() -> dict[str, Any]:
+    import torch
+
+    from blindpairs.selfjoin.device import why_not
+
+    reasons = {f"cuda:{index}": why_not(index) for index in range(torch.cuda.device_count())}
+    for name in [name for name, reason in reasons.items() if not reason]:
+        from blindpairs.selfjoin.gpu import why_not_trusted  # late: it loads Triton, and compiles
+
+        reasons[name] = why_not_trusted(name)
+    return {"gpus": reasons}
+
+
 def _only_import(module: str) -> Callable[[], dict[str, Any]]:
     def imported() -> dict[str, Any]:
         __import__(module)
@@ -133,6 +147,7 @@ PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "transformers": _only_import("transformers"),
     "faiss": _faiss_gpus,
     "selfjoin": _compiled_join,
+    "selfjoin.gpu": _gpu_join,
 }
 
 
@@ -322,6 +337,18 @@ def compiled_join(facts: Mapping[str, Any]) -> Finding:
         return Finding("mining", "note", value, "apt-get install gcc (or set CC to another C compiler)")
     products = {"amx": "AMX, bfloat16", "dot": "AVX512, bfloat16", "float32": "float32"}
     return Finding("mining", "ok", f"compiled for this processor ({products[facts['kind']]})")
+
+
+def gpu_join(facts: Mapping[str, Any]) -> list[Finding]:
+    """Whether each GPU mines, tried on a small join, and why not; nothing where there is no GPU."""
+    if "error" in facts:
+        return [Finding("mining on a gpu", "note", f"not possible, the processor does it: {facts['error']}")]
+    return [
+        Finding(f"mining on {name}", "note", f"not possible, the processor does it: {reason}")
+        if reason
+        else Finding(f"mining on {name}", "ok", "its kernels find what they should")
+        for name, reason in facts.get("gpus", {}).items()
+    ]
 
 
 # --- assets, weights, folders

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from store_files import Vectors, write_store
 from typer.testing import CliRunner, Result
 
@@ -107,7 +109,16 @@ def test_pairs_that_ray_finds_are_those_of_this_process(work: Path) -> None:
     expected = pq.read_table(work / "pairs" / "pairs.parquet")
     report = called("mine", work, *THRESHOLDS, "--executor", "ray")
     assert pq.read_table(work / "pairs" / "pairs.parquet") == expected
-    assert report["join"] == record(work)["join"] == {"method": "exact", "exact": True, "executor": "ray"}
+    assert (
+        report["join"]
+        == record(work)["join"]
+        == {
+            "method": "exact",
+            "exact": True,
+            "executor": "ray",
+            "device": "cpu",
+        }
+    )
 
 
 def test_mining_uses_the_index_that_was_built(work: Path) -> None:
@@ -136,6 +147,14 @@ def test_index_of_another_encoder_has_its_own_file(work: Path) -> None:
         (["mine", "--method", "magic"], "no index of kind 'magic'"),
         (["mine", "--method", "ivf", "--executor", "ray"], "--executor ray has the exact method only"),
         (["mine", "--center", "--executor", "ray"], "--executor ray reads the vectors as they are stored"),
+        (["mine", "--device", "cuda:99"], "device 'cuda:99' cannot compare vectors here"),
+        (["mine", "--device", "mps"], "device 'mps' cannot compare vectors (the join has no code for it); there is"),
+        (["mine", "--device", "abacus", "--plan"], "device 'abacus' cannot compare vectors (no such device); there is"),
+        (["mine", "--device", "cuda:99", "--method", "ivf"], "device 'cuda:99' cannot search an index: FAISS has"),
+        (
+            ["mine", "--device", "cuda", "--executor", "ray"],
+            "--executor ray joins on processors: leave out --device cuda",
+        ),
         (["mine", "--memory", "lots"], "'lots' is no amount of memory: write 500M or 4G"),
         (["mine", "--rank", "best"], "rank is one of gap, clip, rarity; 'best' is not"),
         (["mine", "--distinct", "--top", "0"], "say how many are wanted with top"),
@@ -196,6 +215,27 @@ def test_rank_and_distinct_findings_reach_the_file(work: Path) -> None:
     assert counts["similar_findings"] > 0
     assert record(work)["options"].items() >= {"rank": "rarity", "distinct": True, "top": 50}.items()
     assert f"{counts['similar_findings']:,} like a better pair" in call("mine", work, *options).stdout
+
+
+# Devices
+
+
+@pytest.mark.parametrize("method", ["exact", "ivf"])
+def test_device_that_did_it_is_recorded_and_a_gpu_that_is_absent_is_told_in_one_line(
+    work: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    quiet = call("mine", work, *THRESHOLDS, "--method", method, "--device", "cpu")
+    pairs = kept(work)
+    assert "GPU" not in quiet.stderr
+    told = call("mine", work, *THRESHOLDS, "--method", method)
+    line = "FAISS sees no GPU: the CPU searches the index" if method == "ivf" else "torch sees no GPU: the CPU compares"
+    assert [line in one for one in told.stderr.splitlines()].count(True) == 1
+    assert kept(work) == pairs
+    assert record(work)["join"]["device"] == "cpu"
+    assert called("mine", work, *THRESHOLDS, "--method", method, "--plan")["device"] == "cpu"
 
 
 # What it would take

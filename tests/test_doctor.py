@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -237,3 +238,24 @@ def test_examination_covers_libraries_devices_assets_and_folders_without_importi
     assert names >= {"python", "processor", "gpu", "torch", "torchvision", "open-clip-torch", "transformers", "timm"}
     assert names >= {"pyarrow", "pillow", "torchcodec", "demo data", "work folder", *doctor.DEFAULT_WEIGHTS}
     assert not {"torch", "transformers", "faiss"} & (set(sys.modules) - loaded)
+
+
+def test_every_gpu_is_said_to_mine_or_why_not() -> None:
+    old = "cuda:1 (Tesla T4) has compute capability 7.5, and bfloat16 needs 8.0"
+    assert doctor.gpu_join({"gpus": {"cuda:0": "", "cuda:1": old}}) == [
+        Finding("mining on cuda:0", "ok", "its kernels find what they should"),
+        Finding("mining on cuda:1", "note", f"not possible, the processor does it: {old}"),
+    ]
+    assert doctor.gpu_join({"gpus": {}}) == []
+    assert doctor.gpu_join({"error": "no answer in 180 s"})[0].state == "note"
+
+
+def test_gpu_whose_kernels_do_not_run_is_a_reason_and_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("triton")
+    card = SimpleNamespace(name="H100", major=9, minor=0, shared_memory_per_block_optin=232448)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: (_ for _ in ()).throw(RuntimeError("no driver\nat all")))
+    assert doctor.PROBES["selfjoin.gpu"]() == {"gpus": {"cuda:0": "the GPU's kernels do not run (no driver)"}}

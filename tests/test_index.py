@@ -1,6 +1,7 @@
 """The approximate path: what an index finds is the exact join's, and what it misses is measured."""
 
 import json
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.index import (
+    Gpus,
     IndexOptions,
+    Making,
     Recall,
     Searcher,
     approximate_pairs,
@@ -331,8 +334,10 @@ def test_an_index_without_a_sound_record_is_built_again(
 
 def test_another_seed_builds_anew(tmp_path: Path, vectors: Vectors) -> None:
     store = store_at(tmp_path / "embeddings", vectors[:200])
-    build_index(store, "clip", tmp_path / "index", seed=0)
-    assert build_index(store, "clip", tmp_path / "index", seed=1).reason == "clip-ivf.faiss was built otherwise"
+    build_index(store, "clip", tmp_path / "index", making=Making(0))
+    assert (
+        build_index(store, "clip", tmp_path / "index", making=Making(1)).reason == "clip-ivf.faiss was built otherwise"
+    )
 
 
 def test_a_column_that_the_store_lacks_is_named(tmp_path: Path, vectors: Vectors) -> None:
@@ -354,3 +359,108 @@ def test_faiss_does_not_write_past_us_however_few_the_rows(
         pairs, _ = approximate_pairs(vectors, 0.5, kind=kind)
         list(pairs)
     assert capfd.readouterr() == ("", "")
+
+
+# GPUs
+
+
+class Card:
+    """FAISS with two GPUs that are pretended: a copy is another index on the CPU, which fails from some call on."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, calls: float = float("inf"), copies: float = float("inf")
+    ) -> None:
+        self.calls, self.copies = calls, copies
+        self.kept: list[Any] = []
+        monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
+        monkeypatch.setattr(faiss, "index_cpu_to_gpus_list", self.copy)
+        monkeypatch.setattr(faiss, "GpuParameterSpace", faiss.ParameterSpace)
+        for kind in (faiss.IndexFlat, faiss.IndexFlatIP, faiss.IndexIVFFlat):
+            monkeypatch.setattr(kind, "search", self.failing(kind.search))
+
+    def copy(self, index: Any, *, gpus: list[int]) -> Any:
+        if len(self.kept) >= self.copies:
+            raise RuntimeError(
+                "Error in virtual void f() at StandardGpuResources.cpp:530: Error: 'err' failed: out of memory"
+            )
+        copied = faiss.clone_index(index)
+        self.kept.append(weakref.ref(copied))
+        return copied
+
+    def failing(self, method: Any) -> Any:
+        def run(index: Any, *arguments: Any, **options: Any) -> Any:
+            if any(one() is index for one in self.kept):
+                self.calls -= 1
+                if self.calls < 0:
+                    raise RuntimeError(
+                        "Error in virtual void f() at StandardGpuResources.cpp:530: Error: 'err' failed: out of memory"
+                    )
+            return method(index, *arguments, **options)
+
+        return run
+
+
+@pytest.mark.parametrize("kind", ["flat", "IVF4,Flat"])
+@pytest.mark.parametrize(("calls", "copies"), [(0, 9), (1, 9), (3, 9), (9e9, 0), (9e9, 9)])
+def test_gpu_that_fails_at_any_time_leaves_the_search_to_the_cpu_with_the_same_pairs(
+    monkeypatch: pytest.MonkeyPatch, rows: UnitRows, kind: str, calls: float, copies: float
+) -> None:
+    index = searcher(rows, kind).index
+    plain = Searcher(index, kind)
+    expected = collected(neighbour_pairs(plain, rows, MINIMUM, effort=plain.most_effort))
+    told: list[str] = []
+    Card(monkeypatch, calls, copies)
+    asked = Searcher(index, kind, Gpus.chosen("auto", told.append))
+    found = collected(neighbour_pairs(asked, rows, MINIMUM, effort=asked.most_effort))
+    assert found == expected
+    works = calls > 100 and copies
+    assert asked.device == ("cuda:0 and cuda:1" if works else "cuda:0 and cuda:1 and cpu" if copies else "cpu")
+    assert told == ([] if works else [told[0]])
+    assert all("out of memory" in line and "StandardGpu" not in line for line in told)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_gpu_that_fails_while_training_leaves_the_index_of_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, rows: UnitRows, fails: bool
+) -> None:
+    expected = searcher(rows, "ivf").index
+    told: list[str] = []
+    card = Card(monkeypatch)
+    real = faiss.IndexIVFFlat.train
+
+    def train(index: Any, points: Any) -> None:
+        helped = index.clustering_index is not None
+        if helped:
+            assert card.kept[0]() is not None  # FAISS holds a bare pointer to the copy
+        if helped and fails:
+            real(index, points[:100])  # in the middle of it
+            raise RuntimeError("Error in void f() at Gpu.cpp:1: Error: 'err' failed: out of memory")
+        real(index, points)
+
+    monkeypatch.setattr(faiss.IndexIVFFlat, "train", train)
+    source = Source(rows.count, rows.dimension, lambda: iter([rows.block(0, rows.count).numpy()]))
+    built = build(source, "ivf", gpus=Gpus.chosen("cuda", told.append)).index
+    assert len(card.kept) == 1
+    assert built.clustering_index is None
+    assert card.kept[0]() is None  # its memory is given back
+    assert told == (
+        ["the index is trained on the CPU: FAISS on the GPU says \"'err' failed: out of memory\""] if fails else []
+    )
+    assert np.array_equal(faiss.serialize_index(built), faiss.serialize_index(expected))
+
+
+def test_faiss_without_a_gpu_says_so_where_one_might_have_been_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    told: list[str] = []
+    assert Gpus.chosen("auto", told.append).describe() == Gpus.chosen("cpu", told.append).describe() == "cpu"
+    assert told == ["FAISS sees no GPU: the CPU searches the index"]
+    for asked in ("cuda", "cuda:0", "mps", "gpu"):
+        with pytest.raises(ConfigError, match=f"device '{asked}' cannot search an index: FAISS has cpu here"):
+            Gpus.chosen(asked)
+
+
+def test_one_gpu_of_two_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
+    assert Gpus.chosen("cuda:1").describe() == "cuda:1"
+    with pytest.raises(ConfigError, match="FAISS has cuda:0, cuda:1, cpu here"):
+        Gpus.chosen("cuda:2")

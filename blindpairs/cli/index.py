@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, progress_bar
+from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
 from blindpairs.workspace import Workspace
 
 
@@ -23,13 +23,18 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Build a FAISS index of one encoder's vectors, for `mine --method`; one that is there and fits is kept."""
-    from blindpairs.index import build_index
+    from blindpairs.index import Gpus, Making, build_index
     from blindpairs.store import Store
 
     store = Store.open(Workspace(work).embeddings)
     with progress_bar("index", "vectors") as show:
         file = build_index(
-            store, encoder, index_folder(work), kind=kind, progress=lambda done, total: show(done, 0, total)
+            store,
+            encoder,
+            index_folder(work),
+            kind=kind,
+            making=Making(gpus=Gpus.visible(say)),
+            progress=lambda done, total: show(done, 0, total),
         )
     if as_json:
         told = {"schema_version": 1, "path": str(file.path), "reused": file.reused, "reason": file.reason}

@@ -18,6 +18,7 @@ from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.gallery import PageImages
+    from blindpairs.index import Gpus
     from blindpairs.mine import Mined, MiningOptions, Running
     from blindpairs.mine.memory import Room
     from blindpairs.store import Store
@@ -75,6 +76,9 @@ class How:
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what mining would take, on this machine, and mine nothing.")
     ] = False
+    device: Annotated[
+        str, typer.Option(help="auto (every GPU that can, else the CPU), cpu, cuda (every GPU), cuda:1.")
+    ] = "auto"
     executor: Annotated[Where, typer.Option(help="ray: share the join out to the actors of a Ray cluster.")] = (
         Where.here
     )
@@ -133,38 +137,50 @@ def _room(text: str, space: Workspace) -> "Room":
 
 
 def _running(how: How, wanted: Wanted, store: "Store", space: Workspace) -> "Running":
-    from blindpairs.mine import Running
+    from blindpairs.mine import ExactJoin, Running
+    from blindpairs.selfjoin import Hardware
 
     if how.executor is Where.ray and wanted.center:
         raise ConfigError("--executor ray reads the vectors as they are stored: leave out --center, or --executor")
     if how.executor is Where.ray and how.method != "exact":
         raise ConfigError(f"--executor ray has the exact method only: leave out --method {how.method}, or --executor")
+    if how.executor is Where.ray and how.device not in ("auto", "cpu"):
+        raise ConfigError(f"--executor ray joins on processors: leave out --device {how.device}, or --executor")
     if how.executor is Where.ray:
         from blindpairs.executors.crew import Actors
         from blindpairs.executors.joining import RayJoin
 
         actors = Actors(address=how.ray_address or None)
         join = RayJoin(actors, space.embeddings, how.encoder_a, how.encoder_b)
-        return Running(join, lambda: {"method": "exact", "exact": True, "executor": "ray"})
+        return Running(join, lambda: {"method": "exact", "exact": True, "executor": "ray", "device": "cpu"})
     if how.method == "exact":
-        return Running()
+        exact = ExactJoin(Hardware(how.device, say))
+        return Running(exact, exact.describe)
+    from blindpairs.index import Gpus
     from blindpairs.mine.approximate import ApproximateJoin
 
+    gpus = Gpus.chosen(how.device, say)
     # An index of the work folder holds the vectors as they are stored; centred ones are indexed in memory.
     # Of nothing there is no index, and nothing to search.
     in_memory = wanted.center or not store.rows
-    through = ApproximateJoin(how.method, stored=None if in_memory else _stored_index(how, store, space))
+    stored = None if in_memory else _stored_index(how, store, space, gpus)
+    through = ApproximateJoin(how.method, stored=stored, gpus=gpus)
     return Running(through, through.describe)
 
 
-def _stored_index(how: How, store: "Store", space: Workspace) -> Callable[[], Any]:
+def _stored_index(how: How, store: "Store", space: Workspace, gpus: "Gpus") -> Callable[[], Any]:
     """An index of the work folder, built where it is not there."""
-    from blindpairs.index import build_index, load_index
+    from blindpairs.index import Making, build_index, load_index
 
     folder = index_folder(space.root)
     with progress_bar("index", "vectors") as show:
         file = build_index(
-            store, how.encoder_a, folder, kind=how.method, progress=lambda done, total: show(done, 0, total)
+            store,
+            how.encoder_a,
+            folder,
+            kind=how.method,
+            making=Making(gpus=gpus),
+            progress=lambda done, total: show(done, 0, total),
         )
     say(f"{file.path}: " + ("reused" if file.reused else f"built, {file.reason}"))
     return lambda: load_index(file.path, store)
@@ -177,10 +193,17 @@ def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Works
     from blindpairs.mine import Running
     from blindpairs.mine.planning import plan_mining
 
+    device = _planned_device(how)
     running = Running(room=_room(how.memory, space))
     plan = plan_mining(store, options, encoders=(how.encoder_a, how.encoder_b), running=running)
     if as_json:
-        told = {"pairs": plan.pairs, "memory_bytes": plan.memory_bytes, "method": how.method, **asdict(plan)}
+        told = {
+            "pairs": plan.pairs,
+            "memory_bytes": plan.memory_bytes,
+            "method": how.method,
+            "device": device,
+            **asdict(plan),
+        }
         typer.echo(json.dumps({"schema_version": 1, **told}))
         return
     gib = 1 << 30
@@ -194,9 +217,25 @@ def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Works
         f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}, libraries "
         f"{plan.library_bytes / gib:.2f}); "
         f"mapped from disk {plan.mapped_bytes / gib:.2f}",
-        f"  time: {_duration(plan.seconds)} at most for the join, judged by a sample on this machine",
+        f"  time: {_duration(plan.seconds)} at most for the join, judged by a sample on this machine"
+        + ("" if device == "cpu" else f", by the CPU alone: {device} will do it"),
     ]
     typer.echo("\n".join(lines))
+
+
+def _planned_device(how: How) -> str:
+    """What mining would run on, as far as can be told before it is tried; ConfigError for what it cannot."""
+    from blindpairs.selfjoin import Hardware
+
+    if how.executor is Where.ray and how.device not in ("auto", "cpu"):
+        raise ConfigError(f"--executor ray joins on processors: leave out --device {how.device}, or --executor")
+    if how.executor is Where.ray:
+        return "cpu"
+    if how.method == "exact":
+        return " and ".join(Hardware(how.device, say).gpus) or "cpu"
+    from blindpairs.index import Gpus
+
+    return Gpus.chosen(how.device, say).describe()
 
 
 def _duration(seconds: float) -> str:

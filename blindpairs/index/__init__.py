@@ -1,7 +1,8 @@
 """Approximate pairs through FAISS indexes, for corpora where even the skipping exact join takes too long.
 
 Read in this order: `build` (an index from vectors), `search` (pairs from an index), `recall` (what it misses, and how
-hard to search), `files` (indexes kept in the work folder). Nothing approximate is returned without its measured recall.
+hard to search), `files` (indexes kept in the work folder), `gpus` (and what happens where they fail). Nothing
+approximate is returned without its measured recall.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindpairs.index.build import Progress, Source, Vectors, build
-from blindpairs.index.files import IndexFile, build_index, index_path, load_index
+from blindpairs.index.build import CPU_ALONE, Progress, Source, Vectors, build
+from blindpairs.index.files import IndexFile, Making, build_index, index_path, load_index
+from blindpairs.index.gpus import Gpus
 from blindpairs.index.recall import ExactSample, Recall, choose_effort, exact_sample, measure_recall
 from blindpairs.index.search import Searcher, neighbour_pairs
 from blindpairs.selfjoin import PairBlock, UnitRows
@@ -23,8 +25,10 @@ from blindpairs.store import Store
 
 __all__ = [
     "ExactSample",
+    "Gpus",
     "IndexFile",
     "IndexOptions",
+    "Making",
     "Recall",
     "Searcher",
     "approximate_pairs",
@@ -48,6 +52,7 @@ class IndexOptions:
     kind: str = "ivf"
     target_recall: float = 0.99
     seed: int = 0
+    gpus: Gpus = CPU_ALONE
 
 
 DEFAULTS = IndexOptions()
@@ -88,9 +93,11 @@ def index_pairs(
 ) -> tuple[Iterator[PairBlock], Recall, IndexFile]:
     """The same over one encoder's column of a Store, with the index kept in `folder` for the next time."""
     refuse_no_cosine(minimum)
-    file = build_index(store, column, folder, kind=options.kind, seed=options.seed, progress=progress)
+    file = build_index(
+        store, column, folder, kind=options.kind, making=Making(options.seed, options.gpus), progress=progress
+    )
     rows = UnitRows(torch.from_numpy(store.column(column)))
-    searcher = Searcher(load_index(file.path, store), options.kind)
+    searcher = Searcher(load_index(file.path, store), options.kind, options.gpus)
     return *_searched(searcher, rows, minimum, options), file
 
 

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
+from blindpairs.index.gpus import FAILURES, Gpus, said
 
 Vectors = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 EXAMPLES = "flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16"
+CPU_ALONE = Gpus()
 LEAST_PER_LIST, MOST_PER_LIST = 39, 256  # training points; FAISS warns below the first and drops those above the second
 TRAINING_BYTES = 1 << 30
 
@@ -44,8 +46,8 @@ class Built:
     training_rows: int
 
 
-def build(source: Source, kind: str, seed: int = 0, progress: Progress | None = None) -> Built:
-    """An index of `kind` over all rows; `progress(done, total)` counts the rows added.
+def build(source: Source, kind: str, seed: int = 0, progress: Progress | None = None, gpus: Gpus = CPU_ALONE) -> Built:
+    """An index of `kind` over all rows; `progress(done, total)` counts the rows added, and `gpus` help to train.
 
     Raises InputError where there is no row, ConfigError for a kind that FAISS does not know or that cannot be searched
     by threshold.
@@ -55,10 +57,10 @@ def build(source: Source, kind: str, seed: int = 0, progress: Progress | None = 
     points = training_rows(source.rows, source.dimension)
     factory = factory_string(kind, source.rows, points)
     with faiss_errors(kind):
-        index = faiss.index_factory(source.dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        index = _empty(source, factory)
         trained_on = 0 if index.is_trained else points
         if trained_on:
-            _train(index, _sample(source, points, seed), seed)
+            index = _trained(lambda: _empty(source, factory), _sample(source, points, seed), seed, gpus)
         for block in source.blocks():
             if index.ntotal == 0:
                 index.add(block[:1])
@@ -98,18 +100,34 @@ def faiss_errors(kind: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        said = re.sub(r"^Error in .*? at \S+:\d+: (?:Error: )?", "", str(error), flags=re.DOTALL).strip()[:160]
-        raise ConfigError(f"no index of kind {kind!r}: FAISS says {said!r}; use {EXAMPLES}") from error
+        raise ConfigError(f"no index of kind {kind!r}: FAISS says {said(error)!r}; use {EXAMPLES}") from error
 
 
-def _train(index: Any, points: Vectors, seed: int) -> None:
-    ivf = faiss.try_extract_index_ivf(index)
+def _empty(source: Source, factory: str) -> Any:
+    return faiss.index_factory(source.dimension, factory, faiss.METRIC_INNER_PRODUCT)
+
+
+def _trained(empty: Callable[[], Any], points: Vectors, seed: int, gpus: Gpus) -> Any:
+    """A trained index: on the GPUs where they can, else a new one on the CPU, as if there were none."""
+    index = empty()
+    ivf: Any = faiss.try_extract_index_ivf(index)
     if ivf is not None:
         ivf.cp.seed = seed
-        if faiss.get_num_gpus() > 0:  # k-means is nearly all of the work, and moves to the GPUs as a whole
-            ivf.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(ivf.d))
+        # k-means is nearly all of the work, and moves to the GPUs as a whole. The name keeps the copy: FAISS does not.
+        lists = gpus.copy(faiss.IndexFlatIP(ivf.d))
+        if lists is not None:
+            ivf.clustering_index = lists
+            try:
+                with _content_with_few_points(index):
+                    index.train(points)
+                ivf.clustering_index = None  # gives the GPUs' memory back, and searches have no use for it
+                return index
+            except FAILURES as error:
+                gpus.step_in("the index is trained on the CPU", error)
+            return _trained(empty, points, seed, CPU_ALONE)
     with _content_with_few_points(index):
         index.train(points)
+    return index
 
 
 @contextmanager

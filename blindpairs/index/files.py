@@ -19,7 +19,8 @@ import torch
 
 from blindpairs.access import present
 from blindpairs.errors import ConfigError, InputError, Refused
-from blindpairs.index.build import Built, Progress, Source, Vectors, build
+from blindpairs.index.build import CPU_ALONE, Built, Progress, Source, Vectors, build
+from blindpairs.index.gpus import Gpus
 from blindpairs.selfjoin import UnitRows
 from blindpairs.store import Store
 from blindpairs.workspace import RunLock, prepare_folder, read_json, sha256_file, stamp, write_json, written_atomically
@@ -39,15 +40,32 @@ class IndexFile:
         return not self.reason
 
 
+@dataclass(frozen=True)
+class Making:
+    """How an index is built; of this, only the seed decides what it becomes."""
+
+    seed: int = 0
+    gpus: Gpus = CPU_ALONE
+
+
+PLAINLY = Making()
+
+
 def build_index(
-    store: Store, column: str, folder: Path, *, kind: str = "ivf", seed: int = 0, progress: Progress | None = None
+    store: Store,
+    column: str,
+    folder: Path,
+    *,
+    kind: str = "ivf",
+    making: Making = PLAINLY,
+    progress: Progress | None = None,
 ) -> IndexFile:
     """Make sure that `folder` holds an index of `kind` over one encoder's vectors; builds it where it does not.
 
     Raises ConfigError for a column that the store lacks or a kind that FAISS lacks, InputError for a store without
     rows, one that changed behind its markers or a folder that cannot be written, Locked where another run is building.
     """
-    wanted = {"store": store.fingerprint(), "column": column, "kind": kind, "seed": seed}
+    wanted = {"store": store.fingerprint(), "column": column, "kind": kind, "seed": making.seed}
     path = index_path(folder, column, kind)
     reason = _why_not(path, wanted)
     if not reason:
@@ -58,7 +76,7 @@ def build_index(
     lock = RunLock(folder)
     try:
         lock.claim_all()
-        record = wanted | _write(path, build(source, kind, seed, progress), source)
+        record = wanted | _write(path, build(source, kind, making.seed, progress, making.gpus), source)
         write_json(record_path(path), stamp() | record)
     finally:
         lock.release()

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindpairs.index.build import Vectors, faiss_errors
+from blindpairs.index.build import CPU_ALONE, Vectors, faiss_errors
+from blindpairs.index.gpus import FAILURES, Gpus
 from blindpairs.selfjoin import PairBlock, UnitRows
 from blindpairs.selfjoin.verify import confirmed
 
@@ -34,38 +35,38 @@ class Searcher:
     """An index with its knob: `effort` runs from 1 to `most_effort`, which for a flat or IVF index means everything.
 
     It is nprobe of an IVF index and efSearch of an HNSW graph; other indexes have none, and `most_effort` is 1.
-    Where there are GPUs and the index fits, a copy of it there is searched.
+    Where there are `gpus` and the index fits, a copy of it there is searched, until it fails.
     """
 
-    def __init__(self, index: Any, kind: str) -> None:
-        self.index, self.kind = index, kind
+    def __init__(self, index: Any, kind: str, gpus: Gpus = CPU_ALONE) -> None:
+        self.index, self.kind, self._gpus = index, kind, gpus
         ivf = faiss.try_extract_index_ivf(index)
         self._knob, self.most_effort = "", 1
         if ivf is not None:
             self._knob, self.most_effort = "nprobe", int(ivf.nlist)
         elif isinstance(faiss.downcast_index(index), faiss.IndexHNSW):
             self._knob, self.most_effort = "efSearch", min(MOST_EF, max(1, int(index.ntotal)))
-        self._copy = _gpu_copy(index)
+        self._copy = gpus.copy(index)
+        self.device = gpus.describe() if self._copy is not None else "cpu"
 
     def neighbours(self, vectors: Vectors, minimum: float, effort: int) -> tuple[Rows, Rows]:
         """(position in `vectors`, row) of everything met with a score of at least `minimum`; vectors (n, D) unit."""
         with faiss_errors(self.kind):
             if self._knob:
                 faiss.ParameterSpace().set_index_parameter(self.index, self._knob, effort)
-            if self._copy is None or effort > GPU_MOST:
-                return _by_range(self.index, vectors, minimum)
-            if self._knob:
-                faiss.GpuParameterSpace().set_index_parameter(self._copy, self._knob, effort)
-            return by_growing_k(self._copy, self.index, vectors, minimum)
+            if self._copy is not None and effort <= GPU_MOST:
+                try:
+                    return self._on_gpus(vectors, minimum, effort)
+                except FAILURES as error:
+                    self._copy = None  # gives its memory back
+                    self.device += " and cpu"
+                    self._gpus.step_in("the CPU goes on searching", error)
+            return _by_range(self.index, vectors, minimum)
 
-
-def _gpu_copy(index: Any) -> Any:
-    if faiss.get_num_gpus() == 0:
-        return None
-    try:
-        return faiss.index_cpu_to_all_gpus(index)
-    except RuntimeError:  # a kind without GPU form, or too large: it is searched where it is
-        return None
+    def _on_gpus(self, vectors: Vectors, minimum: float, effort: int) -> tuple[Rows, Rows]:
+        if self._knob:
+            faiss.GpuParameterSpace().set_index_parameter(self._copy, self._knob, effort)
+        return by_growing_k(self._copy, self.index, vectors, minimum)
 
 
 def _by_range(index: Any, vectors: Vectors, minimum: float) -> tuple[Rows, Rows]:

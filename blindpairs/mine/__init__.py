@@ -11,6 +11,6 @@ from blindpairs.mine.images import Images
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.ranking import pair_id
-from blindpairs.mine.running import Running
+from blindpairs.mine.running import ExactJoin, Running
 
-__all__ = ["Images", "Mined", "MiningOptions", "Running", "mine", "mine_store", "pair_id"]
+__all__ = ["ExactJoin", "Images", "Mined", "MiningOptions", "Running", "mine", "mine_store", "pair_id"]

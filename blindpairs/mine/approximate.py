@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindpairs.index import Recall, Searcher, choose_effort, neighbour_pairs
-from blindpairs.index.build import Source, Vectors, build
+from blindpairs.index import Gpus, Recall, Searcher, choose_effort, neighbour_pairs
+from blindpairs.index.build import CPU_ALONE, Source, Vectors, build
 from blindpairs.mine.running import Progress
 from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, pair_cosines
 
@@ -26,10 +26,16 @@ class ApproximateJoin:
     """
 
     def __init__(
-        self, kind: str, *, target: float = 0.99, seed: int = 0, stored: Callable[[], Any] | None = None
+        self,
+        kind: str,
+        *,
+        target: float = 0.99,
+        seed: int = 0,
+        stored: Callable[[], Any] | None = None,
+        gpus: Gpus = CPU_ALONE,
     ) -> None:
         self.kind, self.recall = kind, None
-        self._target, self._seed, self._stored = target, seed, stored
+        self._target, self._seed, self._stored, self._gpus = target, seed, stored, gpus
         self._built: tuple[UnitRows, Searcher] | None = None
 
     recall: Recall | None
@@ -67,14 +73,16 @@ class ApproximateJoin:
             described |= {"recall": self.recall.share, "recall_interval": list(self.recall.interval)}
         if self.recall is not None:
             described |= {name: getattr(self.recall, name) for name in ("found", "pairs", "queries", "effort")}
+        if self._built is not None:
+            described["device"] = self._built[1].device
         return described
 
     def _searcher(self, rows: UnitRows) -> Searcher:
         if self._built is None or self._built[0] is not rows:
             searcher = (
-                Searcher(self._index(rows), self.kind)
+                Searcher(self._index(rows), self.kind, self._gpus)
                 if self._stored is None
-                else _SomeRows(self._stored(), self.kind, rows.chosen)
+                else _SomeRows(self._stored(), self.kind, rows.chosen, self._gpus)
             )
             self._built = rows, searcher
         return self._built[1]
@@ -84,14 +92,14 @@ class ApproximateJoin:
             for start in range(0, rows.count, BLOCK_ROWS):
                 yield rows.block(start, min(start + BLOCK_ROWS, rows.count)).cpu().numpy()
 
-        return build(Source(rows.count, rows.dimension, blocks), self.kind, self._seed).index
+        return build(Source(rows.count, rows.dimension, blocks), self.kind, self._seed, gpus=self._gpus).index
 
 
 class _SomeRows(Searcher):
     """The index of a whole column, where only `chosen` rows (n,) are to be met, numbered by their place among them."""
 
-    def __init__(self, index: Any, kind: str, chosen: Tensor | None) -> None:
-        super().__init__(index, kind)
+    def __init__(self, index: Any, kind: str, chosen: Tensor | None, gpus: Gpus) -> None:
+        super().__init__(index, kind, gpus)
         self._place: NDArray[np.int64] | None = None
         if chosen is not None:
             self._place = np.full(int(index.ntotal), -1, np.int64)

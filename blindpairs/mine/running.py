@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from blindpairs.mine.memory import Room
-from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, similar_pairs
+from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, similar_pairs
 
 Progress = Callable[[int, int], None]
 
@@ -26,6 +26,30 @@ class Join(Protocol):
         progress: Progress | None = None,
     ) -> Iterator[PairBlock]:
         """Pairs of rows i < j with cosine >= `minimum`, each once, and their cosine in `other`."""
+
+
+class ExactJoin:
+    """`similar_pairs` on some hardware, which it remembers: a GPU that failed once is not asked again."""
+
+    def __init__(self, hardware: Hardware) -> None:
+        self._hardware = hardware
+
+    def __call__(
+        self,
+        rows: UnitRows,
+        minimum: float,
+        /,
+        *,
+        other: UnitRows | None = None,
+        plan: JoinPlan | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[PairBlock]:
+        """The pairs of `similar_pairs`."""
+        return similar_pairs(rows, minimum, other=other, plan=plan, progress=progress, hardware=self._hardware)
+
+    def describe(self) -> Mapping[str, Any]:
+        """What pairs.json says of it."""
+        return EXACT | {"device": self._hardware.describe()}
 
 
 @dataclass(frozen=True)

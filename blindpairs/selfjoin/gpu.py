@@ -263,6 +263,17 @@ def prepare(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPla
     return joins
 
 
+def why_not_trusted(name: str) -> str:
+    """What is wrong with the kernels on this device, in a small join; empty where nothing is."""
+    try:
+        proven(SHAPES, [torch.device(name)], min(PRODUCT_COST), enough=1)
+    except CannotRun as error:
+        return str(error)
+    except FAILURES as error:
+        return f"the GPU's kernels do not run ({_said(error)})"
+    return ""
+
+
 def proven(shapes: Sequence[Shape], devices: Sequence[torch.device], columns: int, *, enough: int) -> list[Shape]:
     """The first of `shapes`, at most `enough`, that every device has room for, once it computes what it should."""
     found: list[Shape] = []
