@@ -103,6 +103,8 @@ def mine(
     options = _options(wanted)
     store = Store.open(space.embeddings)
     encoders = (how.encoder_a, how.encoder_b)
+    if how.executor is Where.ray and how.device not in ("auto", "cpu"):
+        raise ConfigError(f"--executor ray joins on processors: leave out --device {how.device}, or --executor")
     if how.plan:
         _print_plan(store, options, how, space, as_json)
         return
@@ -144,8 +146,6 @@ def _running(how: How, wanted: Wanted, store: "Store", space: Workspace) -> "Run
         raise ConfigError("--executor ray reads the vectors as they are stored: leave out --center, or --executor")
     if how.executor is Where.ray and how.method != "exact":
         raise ConfigError(f"--executor ray has the exact method only: leave out --method {how.method}, or --executor")
-    if how.executor is Where.ray and how.device not in ("auto", "cpu"):
-        raise ConfigError(f"--executor ray joins on processors: leave out --device {how.device}, or --executor")
     if how.executor is Where.ray:
         from blindpairs.executors.crew import Actors
         from blindpairs.executors.joining import RayJoin
@@ -227,8 +227,6 @@ def _planned_device(how: How) -> str:
     """What mining would run on, as far as can be told before it is tried; ConfigError for what it cannot."""
     from blindpairs.selfjoin import Hardware
 
-    if how.executor is Where.ray and how.device not in ("auto", "cpu"):
-        raise ConfigError(f"--executor ray joins on processors: leave out --device {how.device}, or --executor")
     if how.executor is Where.ray:
         return "cpu"
     if how.method == "exact":
