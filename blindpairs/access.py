@@ -105,7 +105,9 @@ def _refusing(path: Path) -> str:
         if os.path.lexists(place) and not os.access(place, wanted):
             break
     else:  # each can be read: it is writing that is refused, there or in the folder
-        place = next((each for each in (whole, whole.parent) if _unwritable(each)), None) or _nearest(whole)
+        refusing = [each for each in (whole, whole.parent) if _unwritable(each)]
+        refusing += [] if os.access(whole.parent, os.R_OK) else [whole.parent]  # a folder is read to be flushed
+        place = refusing[0] if refusing else _nearest(whole)
     status = place.stat()
     return (
         f"{place} belongs to {_name(status.st_uid)}, mode {status.st_mode & 0o7777:o}, "

@@ -332,6 +332,28 @@ def test_an_index_without_a_sound_record_is_built_again(
     assert reason in build_index(store, "clip", tmp_path / "index", kind="flat").reason
 
 
+def test_index_over_a_part_that_changed_behind_its_marker_is_not_reused(tmp_path: Path, vectors: Vectors) -> None:
+    store = store_at(tmp_path / "embeddings", vectors[:100], parts=2)
+    build_index(store, "clip", tmp_path / "index", kind="flat")
+    one, other = store.parts
+    first, second = one.read_bytes(), other.read_bytes()
+    assert len(first) == len(second)  # so that nothing but their content tells them apart
+    one.write_bytes(second)
+    other.write_bytes(first)
+    with pytest.raises(InputError, match=r"part-00000\.parquet is damaged .*: run the same `blindpairs embed` again"):
+        build_index(Store.open(tmp_path / "embeddings"), "clip", tmp_path / "index", kind="flat")
+
+
+@pytest.mark.parametrize("name", ["factory", "rows", "dimension", "bytes", "sha256"])
+def test_a_record_that_lacks_what_it_tells_is_damaged(tmp_path: Path, vectors: Vectors, name: str) -> None:
+    store = store_at(tmp_path / "embeddings", vectors[:50])
+    file = build_index(store, "clip", tmp_path / "index", kind="flat")
+    write_json(file.path.with_suffix(".json"), {key: value for key, value in file.record.items() if key != name})
+    again = build_index(store, "clip", tmp_path / "index", kind="flat")
+    assert again.reason
+    assert again.record == file.record
+
+
 def test_another_seed_builds_anew(tmp_path: Path, vectors: Vectors) -> None:
     store = store_at(tmp_path / "embeddings", vectors[:200])
     build_index(store, "clip", tmp_path / "index", making=Making(0))

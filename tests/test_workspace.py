@@ -89,6 +89,30 @@ def test_preparing_a_folder_leaves_no_trace_in_it(tmp_path: Path) -> None:
     assert list((tmp_path / "deep" / "folder").iterdir()) == []
 
 
+@pytest.mark.parametrize("host", ["a/b", "x\udcff", "name with spaces", ""])
+def test_files_are_written_and_locked_whatever_the_machine_is_called(
+    tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    write_json(tmp_path / "a.json", {"path": "x\udcff"})
+    assert read_json(tmp_path / "a.json") == {"path": "x\udcff"}
+    lock = RunLock(tmp_path)
+    lock.claim_all()
+    lock.release()
+    prepare_folder(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "a.json"]
+
+
+def test_sweeping_passes_over_names_that_only_look_like_ours(tmp_path: Path) -> None:
+    from blindpairs.workspace import host_name, sweep
+
+    names = [".x.tmp", f".x.{host_name()}.²³.00.tmp", f".x.{host_name()}.{10**30}.00.tmp", f".x.{host_name()}.0.00.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
 def test_artefacts_have_their_places() -> None:
     space = Workspace(Path("work"))
     assert space.embeddings == Path("work/embeddings")
