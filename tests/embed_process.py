@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blindpairs.corpus import open_corpus
 from blindpairs.embed import EmbedOptions, EmbedReport, embed
-from blindpairs.preprocess import Preprocess
+from blindpairs.images import open_corpus
+from blindpairs.images.preprocess import Preprocess
 
 SIZE = 16
 

@@ -19,9 +19,9 @@ import embed_process
 import pytest
 from embed_process import make_photos, run, toy, tree
 
-from blindpairs.corpus import open_corpus
 from blindpairs.embed import EmbedOptions, embed
 from blindpairs.errors import InputError, Locked
+from blindpairs.images import open_corpus
 from blindpairs.store import Part, Store, finished
 from blindpairs.workspace import RunLock
 

@@ -16,6 +16,7 @@ import typer
 
 from blindpairs import __version__
 from blindpairs.errors import BlindpairsError, ConfigError
+from blindpairs.progress import Pace, Progress
 
 app = typer.Typer(
     help="Find what a vision encoder cannot see: pairs of images that CLIP calls the same and DINOv2 calls different.",
@@ -139,12 +140,9 @@ def _root(
     pass
 
 
-Show = Callable[[int, int, int], None]  # done, failed, total
-
-
 @contextmanager
-def progress_bar(label: str, unit: str = "images") -> Iterator[Show]:
-    """A callback (done, failed, total) that shows rate and time left: a bar on a terminal, a line a while in a log."""
+def progress_bar(label: str, unit: str = "images") -> Iterator[Progress]:
+    """A callback that shows rate and time left: a bar on a terminal, a line a while in a log."""
     if sys.stderr is not None and sys.stderr.isatty():
         with _terminal_bar(label, unit) as show:
             yield show
@@ -153,50 +151,36 @@ def progress_bar(label: str, unit: str = "images") -> Iterator[Show]:
 
 
 @contextmanager
-def _terminal_bar(label: str, unit: str) -> Iterator[Show]:
+def _terminal_bar(label: str, unit: str) -> Iterator[Progress]:
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     figures = TextColumn("{task.fields[rate]} " + unit + "/s, {task.fields[failed]} failed, left")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), figures, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None, rate=_speed(0.0), failed=0)
         pace = Pace()
 
-        def show(done: int, failed: int, total: int) -> None:
-            rate, _ = pace.at(time.monotonic(), done, failed, total)
+        def show(done: int, total: int, failed: int = 0, /) -> None:
+            rate, _ = pace.at(time.monotonic(), done, total, failed)
             bar.update(task, completed=done + failed, total=total, rate=_speed(rate), failed=failed)
 
         yield show
-
-
-class Pace:
-    """How fast it goes and what is left, counted from the first report: the work before it was of another kind."""
-
-    def __init__(self) -> None:
-        self._first: tuple[float, int, int] | None = None
-
-    def at(self, now: float, done: int, failed: int, total: int) -> tuple[float, float]:
-        """Done per second, and the seconds left: infinite as long as nothing has been done since the first report."""
-        started, done_then, failed_then = self._first = self._first or (now, done, failed)
-        seconds, treated = now - started, done - done_then + failed - failed_then
-        if seconds <= 0 or treated <= 0:
-            return 0.0, math.inf
-        return (done - done_then) / seconds, (total - done - failed) * seconds / treated
 
 
 def _speed(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def _log_lines(label: str, unit: str) -> Show:
+def _log_lines(label: str, unit: str) -> Progress:
     spoken = time.monotonic()
     pace = Pace()
 
-    def show(done: int, failed: int, total: int) -> None:
+    def show(done: int, total: int, failed: int = 0, /) -> None:
         nonlocal spoken
         now = time.monotonic()
-        rate, left = pace.at(now, done, failed, total)
+        rate, left = pace.at(now, done, total, failed)
         if now - spoken < 10:
             return
         spoken = now

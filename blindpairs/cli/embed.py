@@ -15,8 +15,8 @@ from blindpairs.errors import ConfigError, TooManyFailures
 from blindpairs.workspace import Workspace, demo_folder
 
 if TYPE_CHECKING:
-    from blindpairs.corpus import Corpus
     from blindpairs.embed import EmbedOptions, EmbedReport
+    from blindpairs.images import Corpus
 
 PAPER_ENCODERS = {"clip": "open_clip:ViT-L-14/openai", "dino": "hf:facebook/dinov2-large"}
 DEMO_ENCODERS = {"clip": "demo:clip", "dino": "demo:dino"}
@@ -141,7 +141,7 @@ def embed(
 
 def _settings(how: How, reading: Reading, device: str) -> "EmbedOptions":
     from blindpairs.embed import EmbedOptions
-    from blindpairs.executors.cluster import choose_shard
+    from blindpairs.executors.shard import choose_shard
 
     suited = EmbedOptions.suited_to(device)
     return replace(
@@ -155,7 +155,7 @@ def _settings(how: How, reading: Reading, device: str) -> "EmbedOptions":
 
 def _corpus(sources: list[str] | None, reading: Reading, space: Workspace) -> "Corpus":
     """The corpus that was named, or the demo's, told; work folders within it are not part of it."""
-    from blindpairs.corpus import CorpusOptions, open_corpus
+    from blindpairs.images import CorpusOptions, open_corpus
 
     if not sources:
         say("no corpus given: embedding the demo's scenes with the demo's encoders")

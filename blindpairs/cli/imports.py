@@ -11,7 +11,7 @@ from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
-    from blindpairs.imports import Imported
+    from blindpairs.store.imports import Imported
 
 
 @command
@@ -28,7 +28,7 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Take over embeddings that clip-retrieval computed; the same command again resumes."""
-    from blindpairs.imports import import_clip_retrieval
+    from blindpairs.store.imports import import_clip_retrieval
 
     other = _named_folder(second)
     with progress_bar("import") as show:
@@ -38,7 +38,7 @@ def import_(
             column=column,
             second=other,
             read_images=read_images,
-            progress=lambda count, total: show(count, 0, total),
+            progress=show,
         )
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, **vars(done), "folder": str(done.folder)}))

@@ -34,7 +34,7 @@ def index(
             index_folder(work),
             kind=kind,
             making=Making(gpus=Gpus.visible(say)),
-            progress=lambda done, total: show(done, 0, total),
+            progress=show,
         )
     if as_json:
         told = {"schema_version": 1, "path": str(file.path), "reused": file.reused, "reason": file.reason}

@@ -13,14 +13,14 @@ from blindpairs.cli.embed import RayAddress, Where
 from blindpairs.cli.groups import grouped
 from blindpairs.cli.index import index_folder
 from blindpairs.errors import ConfigError
-from blindpairs.shown import as_given, rounded
+from blindpairs.selfjoin.shown import as_given, rounded
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
-    from blindpairs.gallery import PageImages
     from blindpairs.index import Gpus
     from blindpairs.mine import Mined, MiningOptions, Running
     from blindpairs.mine.memory import Room
+    from blindpairs.pages import PageImages
     from blindpairs.store import Store
 
 
@@ -95,8 +95,8 @@ def mine(
     as_json: Json = False,
 ) -> None:
     """Find the pairs that CLIP calls the same and DINOv2 calls different."""
-    from blindpairs.gallery import write_mined_gallery
     from blindpairs.mine import mine_store
+    from blindpairs.pages import write_mined_gallery
     from blindpairs.store import Store
 
     space = Workspace(work)
@@ -115,7 +115,7 @@ def mine(
             space.pairs,
             options,
             encoders=encoders,
-            progress=lambda done, total: show(done, 0, total),
+            progress=show,
             running=running,
         )
     removed(space.gallery)  # an older page would show other pairs
@@ -157,7 +157,7 @@ def _running(how: How, wanted: Wanted, store: "Store", space: Workspace) -> "Run
         exact = ExactJoin(Hardware(how.device, say))
         return Running(exact, exact.describe)
     from blindpairs.index import Gpus
-    from blindpairs.mine.approximate import ApproximateJoin
+    from blindpairs.index.approximate import ApproximateJoin
 
     gpus = Gpus.chosen(how.device, say)
     # An index of the work folder holds the vectors as they are stored; centred ones are indexed in memory.
@@ -180,7 +180,7 @@ def _stored_index(how: How, store: "Store", space: Workspace, gpus: "Gpus") -> C
             folder,
             kind=how.method,
             making=Making(gpus=gpus),
-            progress=lambda done, total: show(done, 0, total),
+            progress=show,
         )
     say(f"{file.path}: " + ("reused" if file.reused else f"built, {file.reason}"))
     return lambda: load_index(file.path, store)

@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
     train_demo(folder, progress=_say)
 
 
-def _say(done: int, total: int) -> None:
+def _say(done: int, total: int, failed: int = 0, /) -> None:
     sys.stderr.write(f"training: {done} of {total} evaluations\n")
 
 

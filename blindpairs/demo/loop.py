@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from blindpairs.corpus import open_corpus
 from blindpairs.demo.truth import Report, judge, judge_vectors, patterns_of, read_truth
-from blindpairs.embed import EmbedOptions, EmbedReport, Progress, embed
+from blindpairs.embed import EmbedOptions, EmbedReport, embed
 from blindpairs.encoders import load_encoder
-from blindpairs.gallery import write_mined_gallery
+from blindpairs.images import open_corpus
 from blindpairs.mine import Mined, MiningOptions, mine_store
+from blindpairs.pages import write_mined_gallery
+from blindpairs.progress import Progress
 from blindpairs.store import Store
 from blindpairs.workspace import Workspace, demo_folder
 

@@ -42,8 +42,8 @@ from blindpairs.demo.towers import (
 )
 from blindpairs.demo.truth import Vectors, judge_vectors
 from blindpairs.demo.world import Scene, caption, family, random_scene
+from blindpairs.progress import Progress, silent
 
-Progress = Callable[[int, int], None]
 _SEEDS = 2**63
 
 
@@ -218,7 +218,7 @@ def _courses(recipe: Recipe) -> list[_Course]:
     ]
 
 
-def train_demo(output: Path, recipe: Recipe = Recipe(), progress: Progress = lambda done, total: None) -> None:
+def train_demo(output: Path, recipe: Recipe = Recipe(), progress: Progress = silent) -> None:
     """Train both encoders and write clip/, dino/, training.jsonl and training.json under `output`.
 
     `progress(done, total)` counts evaluations of either encoder. The encoders that ship took 16 minutes on two cores.

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from blindpairs.decode import image_id
 from blindpairs.demo.world import ATTRIBUTES, FIELDS, PATTERNS, Scene, differences
+from blindpairs.images.decode import image_id
 from blindpairs.selfjoin import UnitRows, pair_cosines
 
 Vectors = NDArray[np.floating[Any]]

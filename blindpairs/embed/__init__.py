@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.access import present
-from blindpairs.corpus import Corpus
 from blindpairs.embed.manifest import agree_on_manifest, refuse_imported, refuse_other_encoder
-from blindpairs.embed.run import EmbedOptions, ImageEncoder, PartJob, Progress, run
+from blindpairs.embed.run import EmbedOptions, ImageEncoder, PartJob, run
+from blindpairs.images import Corpus
+from blindpairs.progress import Progress, silent
 from blindpairs.store import Part, finished, summarise
 from blindpairs.workspace import RunLock, prepare_folder, read_json
 
@@ -55,7 +56,7 @@ def embed(
     encoders: Mapping[str, str],
     load: Loader,
     options: EmbedOptions = EmbedOptions(),
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> EmbedReport:
     """Embed `corpus` with `encoders` (column name -> spec) into the store at `folder`, or finish what is missing there.
 

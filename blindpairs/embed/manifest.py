@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.access import listed, present, removed
-from blindpairs.corpus import Corpus
 from blindpairs.embed.relocate import OtherCorpus, refuse_shards, relocate
 from blindpairs.embed.run import EmbedOptions, ImageEncoder
 from blindpairs.errors import ConfigError, InputError
+from blindpairs.images import Corpus
 from blindpairs.store import IMPORTED, is_moving, plan_size, read_manifest, remove_store, write_plan
 from blindpairs.store.moving import finish_move
 from blindpairs.workspace import canonical_json, digest, sha256_file, stamp, write_json

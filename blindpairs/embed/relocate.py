@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from blindpairs.corpus import Corpus, Item, read_item
-from blindpairs.decode import image_id
 from blindpairs.errors import ConfigError, Undecodable
+from blindpairs.images import Corpus, Item, read_item
+from blindpairs.images.decode import image_id
 from blindpairs.store import Part, finished, read_ids, read_plan, write_plan
 from blindpairs.store.moving import finish_move, tidy_move
 from blindpairs.store.parts import MOVED

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
-from blindpairs.corpus import Item
-from blindpairs.decode import Limits
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.preprocess import Geometry, Preprocess
+from blindpairs.images import Item
+from blindpairs.images.decode import Limits
+from blindpairs.images.preprocess import Geometry, Preprocess
+from blindpairs.images.workers import DecodePool, Decoding, Image, Outcome
+from blindpairs.progress import Progress
 from blindpairs.store import METADATA, Failure, Part, arrow_to_vectors, read_failures, read_plan, write_part
-from blindpairs.workers import DecodePool, Decoding, Image, Outcome
 from blindpairs.workspace import digest
 
 AHEAD = 384  # images decoded before they are asked for, at least: what hides the pauses of the decoding processes
@@ -63,9 +64,6 @@ class EmbedOptions:
         if device == "cpu":
             return cls(batch=128, workers=max(1, cores // 2))
         return cls(batch=256, workers=cores)
-
-
-Progress = Callable[[int, int, int], None]  # images done, failed, planned
 
 
 class PartJob:
@@ -185,7 +183,7 @@ def run(
         Cores(torch.device("cpu")) as cores,
     ):
         forward = Forward(options.batch, cores)
-        progress(done, failed, total)
+        progress(done, total, failed)
         for batch in _batches(pool, jobs, geometries, options.batch):
             encoded = forward({name: encoders[name] for name in batch.job.columns}, batch.pixels)
             if launched:
@@ -193,7 +191,7 @@ def run(
             launched = (batch, encoded)
             done += len(batch.images)
             failed += len(batch.job.failures) if batch.last else 0
-            progress(done, failed, total)
+            progress(done, total, failed)
         if launched:
             written += _take_in(*launched)
     return written

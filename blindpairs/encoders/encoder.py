@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from blindpairs.encoders.tokens import Layer, Tokens, Transformer, no_patches
 from blindpairs.errors import ConfigError
-from blindpairs.preprocess import Preprocess
+from blindpairs.images.preprocess import Preprocess
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from blindpairs.encoders.specs import LOCAL_DIR, Spec
 from blindpairs.encoders.tokens import Transformer
 from blindpairs.encoders.weights import loading, local_folder, require_weights, state_hash
 from blindpairs.errors import ConfigError
-from blindpairs.preprocess import Preprocess
+from blindpairs.images.preprocess import Preprocess
 
 LISTING = "python -c 'import open_clip; print(open_clip.list_pretrained())'"
 

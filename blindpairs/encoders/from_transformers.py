@@ -21,7 +21,7 @@ from blindpairs.encoders.specs import Spec
 from blindpairs.encoders.tokens import Transformer
 from blindpairs.encoders.weights import loading, local_folder, require_weights, state_hash
 from blindpairs.errors import ConfigError
-from blindpairs.preprocess import Preprocess
+from blindpairs.images.preprocess import Preprocess
 
 REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
 CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json")

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.access import present
-from blindpairs.corpus import Corpus
-from blindpairs.embed import EmbedOptions, EmbedReport, ImageEncoder, Progress, missing
+from blindpairs.embed import EmbedOptions, EmbedReport, ImageEncoder, missing
 from blindpairs.embed.manifest import agree_on_manifest, refuse_imported
 from blindpairs.embed.run import run
 from blindpairs.encoders import choose_device, load_encoder
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.executors.crew import Actors, Crew
+from blindpairs.images import Corpus
+from blindpairs.progress import Progress, silent
 from blindpairs.store import Part, summarise
 from blindpairs.workspace import RunLock, prepare_folder, read_json
 
@@ -65,7 +66,7 @@ class Embedder:
         for name in sorted({name for job in jobs for name in job.columns} - self._encoders.keys()):
             spec = self._manifest["encoders"][name]["spec"]  # of a damaged part: it lacks what nobody asked for
             self._encoders[name] = self._loading.load(name, spec, self._loading.device)
-        run(jobs, self._encoders, self._options, lambda *_: None)
+        run(jobs, self._encoders, self._options, silent)
         made = summarise([read_json(part.marker) for part in parts])
         return made["rows"], made["failed"]
 
@@ -86,7 +87,7 @@ def embed_on_ray(
     loading: Loading,
     options: EmbedOptions,
     actors: Actors,
-    progress: Progress = lambda *_: None,
+    progress: Progress = silent,
 ) -> EmbedReport:
     """Do what `embed.embed` does, with the encoders in Ray actors; the same arguments resume, add and refuse the same.
 
@@ -113,10 +114,10 @@ def embed_on_ray(
             jobs = missing(parts, manifest, described, report.warnings)
             started = time.monotonic()
             planned, failed = sum(job.to_decode for job in jobs), 0
-            progress(0, 0, planned)
+            progress(0, planned)
             for _, made in crew.run(_calls([job.part.number for job in jobs], crew.count)):
                 report.embedded, failed = report.embedded + made[0], failed + made[1]
-                progress(report.embedded, failed, planned)
+                progress(report.embedded, planned, failed)
             report.seconds = time.monotonic() - started
     finally:
         lock.release()

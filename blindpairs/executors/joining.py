@@ -9,7 +9,7 @@ its tasks as its own processor does them best.
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from blindpairs.access import present
 from blindpairs.cores import Cores
 from blindpairs.errors import InputError
 from blindpairs.executors.crew import Actors, Crew
+from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows
 from blindpairs.selfjoin.cells import Cells
 from blindpairs.selfjoin.join import Prepared, engine_of, in_order, prepare, tasks_of
@@ -57,7 +58,7 @@ class RayJoin:
         *,
         other: UnitRows | None = None,
         plan: JoinPlan | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = silent,
     ) -> Iterator[PairBlock]:
         """The blocks of `similar_pairs`, in its order; `rows` and `other` are (the same) rows of the two columns.
 
@@ -78,13 +79,11 @@ class RayJoin:
             Crew(self.actors, partial(Joiner, folder, columns, fingerprint, preparation, device)) as crew,
         ):
             spans = _spans(total, crew.count)
-            if progress is not None:
-                progress(0, total)
+            progress(0, total)
             results = _in_places(crew.run(spans, ahead=AHEAD * crew.count))
             for (_, stop), blocks in zip(spans, results, strict=True):
                 yield from map(_as_block, blocks)
-                if progress is not None:
-                    progress(stop, total)
+                progress(stop, total)
 
 
 class Joiner:

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindpairs.index.build import CPU_ALONE, Progress, Source, Vectors, build
+from blindpairs.index.build import CPU_ALONE, Source, Vectors, build
 from blindpairs.index.files import IndexFile, Making, build_index, index_path, load_index
 from blindpairs.index.gpus import Gpus
 from blindpairs.index.recall import ExactSample, Recall, choose_effort, exact_sample, measure_recall
 from blindpairs.index.search import Searcher, neighbour_pairs
+from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import PairBlock, UnitRows
 from blindpairs.selfjoin.rows import refuse_no_cosine
 from blindpairs.store import Store
@@ -65,7 +66,7 @@ def approximate_pairs(
     kind: str = "ivf",
     target_recall: float = 0.99,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[Iterator[PairBlock], Recall]:
     """Pairs of rows i < j of `vectors` (N, D) with cosine >= `minimum`, most of them, and the measured share of them.
 
@@ -89,7 +90,7 @@ def index_pairs(
     folder: Path,
     minimum: float,
     options: IndexOptions = DEFAULTS,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[Iterator[PairBlock], Recall, IndexFile]:
     """The same over one encoder's column of a Store, with the index kept in `folder` for the next time."""
     refuse_no_cosine(minimum)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.index.gpus import FAILURES, Gpus, said
+from blindpairs.progress import Progress, silent
 
 Vectors = NDArray[np.float32]
-Progress = Callable[[int, int], None]
 
 EXAMPLES = "flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16"
 CPU_ALONE = Gpus()
@@ -46,7 +46,7 @@ class Built:
     training_rows: int
 
 
-def build(source: Source, kind: str, seed: int = 0, progress: Progress | None = None, gpus: Gpus = CPU_ALONE) -> Built:
+def build(source: Source, kind: str, seed: int = 0, progress: Progress = silent, gpus: Gpus = CPU_ALONE) -> Built:
     """An index of `kind` over all rows; `progress(done, total)` counts the rows added, and `gpus` help to train.
 
     Raises InputError where there is no row, ConfigError for a kind that FAISS does not know or that cannot be searched
@@ -67,8 +67,7 @@ def build(source: Source, kind: str, seed: int = 0, progress: Progress | None = 
                 index.range_search(block[:1], 2.0)  # some kinds cannot: say so now and not after hours of adding
                 block = block[1:]
             index.add(block)
-            if progress is not None:
-                progress(index.ntotal, source.rows)
+            progress(index.ntotal, source.rows)
     return Built(index, factory, trained_on)
 
 

@@ -19,8 +19,9 @@ import torch
 
 from blindpairs.access import present
 from blindpairs.errors import ConfigError, InputError, Refused
-from blindpairs.index.build import CPU_ALONE, Built, Progress, Source, Vectors, build
+from blindpairs.index.build import CPU_ALONE, Built, Source, Vectors, build
 from blindpairs.index.gpus import Gpus
+from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import UnitRows
 from blindpairs.store import Store
 from blindpairs.workspace import RunLock, prepare_folder, read_json, sha256_file, stamp, write_json, written_atomically
@@ -58,7 +59,7 @@ def build_index(
     *,
     kind: str = "ivf",
     making: Making = PLAINLY,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> IndexFile:
     """Make sure that `folder` holds an index of `kind` over one encoder's vectors; builds it where it does not.
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from blindpairs.errors import ConfigError
 from blindpairs.index.search import SLACK, Searcher, neighbour_pairs
 from blindpairs.selfjoin import UnitRows
+from blindpairs.selfjoin.shown import as_given, rounded
 from blindpairs.selfjoin.verify import confirmed
-from blindpairs.shown import as_given, rounded
+from blindpairs.statistics import effective_count, wilson_interval
 
 SAMPLE_ROWS = 1000
 ENOUGH_PAIRS = 400  # the sample grows until it holds so many, or eight times the rows
@@ -53,7 +54,7 @@ class Recall:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval; (0, 1) where the sample held no pair."""
-        return wilson(self.share, self.independent) if self.pairs else (0.0, 1.0)
+        return wilson_interval(self.share, self.independent)
 
     @property
     def reached(self) -> bool:
@@ -68,15 +69,6 @@ class Recall:
         short = "" if self.reached else f", short of the {as_given(self.target)} asked for"
         within = f"95 % interval {rounded(low, 4)} to {high:.4f}"
         return f"measured recall {rounded(self.share, 4)} ({within}; {what}){short}"
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """The 95 % score interval of a proportion seen among `count` trials (Wilson 1927)."""
-    z = 1.959964
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def exact_sample(rows: UnitRows, minimum: float, *, seed: int = 0, size: int = SAMPLE_ROWS) -> ExactSample:
@@ -115,8 +107,7 @@ def measure_recall(
     """What share of the sample's exact pairs `neighbour_pairs` finds with this effort."""
     blocks = neighbour_pairs(searcher, rows, sample.minimum, effort=effort, queries=sample.queries)
     found, pairs = sum(map(len, blocks)), int(sample.counts.sum())
-    weights = sample.counts.astype(float)
-    independent = pairs**2 / max(1.0, float(weights @ weights))
+    independent = effective_count(sample.counts)
     return Recall(found, pairs, len(sample.queries), independent, effort, searcher.most_effort, target)
 
 

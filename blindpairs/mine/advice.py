@@ -8,7 +8,7 @@ import numpy as np
 
 from blindpairs.mine.candidates import EDGES, Candidates
 from blindpairs.mine.options import DUPLICATE_DINO, MiningOptions
-from blindpairs.shown import as_given, rounded
+from blindpairs.selfjoin.shown import as_given, rounded
 
 CLIP_STEPS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3)
 MOST_PAIRS = 2_000_000  # a search that met more, none of them blind, is the last: the next would meet far more

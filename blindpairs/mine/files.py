@@ -16,7 +16,8 @@ from blindpairs.mine.images import Images
 from blindpairs.mine.memory import Keeper
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
-from blindpairs.mine.running import LOCAL, Progress, Running
+from blindpairs.mine.running import LOCAL, Running
+from blindpairs.progress import Progress, silent
 from blindpairs.workspace import prepare_folder, sha256_file, stamp, sweep, write_json, written_atomically
 
 
@@ -45,7 +46,7 @@ def mine_store(
     options: MiningOptions | None = None,
     *,
     encoders: tuple[str, str] = ("clip", "dino"),
-    progress: Progress | None = None,
+    progress: Progress = silent,
     running: Running = LOCAL,
 ) -> Mined:
     """Mine a store and write `folder`/pairs.parquet, then pairs.json, which marks it complete.

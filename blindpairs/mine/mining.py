@@ -16,8 +16,9 @@ from blindpairs.mine.images import Images
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.pictures import Pictures, Vectors
 from blindpairs.mine.ranking import pair_id
-from blindpairs.mine.running import LOCAL, Progress, Running
+from blindpairs.mine.running import LOCAL, Running
 from blindpairs.mine.scores import quantiles
+from blindpairs.progress import Progress, silent
 
 SCHEMA = pa.schema(
     [
@@ -70,7 +71,7 @@ def mine(
     vectors_b: Vectors,
     images: Images,
     options: MiningOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     running: Running = LOCAL,
 ) -> Mined:
     """The blind pairs of encoder a (CLIP's part) against encoder b (DINOv2's): vectors (N, Da), (N, Db) of any length.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError
-from blindpairs.shown import as_given
+from blindpairs.selfjoin.shown import as_given
 
 # Two images that both encoders call the same are one picture twice: blindness needs a difference that somebody sees.
 DUPLICATE_DINO = 0.95

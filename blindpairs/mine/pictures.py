@@ -17,8 +17,9 @@ from blindpairs.mine.images import Images, Rows, check_lengths, distinct_rows
 from blindpairs.mine.memory import Halves, Keeper
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.ranking import Chosen, choose, rank_order
-from blindpairs.mine.running import Join, Progress, Running
+from blindpairs.mine.running import Join, Running
 from blindpairs.mine.scores import score_by
+from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import UnitRows, pair_cosines
 
 BLOCK_ROWS = 4096
@@ -59,7 +60,7 @@ class Pictures:
         blank = len(images) - len(taking_part)
         return cls(one, other, ids, chosen, blank, unlike, running.join, random, tuple(held))
 
-    def candidates(self, options: MiningOptions, progress: Progress | None = None) -> Candidates:
+    def candidates(self, options: MiningOptions, progress: Progress = silent) -> Candidates:
         """Every pair above clip_min, counted, and the best of the blind ones."""
         found = Candidates(options, Groups(self.rows_a.count), score_by(options.rank, self.random))
         for block in self.join(self.rows_a, options.clip_min, other=self.rows_b, progress=progress):

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from blindpairs.mine.memory import Room
+from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, similar_pairs
-
-Progress = Callable[[int, int], None]
 
 EXACT = {"method": "exact", "exact": True}
 
@@ -23,7 +22,7 @@ class Join(Protocol):
         *,
         other: UnitRows | None = None,
         plan: JoinPlan | None = None,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> Iterator[PairBlock]:
         """Pairs of rows i < j with cosine >= `minimum`, each once, and their cosine in `other`."""
 
@@ -42,7 +41,7 @@ class ExactJoin:
         *,
         other: UnitRows | None = None,
         plan: JoinPlan | None = None,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> Iterator[PairBlock]:
         """The pairs of `similar_pairs`."""
         return similar_pairs(rows, minimum, other=other, plan=plan, progress=progress, hardware=self._hardware)

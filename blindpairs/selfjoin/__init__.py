@@ -2,9 +2,8 @@
 
 Read in this order: `cosine` (what decides, to the last bit), `bound` and `points` (why no pair is lost), `cells` (what
 is skipped), `join` (how the work is cut), `plain` (a task in torch) and `compiled.c` (the same at the speed of the
-processor), `verify` (who decides), `plan` (what makes it fast), `device` (whether a GPU does it), `gpu` and `kernel`
-(the same for GPUs), `gpu_points`, `gpu_tiles` (and the proof of the kernels), `gpu_lanes`, `gpu_memory` (and what
-happens where it runs out).
+processor), `verify` (who decides), `plan` (what makes it fast), `device` (whether a GPU does it), and the package `gpu`
+(the same for GPUs).
 """
 
 from blindpairs.selfjoin.device import Hardware

@@ -7,7 +7,7 @@ by torch (plain.py).
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from functools import partial
 from torch import Tensor
 
 from blindpairs.cores import Cores
+from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin.bound import principal_axes
 from blindpairs.selfjoin.cells import partition
 from blindpairs.selfjoin.compiled import CompiledEngine
@@ -24,8 +25,6 @@ from blindpairs.selfjoin.plan import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, che
 from blindpairs.selfjoin.points import place_points
 from blindpairs.selfjoin.rows import UnitRows, refuse_unfit
 from blindpairs.selfjoin.task import CELLS_PER_TASK, Engine, PairBlock, SortedRows, Task
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def similar_pairs(
     *,
     other: UnitRows | None = None,
     plan: JoinPlan | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     hardware: Hardware | None = None,
 ) -> Iterator[PairBlock]:
     """Every pair of rows of `vectors` (N, D) float16 or float32 with cosine >= `minimum`, each once, in blocks.
@@ -73,20 +72,19 @@ def similar_pairs(
         prepared = prepare(rows, minimum, cores, plan=plan, other=other)
         tasks = deque(tasks_of(prepared))
         done, total = 0, len(tasks)
-        if progress is not None:
-            progress(done, total)
+        progress(done, total)
         for blocks, finished in in_order(prepared.engine, tasks, cores):
             yield from blocks
             done += finished
-            if progress is not None and finished:
+            if finished:
                 progress(done, total)
 
 
 def _on_gpus(
-    rows: UnitRows, minimum: float, other: UnitRows | None, progress: Progress | None, hardware: Hardware
+    rows: UnitRows, minimum: float, other: UnitRows | None, progress: Progress, hardware: Hardware
 ) -> Iterator[PairBlock]:
     try:
-        from blindpairs.selfjoin.gpu import similar_pairs_cuda  # late: it loads Triton
+        from blindpairs.selfjoin.gpu.join import similar_pairs_cuda  # late: it loads Triton
     except ImportError as error:
         raise CannotRun(f"Triton does not import ({error})") from error
     return similar_pairs_cuda(rows, minimum, other=other, progress=progress, hardware=hardware)

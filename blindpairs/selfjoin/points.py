@@ -41,7 +41,7 @@ LEFT_OUT = {torch.bfloat16: 2.0**-17, torch.float32: 2.0**-40}  # of a number, b
 
 
 class Rows(Protocol):
-    """What is projected: `rows.UnitRows`, or `gpu_points.DeviceRows`."""
+    """What is projected: `rows.UnitRows`, or `gpu.points.DeviceRows`."""
 
     @property
     def device(self) -> torch.device:

@@ -13,7 +13,7 @@ from blindpairs.errors import ConfigError, InputError
 from blindpairs.selfjoin.compiler import RowsStruct, compiled_code
 from blindpairs.selfjoin.cosine import root, summed
 from blindpairs.selfjoin.scratch import Scratch
-from blindpairs.shown import as_given
+from blindpairs.selfjoin.shown import as_given
 
 BLOCK_ROWS = 4096
 MEASURED_ROWS = 256  # at a time by torch: their float64 squares stay in the cache

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.access import present
-from blindpairs.corpus import Item
+from blindpairs.images import Item
 from blindpairs.store.parts import (
     METADATA,
     MOVED,

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blindpairs.access import listed, present, removed
-from blindpairs.corpus import Item
 from blindpairs.errors import ConfigError, InputError, Refused
+from blindpairs.images import Item
 from blindpairs.store.proof import check_hashes, check_sizes, column_names, read_columns, read_marker
 from blindpairs.workspace import sha256_file, stamp, write_json, written_atomically
 

@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from vectors import make_vectors
 
+from blindpairs.statistics import bootstrap_interval
+
 OURS = Path(__file__).parents[2]
 RUN = """
 import sys, time
@@ -83,8 +85,7 @@ def main() -> None:
             sys.stdout.flush()
         ours.end()
         other.end()
-    means = np.random.default_rng(0).choice(ratios, (10_000, len(ratios))).mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = bootstrap_interval(np.array(ratios), resamples=10_000)
     sys.stdout.write(
         f"mean ratio {np.mean(ratios):.3f} (95 % interval {low:.3f} to {high:.3f}), median {np.median(ratios):.3f}\n"
     )

@@ -91,7 +91,7 @@ def described(device: torch.device) -> Figures:
 
 def joined(vectors: Tensor, minimum: float) -> tuple[float, Tensor]:
     """Seconds of a whole join of `vectors` (N, D), and its pairs (2, n)."""
-    from blindpairs.selfjoin.gpu import similar_pairs_cuda
+    from blindpairs.selfjoin.gpu.join import similar_pairs_cuda
 
     torch.cuda.synchronize()
     started = time.perf_counter()
@@ -120,7 +120,7 @@ def wrong_pairs(vectors: Tensor, minimum: float, pairs: Tensor) -> int:
 
 def picoseconds_by_shape(vectors: Tensor, minimum: float) -> dict[str, float]:
     """The product and its test alone, ps per pair, for every K and shape of tile."""
-    from blindpairs.selfjoin import gpu
+    from blindpairs.selfjoin.gpu import join as gpu
 
     found = {}
     for columns, shape in itertools.product(gpu.PRODUCT_COST, gpu.SHAPES):
@@ -164,7 +164,7 @@ def faiss_flat(vectors: Tensor) -> float | None:
 
 def measured(count: int, dimension: int, minimum: float, peak: float) -> Figures:
     """All figures of one size; the join is run twice, for the first one compiles."""
-    from blindpairs.selfjoin.gpu import GpuPlan, prepare
+    from blindpairs.selfjoin.gpu.join import GpuPlan, prepare
 
     device = torch.device("cuda:0")
     vectors = vectors_like_embeddings(count, dimension, device)

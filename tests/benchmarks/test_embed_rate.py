@@ -17,9 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
-from blindpairs.corpus import open_corpus
 from blindpairs.embed import EmbedOptions, embed
 from blindpairs.encoders import Encoder, load_encoder
+from blindpairs.images import open_corpus
 from blindpairs.workspace import demo_folder
 
 ROUNDS = 3

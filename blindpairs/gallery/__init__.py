@@ -1,6 +1,0 @@
-"""Mined pairs as pictures: a page that opens from disk (`page`), made from a store and its pairs (`mined`)."""
-
-from blindpairs.gallery.mined import PageImages, write_mined_gallery
-from blindpairs.gallery.page import GalleryPair, GallerySummary, pair_picture, write_gallery
-
-__all__ = ["GalleryPair", "GallerySummary", "PageImages", "pair_picture", "write_gallery", "write_mined_gallery"]

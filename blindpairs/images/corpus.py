@@ -1,0 +1,296 @@
+"""Who reads which bytes: folders, WebDataset tars and Parquet files as one stream of images.
+
+Promises: the order is fixed by the names; planning reads no image; whatever is planned can be read in another process,
+and is either read as it was planned or fails under its own name, so that read + failed = planned. One bad file among
+several sources is such a failure; sources of which none can be used are an error before anything is planned. Nothing is
+extracted, unpickled, executed or fetched. Names stay strings, never Path: there may be millions, some of them no text.
+"""
+
+import hashlib
+import os
+import stat
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from blindpairs.errors import InputError, Undecodable
+from blindpairs.images import parquet, tar
+from blindpairs.images.columns import NoImageColumn, NoImages
+from blindpairs.images.folder import Entry, named_entry, walk
+from blindpairs.images.item import (
+    BROKEN,
+    CorpusOptions,
+    Item,
+    broken_container,
+    changed_at,
+    check_bytes,
+    container_path,
+    printable_uri,
+)
+from blindpairs.images.sources import kind_of_file, refuse_unread, resolve
+
+__all__ = ["Corpus", "CorpusOptions", "Item", "open_corpus", "read_item", "read_many"]
+
+
+DEFAULTS = CorpusOptions()
+
+
+def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "Corpus":
+    """The corpus that the user named: folders, tars (`{000..012}.tar`), Parquet files, globs, single images.
+
+    Raises InputError for what does not exist, for an address, where no source can be used, and for a column that no
+    Parquet file has. One source of several that cannot be used fails when it is read.
+    """
+    paths = resolve(sources)
+    errors: list[InputError] = []
+    tables: list[str] = []
+    for path in paths:
+        try:
+            if _kind_of_source(path) == "parquet":
+                tables.append(path)
+        except InputError as error:
+            errors.append(error)
+    unfit = _unless_one_fits(tables, options)
+    wrong_column = options.column and any(isinstance(error, NoImageColumn) for error in unfit)
+    errors += unfit
+    if wrong_column or len(errors) == len(paths):
+        more = len(errors) - 1
+        raise InputError(f"{errors[0]}" + (f" ({more:,} more of {len(paths):,} cannot be used either)" if more else ""))
+    return Corpus(paths, options)
+
+
+def _unless_one_fits(tables: Sequence[str], options: CorpusOptions) -> list[InputError]:
+    """Why none of these Parquet files can be used; empty as soon as one can. One footer is read, as a rule."""
+    errors: list[InputError] = []
+    for path in tables:
+        try:
+            parquet.check_parquet(path, options)
+        except InputError as error:
+            errors.append(error)
+        else:
+            return []
+    return errors
+
+
+def _kind_of_source(path: str) -> str:
+    """`folder`, `tar`, `parquet` or `image`; InputError says why a source is none of them."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(path) as entries:
+                if next(entries, None) is None:
+                    raise InputError(f"{path} is an empty folder: no images to read")
+            return "folder"
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is a pipe, a socket or a device: name a file or a folder")
+        kind = kind_of_file(path)
+        if not kind:
+            refuse_unread(path)
+            what = "is neither a folder, nor a tar, nor a Parquet file, nor an image"
+            raise InputError(f"{path} {what if status.st_size else 'is an empty file'}")
+        return kind
+    except OSError as error:
+        said = "a link that leads nowhere" if os.path.islink(path) else error.strerror
+        raise InputError(f"{path} cannot be read: {said}") from error
+
+
+class Corpus:
+    """The images of one or more sources. `notes` counts what was left out, once `items` has run."""
+
+    def __init__(self, paths: Sequence[str], options: CorpusOptions) -> None:
+        self.paths = tuple(paths)
+        self.options = options
+        self.notes: Counter[str] = Counter()
+
+    def describe(self) -> str:
+        """The sources in a few words."""
+        more = len(self.paths) - 1
+        return printable_uri(self.paths[0])[0] + (f" and {more:,} more" if more else "")
+
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that change when a planned file or container comes, goes, or changes size or time.
+
+        Opens no container, and reads only files whose name does not say whether they are images.
+        """
+        digest = hashlib.sha256(repr((self.options.column, self.options.allow_paths)).encode())
+        for root, entry in self._entries(Counter()):
+            name = os.fsencode(entry.path.removeprefix(root) or os.path.basename(root))
+            digest.update(b"%b\0%d %d\n" % (name, entry.size, entry.mtime_ns))
+        return digest.hexdigest()
+
+    def items(self) -> Iterator[Item]:
+        """Every image, in a fixed order. Raises InputError at the end if there was none."""
+        self.notes.clear()
+        empty = True
+        for root, entry in self._entries(self.notes):
+            for item in self._planned(entry, named=entry.path == root):
+                empty = False
+                yield item
+        if empty:
+            seen = ", ".join(f"{count:,} {what}" for what, count in sorted(self.notes.items()))
+            raise InputError(f"{self.describe()} holds no images" + (f" ({seen})" if seen else ""))
+
+    def _entries(self, notes: Counter[str]) -> Iterator[tuple[str, Entry]]:
+        for root in self.paths:
+            if os.path.isdir(root):
+                for entry in walk(root, self.options, notes):
+                    yield root, entry
+            else:
+                yield root, named_entry(root)
+
+    def _planned(self, entry: Entry, named: bool) -> Iterator[Item]:
+        if not entry.container:
+            uri, uri_bytes = printable_uri(entry.path)
+            yield Item(uri, uri_bytes, "", entry.size, entry.mtime_ns, 0, "")
+            return
+        try:
+            yield from plan_container(entry.path, self.options, self.notes)
+        except (InputError, OSError) as error:  # one shard's failure, not the corpus's
+            if isinstance(error, NoImages) and not named:
+                self.notes["Parquet files without images"] += 1
+                return
+            self.notes["unreadable containers"] += 1
+            yield broken_container(entry.path, self.options.column)
+
+
+def plan_container(path: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Item]:
+    """The images of one tar or Parquet file."""
+    if _is_parquet(path):
+        return parquet.plan_parquet(path, options, notes)
+    return tar.plan_tar(path, notes)
+
+
+def _is_parquet(path: str) -> bool:
+    """Which of the two readers takes a container. Raises InputError for what is neither, by the name it has."""
+    kind = kind_of_file(path)
+    if not kind:
+        refuse_unread(path)
+    return kind == "parquet" or (not kind and path.lower().endswith(".parquet"))
+
+
+def read_item(item: Item) -> bytes:
+    """The bytes of one planned image, in any process.
+
+    Raises Undecodable: missing, changed, io, too_large, not_image, tar_truncated, tar_corrupt, parquet_corrupt,
+    no_image_column, no_image, path_not_read.
+    """
+    if not item.container:
+        return _read_file(item)
+    path = container_path(item)
+    try:
+        mtime_ns = changed_at(os.stat(path))
+        if item.offset == BROKEN:
+            raise _defect(path, item.column)
+        if mtime_ns != item.mtime_ns:
+            raise Undecodable("changed", "its container has been changed since it was planned")
+        return parquet.read_row(item) if item.column else tar.read_member(item)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _defect(path: str, column: str) -> Undecodable:
+    """Why a container could not be planned to its end."""
+    try:
+        if not _is_parquet(path):
+            return tar.tar_defect(path)
+        for allow_paths in (False, True):  # whichever it was planned with
+            parquet.check_parquet(path, CorpusOptions(column, allow_paths=allow_paths))
+    except NoImageColumn as error:
+        return Undecodable("no_image_column", str(error))
+    except InputError as error:
+        return Undecodable("parquet_corrupt" if path.lower().endswith(".parquet") else "not_image", str(error))
+    return Undecodable("changed", "the file could not be read when it was planned, and can be now")
+
+
+def _read_file(item: Item) -> bytes:
+    path = item.uri if item.uri_bytes is None else item.uri_bytes
+    try:
+        # O_NONBLOCK: should a FIFO have taken the file's place, it must not hang the worker.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+            _check_unchanged(os.fstat(file.fileno()), item)
+            data = file.read()
+    except OSError as error:
+        if os.path.islink(path):
+            raise Undecodable("io", "a link that leads nowhere") from error
+        raise _unreadable(error) from error
+    if len(data) != item.size:
+        raise Undecodable("changed", "the file was changed while it was read")
+    return data
+
+
+def _check_unchanged(status: os.stat_result, item: Item) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise Undecodable("io", "a folder that cannot be listed")
+    if not stat.S_ISREG(status.st_mode) and changed_at(status) == item.mtime_ns:
+        raise Undecodable("io", "a pipe, a socket or a device, not a file")
+    if not stat.S_ISREG(status.st_mode) or (status.st_size, changed_at(status)) != (item.size, item.mtime_ns):
+        raise Undecodable("changed", "the file has been changed since it was planned")
+    check_bytes(item.size)
+
+
+def _unreadable(error: OSError) -> Undecodable:
+    code = "missing" if isinstance(error, FileNotFoundError) else "io"
+    return Undecodable(code, f"cannot be read: {error.strerror or error}")
+
+
+Reference = tuple[str, bytes | None]
+
+
+def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Undecodable]]:
+    """Read images again by (uri, uri_bytes). Yields (position in the input, bytes or failure), container by container.
+
+    An existing file goes before a container: `#` is legal in names. Containers are read in order, one pass each.
+    """
+    wanted: defaultdict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for position, (uri, uri_bytes) in enumerate(references):
+        name = uri if uri_bytes is None else os.fsdecode(uri_bytes)
+        container = _container_of(name)
+        if container is None:
+            yield position, _outcome(_file_item(name))
+        else:
+            wanted[container][name].append(position)
+    for container, names in wanted.items():
+        yield from _read_from(container, names)
+
+
+def _container_of(name: str) -> str | None:
+    """The container in a resolved uri, or None for a plain file; a name that fits neither is a missing plain file."""
+    if os.path.lexists(name):
+        return None
+    parts = name.split("#")
+    starts = ("#".join(parts[:count]) for count in range(1, len(parts)))
+    return next((start for start in starts if os.path.isfile(start)), None)
+
+
+def _read_from(container: str, names: dict[str, list[int]]) -> Iterator[tuple[int, bytes | Undecodable]]:
+    try:
+        rows = _is_parquet(container)
+        found = parquet.rows_named(container, names) if rows else tar.plan_tar(container, Counter())
+        for item in found:
+            name = item.uri if item.uri_bytes is None else os.fsdecode(item.uri_bytes)
+            if name in names:
+                outcome = _outcome(item)
+                for position in names.pop(name):
+                    yield position, outcome
+    except (InputError, OSError) as error:
+        failure = Undecodable("io", f"its container cannot be read: {error}")
+    else:
+        failure = Undecodable("missing", "its container no longer holds it")
+    for positions in names.values():
+        for position in positions:
+            yield position, failure
+
+
+def _file_item(name: str) -> Item:
+    uri, uri_bytes = printable_uri(name)
+    try:
+        status = os.stat(name)
+    except OSError:
+        return Item(uri, uri_bytes, "", 0, 0, 0, "")
+    return Item(uri, uri_bytes, "", status.st_size, changed_at(status), 0, "")
+
+
+def _outcome(item: Item) -> bytes | Undecodable:
+    try:
+        return read_item(item)
+    except Undecodable as failure:
+        return failure

@@ -1,0 +1,171 @@
+"""What the user typed as a corpus -> existing local paths, each of a known kind.
+
+Promises: nothing here opens an address or runs a command; every path that comes back exists; a path that contains
+braces or stars literally is taken as it is. A file's kind is told by its content; by its name only where it has none.
+"""
+
+import glob
+import itertools
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+
+from blindpairs.errors import InputError
+from blindpairs.images.compressed import compression
+from blindpairs.images.header import HEAD_BYTES, sniff
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|pipe:")
+MOST_SHARDS = 1_000_000
+TAR_NAMES = (
+    ".tar",
+    *(".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.zstd", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz"),
+)
+CONTAINER_NAMES = (*TAR_NAMES, ".parquet")
+UNREAD = (  # what may hold images and is not read: what it is called, how its names end, how it begins
+    ("zip archive", (".zip",), b"PK\x03\x04"),
+    ("7z archive", (".7z",), b"7z\xbc\xaf\x27\x1c"),
+    ("rar archive", (".rar",), b"Rar!\x1a\x07"),
+    ("cpio archive", (".cpio", ".cpio.gz"), b"07070"),
+    ("lz4 archive", (".tar.lz4",), b"\x04\x22\x4d\x18"),
+    ("lzip archive", (".tar.lz", ".tlz"), b"LZIP"),
+    ("lzma archive", (".tar.lzma",), b"\x5d\x00\x00\x80\x00"),
+    ("compress archive", (".tar.z", ".taz"), b"\x1f\x9d"),
+    ("brotli archive", (".tar.br",), None),
+    ("HDF5 file", (".h5", ".hdf5"), b"\x89HDF\r\n\x1a\n"),
+    ("Arrow file", (".arrow", ".feather"), b"ARROW1"),
+    ("TFRecord file", (".tfrecord", ".tfrecords"), None),
+    ("LMDB file", (".mdb", ".lmdb"), None),
+)
+
+
+def resolve(sources: Sequence[str]) -> list[str]:
+    """Absolute existing paths, braces and globs expanded, none inside another, in the order given."""
+    if not sources:
+        raise InputError("no corpus given: name a folder of images, WebDataset tars or Parquet files")
+    found = [_absolute(path) for source in sources for path in _expand(source)]
+    unique = list(dict.fromkeys(found))
+    folders = {path for path in unique if os.path.isdir(path)}
+    return [path for path in unique if not any(parent in folders for parent in _parents(path))]
+
+
+def _absolute(path: str) -> str:
+    """The path from the root. Behind a link, `..` is the folder above the link's target: only the system can tell."""
+    short = os.path.abspath(path)
+    if os.path.lexists(short) and os.path.samestat(os.lstat(short), os.lstat(path)):
+        return short
+    folder, name = os.path.split(path.rstrip("/"))
+    return os.path.realpath(path) if name == ".." else os.path.join(os.path.realpath(folder), name)
+
+
+def _expand(source: str) -> list[str]:
+    if not source:
+        raise InputError("the corpus is an empty name")
+    if os.path.lexists(source):
+        return [source]
+    if ADDRESS.match(source):
+        raise InputError(
+            f"{source} is not a local path: blindpairs reads local files only, so download or mount it first"
+        )
+    paths = list(itertools.islice(expand_braces(source), MOST_SHARDS + 1))
+    if len(paths) > MOST_SHARDS:
+        raise InputError(f"{source} names more than {MOST_SHARDS:,} files")
+    missing = []
+    found = []
+    for path in paths:
+        matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
+        found += matches
+        if not matches:
+            missing.append(path)
+    if missing:
+        more = f" (and {len(missing) - 1:,} more of {len(paths):,})" if len(missing) > 1 else ""
+        raise InputError(f"{missing[0]} does not exist{more}")
+    return found
+
+
+def expand_braces(pattern: str) -> Iterator[str]:
+    """`a{0..2}{x,y}` -> a0x, a0y, a1x, ...; ranges keep leading zeros, may count down and have a step; braces nest."""
+    start = -1
+    depth = 0
+    for at, character in enumerate(pattern):
+        if character == "{":
+            start, depth = (at if depth == 0 else start), depth + 1
+        elif character == "}" and depth:
+            depth -= 1
+            if depth == 0:
+                body = pattern[start + 1 : at]
+                # Braces without a comma or a range stand for themselves, but what is inside may not.
+                options = _options(body) or (f"{{{inner}}}" for inner in expand_braces(body))
+                tails = list(itertools.islice(expand_braces(pattern[at + 1 :]), MOST_SHARDS + 1))
+                yield from (f"{pattern[:start]}{option}{tail}" for option in options for tail in tails)
+                return
+    yield pattern
+
+
+def _options(body: str) -> Iterator[str] | None:
+    """What one pair of braces stands for, or None where it stands for itself."""
+    span = re.fullmatch(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?", body)
+    if span:
+        return _counted(span[1], span[2], abs(int(span[3] or 1)) or 1)
+    parts = [""]
+    depth = 0
+    for character in body:
+        depth += (character == "{") - (character == "}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if len(parts) == 1:
+        return None
+    return itertools.chain.from_iterable(expand_braces(part) for part in parts)
+
+
+def _counted(first: str, last: str, step: int) -> Iterator[str]:
+    padded = any(len(end.lstrip("-")) > 1 and end.lstrip("-").startswith("0") for end in (first, last))
+    width = max(len(first), len(last)) if padded else 0
+    low, high = int(first), int(last)
+    for number in range(low, high + 1, step) if low <= high else range(low, high - 1, -step):
+        yield f"{number:0{width}d}"
+
+
+def _parents(path: str) -> Iterator[str]:
+    while (parent := os.path.dirname(path)) != path:
+        yield parent
+        path = parent
+
+
+def kind_of_file(path: str) -> str:
+    """`tar`, `parquet`, `image` or "" by the content of a regular file. Raises OSError where it cannot be read."""
+    head = _head(path)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if compression(head):
+        return "tar"
+    if sniff(head[:HEAD_BYTES]):
+        return "image"
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError):
+        # Two zero blocks are an empty archive, if they say so: zeros are also what a broken disk makes of an image.
+        return "tar" if len(head) == tarfile.BLOCKSIZE and not any(head) and path.lower().endswith(TAR_NAMES) else ""
+    return "tar"
+
+
+def unread_kind(name: str, head: bytes = b"") -> str:
+    """What a file is called that may hold images and is not read, by its name or its first bytes; else ""."""
+    name = name.lower()
+    fitting = (word for word, ends, magic in UNREAD if name.endswith(ends) or (magic and head.startswith(magic)))
+    return next(fitting, "")
+
+
+def refuse_unread(path: str) -> None:
+    """Raise InputError for a file of a kind that may hold images and is not read."""
+    word = unread_kind(path, _head(path))
+    if word:
+        instead = "unpack it into a folder, or make a tar of it" if "archive" in word else "export it to tar or Parquet"
+        raise InputError(f"{path} cannot be read ({word}): {instead}")
+
+
+def _head(path: str) -> bytes:
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # O_NONBLOCK: a FIFO must not hang us
+        return file.read(tarfile.BLOCKSIZE)

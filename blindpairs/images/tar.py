@@ -1,0 +1,258 @@
+"""WebDataset tars: planned by their headers, read in place, never extracted.
+
+Promises: a member's name is opaque text, so no path in an archive leads anywhere; only regular members are read; a file
+is read to its end, so that archives joined with `cat` give the members of each; a cut or damaged archive, over whose
+end the standard library passes in silence, is told from a whole one, and so is what follows an archive and is none.
+Plain and compressed archives give the same items; a compressed one is read forwards: items in order cost one pass.
+"""
+
+import lzma
+import os
+import tarfile
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import IO
+
+from blindpairs.errors import Undecodable
+from blindpairs.images.compressed import CHUNK, Readable, compression, decompressed
+from blindpairs.images.compressed import HEAD_BYTES as MAGIC_BYTES
+from blindpairs.images.folder import has_image_name, holds_image
+from blindpairs.images.header import HEAD_BYTES
+from blindpairs.images.item import Item, broken_container, changed_at, check_bytes, container_path, printable_uri
+
+LOOK = 64 << 10  # bytes read to find what follows an archive
+LONGEST_HEADER = 16 << 20  # a PAX or long-name header that claims more is a bomb
+DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError, zlib.error, lzma.LZMAError)
+CUT = "unexpected end of data"  # tarfile's own words
+
+
+class Forward:
+    """A file that is only read forwards, so that plain and compressed archives look alike to tarfile."""
+
+    def __init__(self, path: str) -> None:
+        self.file: IO[bytes] = open(path, "rb")
+        kind = compression(self.file.read(MAGIC_BYTES))
+        self.file.seek(0)
+        self.compressed = bool(kind)
+        self.stream: Readable = decompressed(self.file, kind) if kind else self.file
+        self.position = 0
+        self.ahead = b""  # what was read to look at it, and is to be read again
+        self.last = b""  # what the last `read` gave: the end-of-archive marker, in a whole archive
+
+    def tell(self) -> int:
+        """Bytes of the archive before the next one."""
+        return self.position
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes: fewer only at the end."""
+        if size > max(LONGEST_HEADER, CHUNK):
+            raise tarfile.ReadError("a header of implausible size")
+        self.last = self._take(size)
+        return self.last
+
+    def _take(self, size: int) -> bytes:
+        parts = []
+        while size > 0 and (part := self.ahead[:size] or self.stream.read(min(size, CHUNK))):
+            self.ahead = self.ahead[len(part) :]
+            parts.append(part)
+            size -= len(part)
+            self.position += len(part)
+        return b"".join(parts)
+
+    def skip_zeros(self) -> bool:
+        """Go on to the next archive behind an end-of-archive marker; False where only zeros follow.
+
+        It begins in the first block that is not zero, or, behind odd padding, at the first byte that is not. Raises
+        tarfile.ReadError for anything else.
+        """
+        blocks = self.position
+        while chunk := self._take(LOOK):
+            rest = chunk.lstrip(b"\0")
+            if not rest:
+                continue
+            zeros = (self.position - len(rest) - blocks) % tarfile.BLOCKSIZE  # of the block in which they end
+            rest += self._take(tarfile.BLOCKSIZE)
+            begins = next((start for start in (bytes(zeros) + rest, rest) if _is_header(start)), None)
+            if begins is None:
+                at = self.position - len(rest)
+                raise tarfile.ReadError(f"what follows the archive's end, at byte {at:,}, is no archive")
+            rest = begins
+            self.ahead = rest + self.ahead
+            self.position -= len(rest)
+            return True
+        return False
+
+    def seek(self, position: int) -> None:
+        """Go on to `position`; going back is an archive's attempt to loop."""
+        if position < self.position:
+            raise tarfile.ReadError("a header that points backwards")
+        if not self.compressed:
+            self.file.seek(position)
+            self.position, self.ahead = position, b""
+        while self.position < position and self._take(min(CHUNK, position - self.position)):
+            pass
+
+    def member(self, offset: int, size: int) -> bytes:
+        """The data of one member."""
+        self.seek(offset)
+        return self._take(size)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.stream.close()
+        self.file.close()
+
+
+def _is_header(data: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(data[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError):
+        return False
+    return True
+
+
+def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
+    """Every image member, in archive order; last, where the archive is damaged, an item for the damage."""
+    mtime_ns = changed_at(os.stat(path))
+    container = printable_uri(path)[0]
+    names: set[str] = set()
+    last: Item | None = None  # the archive's last member, if it was planned
+    archive = member = None
+    try:
+        archive = Forward(path)
+        for member in _members(archive):
+            last = None
+            if not 0 <= member.size < 2**63:
+                raise tarfile.ReadError("a damaged member header")
+            if _is_image(member, archive, notes):
+                uri, uri_bytes = printable_uri(f"{path}#{_unique(member.name, names, notes)}")
+                last = Item(uri, uri_bytes, container, member.size, mtime_ns, member.offset_data, "")
+                yield last
+        if member is None:
+            notes["archives without members"] += 1
+    except DAMAGE:
+        notes["damaged archives"] += 1
+        if last is None or not _speaks_for_archive(last):
+            yield broken_container(path)
+    finally:
+        if archive:
+            archive.close()
+
+
+def _speaks_for_archive(item: Item) -> bool:
+    """Whether a planned member is itself cut: its failure then tells the archive's, which must not count twice."""
+    try:
+        read_member(item)
+    except Undecodable as error:
+        return error.code in ("tar_truncated", "tar_corrupt")
+    return False
+
+
+def _members(archive: Forward) -> Iterator[tarfile.TarInfo]:
+    """Every header of a file's archives; raises one of DAMAGE at its end if that is not an archive's end."""
+    more = True
+    while more:
+        with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:  # type: ignore[call-overload]
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # tarfile would keep every header of the archive
+                yield member
+        if len(archive.last) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(CUT)
+        if any(archive.last):
+            raise tarfile.ReadError("a damaged member header")
+        more = archive.skip_zeros()
+
+
+def _is_image(member: tarfile.TarInfo, archive: Forward, notes: Counter[str]) -> bool:
+    path = member.name.split("/")
+    if member.isdir():
+        return False
+    if member.issparse():
+        notes["sparse files in archives"] += 1
+        return False
+    if not member.isreg():
+        notes["links and devices in archives"] += 1
+        return False
+    if "__MACOSX" in path or path[-1].startswith("."):
+        notes["hidden files and folders"] += 1
+        return False
+    if has_image_name(path[-1]):
+        return True
+    if holds_image(archive.member(member.offset_data, min(member.size, HEAD_BYTES))):
+        return True
+    notes["files that are no images"] += 1
+    return False
+
+
+def _unique(name: str, names: set[str], notes: Counter[str]) -> str:
+    """The name, or for a repeated one `name#2`, `name#3`, ... in archive order."""
+    unique = name
+    repeat = 1
+    while unique in names:
+        repeat += 1
+        unique = f"{name}#{repeat}"
+    if repeat > 1:
+        notes["repeated member names"] += 1
+    names.add(unique)
+    return unique
+
+
+class _Archive:
+    """An archive kept open between reads; a compressed one remembers how far it has been read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        self.forward = Forward(path)
+
+    def member(self, offset: int, size: int) -> bytes:
+        """The data of one member, shorter where the archive is cut."""
+        if not self.forward.compressed:
+            return os.pread(self.forward.file.fileno(), size, offset)
+        with self.lock:
+            if offset < self.forward.position:
+                self.forward.close()
+                self.forward = Forward(self.path)
+            return self.forward.member(offset, size)
+
+
+@lru_cache(maxsize=4)
+def _archive(path: str, mtime_ns: int, process: int) -> _Archive:  # the last two: after a change or a fork, a new one
+    return _Archive(path)
+
+
+def read_member(item: Item) -> bytes:
+    """The bytes of a planned member, or Undecodable: too_large, tar_truncated, tar_corrupt."""
+    check_bytes(item.size)
+    try:
+        data = _archive(container_path(item), item.mtime_ns, os.getpid()).member(item.offset, item.size)
+    except DAMAGE as error:
+        raise _named(error) from error
+    if len(data) < item.size:
+        raise Undecodable("tar_truncated", f"the archive ends after {len(data):,} of the image's {item.size:,} bytes")
+    return data
+
+
+def tar_defect(path: str) -> Undecodable:
+    """Read the headers of a damaged archive again, to say what is wrong."""
+    archive = None
+    try:
+        archive = Forward(path)
+        for _ in _members(archive):
+            pass
+    except DAMAGE as error:
+        return _named(error)
+    finally:
+        if archive:
+            archive.close()
+    return Undecodable("changed", "the archive was damaged when it was planned and is whole now")
+
+
+def _named(error: Exception) -> Undecodable:
+    said = " ".join(str(error).split())
+    if isinstance(error, EOFError) or CUT in said or "ended before" in said or "truncated" in said.lower():
+        return Undecodable("tar_truncated", f"the archive is cut off, and members may be missing: {said}")
+    return Undecodable("tar_corrupt", f"the archive cannot be read further: {said}")

@@ -1,0 +1,334 @@
+"""Decoding in worker processes: a crash, a hang or a killed process costs one image, which is named.
+
+Native decoders do crash on damaged files (a flipped byte in a PNG is enough for some), and a decoder that never returns
+is as bad. So every image is read, decoded and preprocessed in a worker process, which shares one block of memory with
+us: pixels go through the memory, everything else through a socket. Promises: results come in the order of the items; an
+image that kills its worker twice is given up as `decoder_crash`, one that outlasts the timeout as `timeout`; all other
+images are untouched by it; nothing outlives us.
+
+The block is an anonymous memory file, not /dev/shm (64 MB in many containers, and full means SIGBUS).
+"""
+
+import mmap
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blindpairs.errors import Undecodable
+from blindpairs.images.corpus import read_item
+from blindpairs.images.decode import Limits, decode, image_id
+from blindpairs.images.item import Item
+from blindpairs.images.preprocess import Preprocess
+
+CHUNK = 16  # images a message: large enough that messages cost nothing, small enough that a crash repeats little
+# Not `-m`: classes pickled from a module that runs as __main__ would not be found on our side.
+START = "import sys; from blindpairs.images.workers import main; main(sys.argv[1:])"
+STARTING = 120.0  # seconds a worker may take to import its libraries, from a cold network disk
+POSITION = struct.Struct("=qq")  # head of the shared block: (chunk number, index in the chunk) being decoded
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What happens to every image. `geometries` are the distinct pixel preprocessings that the encoders need."""
+
+    geometries: tuple[Preprocess, ...]
+    limits: Limits = Limits()
+    timeout: float = 60.0  # seconds one image may take
+
+    @property
+    def image_bytes(self) -> int:
+        """Shared memory of one image: uint8 (3, S, S) for each geometry."""
+        return sum(3 * geometry.size**2 for geometry in self.geometries)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One usable image. `pixels` holds (3, S, S) uint8 for each geometry, valid until the next image is asked for."""
+
+    image_id: str
+    width: int
+    height: int
+    phash: int
+    flags: tuple[str, ...]
+    pixels: tuple[np.ndarray[Any, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One image that cannot be used. `image_id` is None where not even its bytes could be read."""
+
+    code: str
+    message: str
+    image_id: str | None = None
+
+
+Outcome = Image | Failed
+
+
+@dataclass(eq=False)
+class _Chunk:
+    """Some consecutive items on their way through a worker."""
+
+    number: int
+    items: list[Item]
+    crashes: dict[int, int] = field(default_factory=dict)  # index -> how often it killed a worker
+    verdicts: dict[int, Failed] = field(default_factory=dict)  # decided here, not by a worker
+    outcomes: list[Outcome] | None = None
+    worker: "_Worker | None" = None
+    slot: int = 0
+
+
+class _Worker:
+    """One process, its socket and its block of memory with `slots` places for a chunk."""
+
+    def __init__(self, decoding: Decoding, slots: int) -> None:
+        self.slot_bytes = CHUNK * decoding.image_bytes
+        self.free = list(range(slots))
+        self.chunks: deque[_Chunk] = deque()
+        self.seen: tuple[tuple[int, int], float] = ((-1, -1), time.monotonic())
+        self.complaints = tempfile.TemporaryFile()
+        memory = _memory_file(POSITION.size + slots * self.slot_bytes)
+        ours, theirs = socket.socketpair()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", START, str(theirs.fileno()), str(memory)],
+            pass_fds=(theirs.fileno(), memory),
+            stdin=subprocess.DEVNULL,
+            stderr=self.complaints,  # native decoders print a line for each damaged file
+            env=_environment(),
+        )
+        self.block = mmap.mmap(memory, 0)
+        theirs.close()
+        os.close(memory)
+        self.connection = Connection(ours.detach())
+        self.connection.send(decoding)
+
+    def submit(self, chunk: _Chunk) -> None:
+        """Give the worker a chunk and a slot to put the pixels in."""
+        chunk.worker, chunk.slot = self, self.free.pop()
+        self.chunks.append(chunk)
+        try:
+            self.connection.send((chunk.number, chunk.slot, chunk.items, frozenset(chunk.verdicts)))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it is dead: reading from it will say so, and the chunk is done again elsewhere
+
+    def stuck(self, now: float, timeout: float) -> bool:
+        """Whether the worker has been on the image it is on for longer than the timeout."""
+        position = POSITION.unpack_from(self.block)
+        if not self.chunks or position != self.seen[0]:
+            self.seen = (position, now)
+        return now - self.seen[1] > timeout + (STARTING if position[0] < 0 else 0)
+
+    def views(self, slot: int, index: int, geometries: Iterable[Preprocess]) -> tuple[np.ndarray[Any, Any], ...]:
+        """The pixels of one image, without a copy."""
+        views, start = [], POSITION.size + slot * self.slot_bytes
+        start += index * (self.slot_bytes // CHUNK)
+        for geometry in geometries:
+            shape = (3, geometry.size, geometry.size)
+            views.append(np.frombuffer(self.block, np.uint8, 3 * geometry.size**2, start).reshape(shape))
+            start += 3 * geometry.size**2
+        return tuple(views)
+
+    def kill(self) -> int:
+        """End the process; its exit status, negative for a signal."""
+        self.process.kill()
+        self.connection.close()
+        return self.process.wait()
+
+
+class DecodePool:
+    """A few workers and the images in flight between them."""
+
+    def __init__(self, decoding: Decoding, processes: int, ahead: int) -> None:
+        """Decode up to `ahead` images before they are asked for (which bounds the memory)."""
+        self._decoding = decoding
+        self._slots = max(2, -(-ahead // (CHUNK * processes)))
+        self._workers = [_Worker(decoding, self._slots) for _ in range(processes)]
+        self._again: deque[_Chunk] = deque()
+
+    def __enter__(self) -> "DecodePool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.kill()
+
+    def outcomes(self, items: Iterable[Item]) -> Iterator[tuple[Item, Outcome]]:
+        """Every item with its image or its failure, in order."""
+        chunks = _chunks(items)
+        pending: deque[_Chunk] = deque()
+        while True:
+            self._fill(chunks, pending)
+            if not pending:
+                return
+            chunk = pending[0]
+            while chunk.outcomes is None:
+                self._pump()
+                self._fill(chunks, pending)
+            pending.popleft()
+            yield from self._images(chunk)
+            if chunk.worker is not None:
+                chunk.worker.free.append(chunk.slot)
+
+    def _images(self, chunk: _Chunk) -> Iterator[tuple[Item, Outcome]]:
+        assert chunk.outcomes is not None
+        assert chunk.worker is not None
+        for index, (item, outcome) in enumerate(zip(chunk.items, chunk.outcomes, strict=True)):
+            if isinstance(outcome, Image):
+                pixels = chunk.worker.views(chunk.slot, index, self._decoding.geometries)
+                yield item, replace(outcome, pixels=pixels)
+            else:
+                yield item, outcome
+
+    def _fill(self, chunks: Iterator[_Chunk], pending: deque[_Chunk]) -> None:
+        while worker := max(
+            (worker for worker in self._workers if worker.free), key=lambda w: len(w.free), default=None
+        ):
+            if self._again:
+                chunk = self._again.popleft()
+            elif (fresh := next(chunks, None)) is not None:
+                chunk = fresh
+                pending.append(chunk)
+            else:
+                return
+            worker.submit(chunk)
+
+    def _pump(self) -> None:
+        """Take in what the workers have, and look after those that died or hang."""
+        busy = [worker for worker in self._workers if worker.chunks]
+        ready = wait([worker.connection for worker in busy], timeout=min(1.0, self._decoding.timeout / 4))
+        for worker in busy:
+            if worker.connection in ready:
+                self._receive(worker)
+            elif worker.stuck(time.monotonic(), self._decoding.timeout):
+                self._replace(worker, timed_out=True)
+
+    def _receive(self, worker: _Worker) -> None:
+        try:
+            answer = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._replace(worker, timed_out=False)
+            return
+        if isinstance(answer, str):
+            raise RuntimeError(f"a decode worker failed on a bug of ours:\n{answer}")
+        chunk = worker.chunks.popleft()
+        chunk.outcomes = [chunk.verdicts.get(index, outcome) for index, outcome in enumerate(answer)]
+
+    def _replace(self, worker: _Worker, *, timed_out: bool) -> None:
+        """Start a worker in a dead or stuck one's place; its unfinished chunks are done again without the culprit."""
+        number, index = POSITION.unpack_from(worker.block)
+        status = worker.kill()
+        if number < 0:
+            worker.complaints.seek(0)
+            said = worker.complaints.read().decode(errors="replace").strip()
+            raise RuntimeError(f"a decode worker could not start (exit status {status})\n{said}")
+        for chunk in worker.chunks:
+            if chunk.number == number:
+                _blame(chunk, index, timed_out, status, self._decoding.timeout)
+        fresh = _Worker(self._decoding, self._slots)
+        # Slots whose pixels are still to be read stay with the dead worker's block, which lives as long as they do.
+        self._workers[self._workers.index(worker)] = fresh
+        self._again.extend(worker.chunks)
+
+
+def _blame(chunk: _Chunk, index: int, timed_out: bool, status: int, timeout: float) -> None:
+    """Judge the image that a worker died on. A first death may be the machine's fault (out of memory): once more."""
+    if timed_out:
+        chunk.verdicts[index] = Failed("timeout", f"decoding took longer than {timeout:g} s")
+        return
+    chunk.crashes[index] = chunk.crashes.get(index, 0) + 1
+    if chunk.crashes[index] > 1:
+        cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        chunk.verdicts[index] = Failed("decoder_crash", f"the decoder died on it twice ({cause})")
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[_Chunk]:
+    block: list[Item] = []
+    number = 0
+    for item in items:
+        block.append(item)
+        if len(block) == CHUNK:
+            yield _Chunk(number, block)
+            number, block = number + 1, []
+    if block:
+        yield _Chunk(number, block)
+
+
+def _memory_file(size: int) -> int:
+    """A file descriptor of `size` bytes of memory that disappears with its last user."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("blindpairs")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.truncate(descriptor, size)
+    os.pwrite(descriptor, POSITION.pack(-1, -1), 0)
+    return descriptor
+
+
+def _environment() -> dict[str, str]:
+    """One thread a worker: there are as many workers as cores to use; and the package must be importable there too."""
+    source = str(Path(__file__).resolve().parents[2])
+    paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def work(connection: Connection, block: mmap.mmap) -> None:
+    """A worker's life: chunks in, outcomes out, until the other side is gone."""
+    decoding: Decoding = connection.recv()
+    slot_bytes = CHUNK * decoding.image_bytes
+    while True:
+        try:
+            number, slot, items, given_up = connection.recv()
+        except EOFError:
+            return
+        outcomes: list[Outcome] = []
+        for index, item in enumerate(items):
+            POSITION.pack_into(block, 0, number, index)
+            start = POSITION.size + slot * slot_bytes + index * decoding.image_bytes
+            outcomes.append(Failed("", "") if index in given_up else _outcome(item, decoding, block, start))
+        connection.send(outcomes)
+
+
+def _outcome(item: Item, decoding: Decoding, block: mmap.mmap, start: int) -> Outcome:
+    """Read, decode and preprocess one image; its pixels go into the block at `start`."""
+    identity = None
+    try:
+        data = read_item(item)
+        identity = image_id(data)
+        decoded = decode(data, decoding.limits)
+        for geometry in decoding.geometries:
+            pixels = geometry.apply(decoded.pixels)  # (3, S, S)
+            block[start : start + pixels.nbytes] = pixels.tobytes()
+            start += pixels.nbytes
+    except Undecodable as error:
+        return Failed(error.code, error.message, identity)
+    except MemoryError:
+        return Failed("out_of_memory", "there was not enough memory to decode it", identity)
+    return Image(identity, decoded.width, decoded.height, decoded.phash, tuple(decoded.flags))
+
+
+def main(arguments: list[str]) -> None:
+    """The process that `_Worker` starts: a socket and a block of memory, by descriptor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our end comes with the socket's
+    connection = Connection(int(arguments[0]))
+    block = mmap.mmap(int(arguments[1]), 0)
+    try:
+        work(connection, block)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    except Exception:  # a bug: its traceback belongs to the run, not to a lost stderr
+        connection.send(traceback.format_exc())

@@ -1,0 +1,112 @@
+"""The join through a FAISS index: most of the pairs, each decided exactly, and the measured share of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blindpairs.index import Gpus, Recall, Searcher, choose_effort, neighbour_pairs
+from blindpairs.index.build import CPU_ALONE, Source, Vectors, build
+from blindpairs.progress import Progress, silent
+from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, pair_cosines
+
+BLOCK_ROWS = 4096
+STEP_ROWS = 1 << 16  # of one step of progress
+
+
+class ApproximateJoin:
+    """To be called as `similar_pairs` is. `recall` is that of the first search: the one whose pairs are kept.
+
+    `stored` opens an index of the whole column, of which only the rows that take part count; without it the index is
+    built in memory, 4 bytes a number.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        target: float = 0.99,
+        seed: int = 0,
+        stored: Callable[[], Any] | None = None,
+        gpus: Gpus = CPU_ALONE,
+    ) -> None:
+        self.kind, self.recall = kind, None
+        self._target, self._seed, self._stored, self._gpus = target, seed, stored, gpus
+        self._built: tuple[UnitRows, Searcher] | None = None
+
+    recall: Recall | None
+
+    def __call__(
+        self,
+        rows: UnitRows,
+        minimum: float,
+        /,
+        *,
+        other: UnitRows | None = None,
+        plan: JoinPlan | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[PairBlock]:
+        """Most pairs of rows i < j with cosine >= `minimum`; `plan` is the exact join's and says nothing here."""
+        if rows.count < 2:
+            return
+        searcher = self._searcher(rows)
+        recall = choose_effort(searcher, rows, minimum, target=self._target, seed=self._seed)
+        self.recall = self.recall or recall
+        progress(0, rows.count)
+        for start in range(0, rows.count, STEP_ROWS):
+            stop = min(start + STEP_ROWS, rows.count)
+            queries = torch.arange(start, stop)
+            for block in neighbour_pairs(searcher, rows, minimum, effort=recall.effort, queries=queries):
+                yield replace(block, other=pair_cosines(other, block.i, block.j)) if other is not None else block
+            progress(stop, rows.count)
+
+    def describe(self) -> dict[str, Any]:
+        """What pairs.json says of the search; recall and interval are null where the sample held no pair."""
+        described: dict[str, Any] = {"method": self.kind, "exact": False, "recall": None, "recall_interval": None}
+        if self.recall is not None and self.recall.pairs:
+            described |= {"recall": self.recall.share, "recall_interval": list(self.recall.interval)}
+        if self.recall is not None:
+            described |= {name: getattr(self.recall, name) for name in ("found", "pairs", "queries", "effort")}
+        if self._built is not None:
+            described["device"] = self._built[1].device
+        return described
+
+    def _searcher(self, rows: UnitRows) -> Searcher:
+        if self._built is None or self._built[0] is not rows:
+            searcher = (
+                Searcher(self._index(rows), self.kind, self._gpus)
+                if self._stored is None
+                else _SomeRows(self._stored(), self.kind, rows.chosen, self._gpus)
+            )
+            self._built = rows, searcher
+        return self._built[1]
+
+    def _index(self, rows: UnitRows) -> Any:
+        def blocks() -> Iterator[Vectors]:
+            for start in range(0, rows.count, BLOCK_ROWS):
+                yield rows.block(start, min(start + BLOCK_ROWS, rows.count)).cpu().numpy()
+
+        return build(Source(rows.count, rows.dimension, blocks), self.kind, self._seed, gpus=self._gpus).index
+
+
+class _SomeRows(Searcher):
+    """The index of a whole column, where only `chosen` rows (n,) are to be met, numbered by their place among them."""
+
+    def __init__(self, index: Any, kind: str, chosen: Tensor | None, gpus: Gpus) -> None:
+        super().__init__(index, kind, gpus)
+        self._place: NDArray[np.int64] | None = None
+        if chosen is not None:
+            self._place = np.full(int(index.ntotal), -1, np.int64)
+            self._place[chosen.cpu().numpy()] = np.arange(len(chosen))
+
+    def neighbours(self, vectors: Vectors, minimum: float, effort: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """As in every searcher, by place."""
+        query, met = super().neighbours(vectors, minimum, effort)
+        if self._place is None:
+            return query, met
+        met = self._place[met]
+        return query[met >= 0], met[met >= 0]

@@ -1,0 +1,98 @@
+"""What a join on a GPU does when the GPU's memory runs out: smaller steps, and in the end the same tiles on the CPU.
+
+Promise: a step that ran out of memory has handed out nothing, and exactly that step is done again, so no pair comes
+twice and none is lost.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from blindpairs.selfjoin.device import Notice
+from blindpairs.selfjoin.gpu.points import DevicePoints, DeviceRows
+from blindpairs.selfjoin.rows import UnitRows
+from blindpairs.selfjoin.task import PairBlock
+from blindpairs.selfjoin.verify import confirmed, cosines
+
+LESS = 8  # what a step becomes smaller by
+HOST_COLUMNS = 8192  # of one product on the CPU
+
+Result = TypeVar("Result")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU has too little memory: torch has a class for it, drivers and Triton only words."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+    )
+
+
+def unless_out_of_memory(work: Callable[[], Result]) -> Result | None:
+    """What `work` gives; None where the GPU's memory did not suffice, with all that it took given back."""
+    try:
+        return work()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return None
+
+
+class Steps:
+    """How much the lanes of one device do at once: `capacity` row pieces of a launch, `segments` of them decided."""
+
+    def __init__(self, device: str, capacity: int, segments: int, least: int, notice: Notice) -> None:
+        self.capacity, self.segments = max(capacity, least), max(1, segments)
+        self.exhausted = False  # not even the smallest step fits
+        self._device, self._least, self._notice = device, least, notice
+        self._lock = threading.Lock()
+
+    def smaller(self, capacity: int, segments: int) -> None:
+        """After a step of these sizes did not fit: another lane may have made them smaller meanwhile."""
+        with self._lock:
+            if self.exhausted or capacity > self.capacity or segments > self.segments:
+                return
+            if capacity <= self._least and segments <= 1:
+                self.exhausted = True
+                self._notice(f"{self._device} has no memory left for the smallest step: the CPU does the rest")
+                return
+            self.capacity, self.segments = max(self._least, capacity // LESS), max(1, segments // LESS)
+            self._notice(f"{self._device} ran out of memory: it goes on in steps of {self.capacity:,} row pieces")
+
+
+class HostTiles:
+    """Tiles of the pair matrix done by the CPU, on the points that the GPU has; made when first needed."""
+
+    def __init__(self, points: DevicePoints, rows: DeviceRows, other: DeviceRows | None, minimum: float) -> None:
+        self._device_points, self._minimum = points, minimum
+        self._device_rows, self._device_other = rows, other
+
+    def pairs(self, first_row: int, rows: int, first_column: int, columns: int) -> Iterator[PairBlock]:
+        """The pairs of `rows` places from `first_row` on with `columns` places from `first_column` on and behind."""
+        packed, order = self._points
+        left, right = packed.chunk(2, 1)
+        one, other = self._rows
+        y = left[first_row : first_row + rows].double()
+        for start in range(first_column, first_column + columns, HOST_COLUMNS):
+            stop = min(start + HOST_COLUMNS, first_column + columns)
+            # float64: no setting of torch lowers its precision, so the bound's allowance for the product holds
+            score = y @ right[start:stop].double().T
+            row, column = (score >= 0).nonzero(as_tuple=True)
+            row, column = row + first_row, column + start
+            behind = column > row
+            a, b = order[row[behind]], order[column[behind]]
+            i, j, similarity = confirmed(one, torch.minimum(a, b), torch.maximum(a, b), self._minimum)
+            yield PairBlock(i, j, similarity, cosines(other, i, j) if other is not None else None)
+
+    @cached_property
+    def _points(self) -> tuple[Tensor, Tensor]:
+        return self._device_points.packed.cpu(), self._device_points.order.cpu()
+
+    @cached_property
+    def _rows(self) -> tuple[UnitRows, UnitRows | None]:
+        return self._device_rows.on_host(), self._device_other.on_host() if self._device_other is not None else None

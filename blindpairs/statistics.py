@@ -1,0 +1,59 @@
+"""Intervals for what was measured: nothing here knows what the numbers mean.
+
+All intervals are two-sided. Trials that come in groups (the two images of a pair, the pairs of one image) are not
+independent: give the groups to `bootstrap_interval`, or their `effective_count` to `wilson_interval`.
+"""
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+
+
+def wilson_interval(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
+    """The score interval of a proportion `share` seen among `count` trials (Wilson 1927).
+
+    It keeps its coverage for few trials and near 0 and 1, where the textbook's interval does not. `count` may be the
+    fractional `effective_count` of grouped trials; without any trial the interval is (0, 1).
+    """
+    if count <= 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def effective_count(sizes: Floats | NDArray[np.integer[Any]]) -> float:
+    """How many independent trials groups of these sizes (G,) are worth at least: (sum n)^2 / sum n^2 (Kish 1965)."""
+    weights = np.asarray(sizes, np.float64)
+    squares = float(weights @ weights)
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
+
+
+def bootstrap_interval(
+    groups: Floats,
+    statistic: Callable[[Floats], float] = lambda drawn: float(np.mean(drawn)),
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval of a statistic of independent groups (Efron 1979): (low, high).
+
+    `groups` (G, ...) holds one row a group, and whole groups are drawn, so what is inside them may depend on each
+    other. It needs some tens of groups: below that its intervals are too narrow. The same seed gives the same interval.
+    Raises ValueError where there is no group.
+    """
+    if not len(groups):
+        raise ValueError("a bootstrap needs at least one group")
+    generator = np.random.default_rng(seed)
+    drawn = [statistic(groups[generator.integers(len(groups), size=len(groups))]) for _ in range(resamples)]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

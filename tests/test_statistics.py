@@ -1,0 +1,61 @@
+"""Intervals hold what they promise: their published values, and the truth as often as they say."""
+
+import numpy as np
+import pytest
+
+from blindpairs.statistics import bootstrap_interval, effective_count, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "interval"),
+    [  # Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3
+        (81 / 263, 263, (0.2553, 0.3662)),
+        (15 / 148, 148, (0.0624, 0.1605)),
+        (0 / 20, 20, (0.0, 0.1611)),
+        (1 / 29, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_wilson_interval_has_its_published_values(share: float, count: int, interval: tuple[float, float]) -> None:
+    assert wilson_interval(share, count) == pytest.approx(interval, abs=5e-5)
+
+
+def test_wilson_interval_without_trials_says_nothing() -> None:
+    assert wilson_interval(float("nan"), 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("truth", [0.05, 0.5, 0.95])
+def test_wilson_interval_holds_the_truth_as_often_as_it_says(truth: float) -> None:
+    drawn = np.random.default_rng(0).binomial(135, truth, 4000)
+    inside = [low <= truth <= high for low, high in (wilson_interval(hits / 135, 135) for hits in drawn)]
+    assert 0.93 <= np.mean(inside) <= 0.975
+
+
+def test_wilson_interval_of_a_higher_level_contains_that_of_a_lower() -> None:
+    low, high = wilson_interval(0.3, 40)
+    lower, higher = wilson_interval(0.3, 40, level=0.99)
+    assert lower < low < 0.3 < high < higher
+
+
+def test_trials_in_equal_groups_count_as_many_as_there_are_groups() -> None:
+    assert effective_count(np.full(7, 30)) == pytest.approx(7)
+    assert effective_count(np.array([100, 1, 1])) < 1.1
+    assert effective_count(np.zeros(3)) == 0
+
+
+def test_bootstrap_of_groups_holds_the_truth_where_trials_within_a_group_agree() -> None:
+    generator = np.random.default_rng(1)
+    inside = []
+    for seed in range(200):
+        groups = generator.binomial(1, 0.4, 150)[:, None].repeat(4, 1).astype(float)  # four answers that are one
+        low, high = bootstrap_interval(groups, resamples=400, seed=seed)
+        inside.append(low <= 0.4 <= high)
+    assert 0.88 <= np.mean(inside) <= 0.99
+
+
+def test_bootstrap_takes_any_statistic_and_repeats_itself() -> None:
+    ratios = np.array([[1.0, 2.0], [2.0, 2.0], [3.0, 4.0], [1.0, 1.0]] * 10)
+    low, high = bootstrap_interval(ratios, lambda drawn: float(drawn[:, 0].sum() / drawn[:, 1].sum()))
+    assert low < 7 / 9 < high
+    assert (low, high) == bootstrap_interval(ratios, lambda drawn: float(drawn[:, 0].sum() / drawn[:, 1].sum()))
+    with pytest.raises(ValueError, match="at least one group"):
+        bootstrap_interval(np.empty((0, 2)))
