@@ -34,6 +34,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+ROOT = Path(__file__).parents[2]
 DEMO = ("--encoder", "clip=demo:clip", "--encoder", "dino=demo:dino")
 
 
@@ -124,6 +125,90 @@ def test_first_mistakes_are_answered_in_a_sentence(
     assert said in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
     assert result.stdout == ""
+
+
+COMMANDS = [["embed", "."], ["import", "."], ["mine"], ["index"], ["demo"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command[0]))
+@pytest.mark.parametrize("work", ["", "gone", "loop", "n" * 300, "/proc/none", "file", "file/below", "\udcff"])
+def test_work_folder_that_cannot_be_made_is_a_sentence(
+    command: list[str], work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_photos(tmp_path, 1)
+    (tmp_path / "gone").symlink_to("/nonexistent/disk")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.iterdir())
+    result = call(*command, "--work", work)
+    assert result.exit_code == 3, result.exception
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command[0]))
+def test_work_variable_that_is_set_and_empty_is_told(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BLINDPAIRS_WORK", "")
+    result = call(*command)
+    assert result.exit_code == 3, result.exception
+    assert result.stderr == "error: BLINDPAIRS_WORK is set and empty: name a folder in it, or unset it\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[""], ["\udcff"], [".", "--second", "b="], [".", "--second", "b=\udcff"]])
+def test_folder_to_import_that_has_no_usable_name_is_a_sentence(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("import", *arguments)
+    assert result.exit_code == 3, result.exception
+    assert result.stderr.startswith("error: ")
+
+
+def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line of bash in which $B is the command."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "B": f"{sys.executable} -m blindpairs", **environment}
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=folder, env=variables, check=False)
+
+
+@pytest.mark.parametrize("buffering", ["", "1"])
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("$B mine --no-gallery > /dev/full", 3, "error: standard output failed (No space left on device)"),
+        ("$B mine --no-gallery --json > /dev/full", 3, "error: standard output failed (No space left on device)"),
+        ("$B mine --no-gallery >&-", 3, "error: standard output is closed"),
+        ("$B --help > /dev/full", 3, "error: standard output failed (No space left on device)"),
+        ("$B --help | true; exit ${PIPESTATUS[0]}", 141, ""),
+        ("$B mine --plan | true; exit ${PIPESTATUS[0]}", 141, ""),
+        ("$B mine --work nowhere 2> /dev/full", 3, ""),
+        ("$B mine --work nowhere >&- 2>&- <&-", 3, ""),
+    ],
+)
+def test_output_that_nobody_takes_is_no_traceback(
+    work: Path, line: str, status: int, said: str, buffering: str
+) -> None:
+    done = shell(line, work, BLINDPAIRS_WORK=str(work / "work"), PYTHONUNBUFFERED=buffering)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.startswith(said) for line in errors] == [True] * bool(said), done.stderr
+
+
+def test_names_that_the_terminal_cannot_show_become_escapes(tmp_path: Path) -> None:
+    make_photos(tmp_path / "fotos-ü", 2)
+    line = "$B embed fotos-ü --work wжrk --encoder clip=demo:clip --workers 1"
+    western = shell(line, tmp_path, PYTHONIOENCODING="latin-1")
+    assert western.returncode == 0, western.stderr
+    assert western.stdout.startswith(r"w\u0436rk/embeddings: 2 images embedded")
+    assert shell(line, tmp_path, PYTHONIOENCODING="ascii").returncode == 0
+    ascii_only = shell(line, tmp_path, LC_ALL="C", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert ascii_only.returncode == 3, ascii_only.stderr
+    assert "is not UTF-8 text in this locale" in ascii_only.stderr
 
 
 def test_missing_model_offline_is_exit_5_and_names_it(tmp_path: Path) -> None:
