@@ -24,6 +24,7 @@ from blindpairs.corpus.item import (
     check_bytes,
     container_path,
     printable_uri,
+    system_name,
 )
 from blindpairs.corpus.sources import kind_of_file, refuse_unread, resolve
 from blindpairs.errors import InputError, Undecodable
@@ -202,7 +203,7 @@ def _defect(path: str, column: str) -> Undecodable:
 
 
 def _read_file(item: Item) -> bytes:
-    path = item.uri if item.uri_bytes is None else item.uri_bytes
+    path = system_name(item.uri, item.uri_bytes)
     try:
         # O_NONBLOCK: should a FIFO have taken the file's place, it must not hang the worker.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
@@ -242,7 +243,7 @@ def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Un
     """
     wanted: defaultdict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for position, (uri, uri_bytes) in enumerate(references):
-        name = uri if uri_bytes is None else os.fsdecode(uri_bytes)
+        name = system_name(uri, uri_bytes)
         container = _container_of(name)
         if container is None:
             yield position, _outcome(_file_item(name))
@@ -266,7 +267,7 @@ def _read_from(container: str, names: dict[str, list[int]]) -> Iterator[tuple[in
         rows = _is_parquet(container)
         found = parquet.rows_named(container, names) if rows else tar.plan_tar(container, Counter())
         for item in found:
-            name = item.uri if item.uri_bytes is None else os.fsdecode(item.uri_bytes)
+            name = system_name(item.uri, item.uri_bytes)
             if name in names:
                 outcome = _outcome(item)
                 for position in names.pop(name):

@@ -19,13 +19,23 @@ from typing import IO
 from blindpairs.corpus.compressed import CHUNK, Readable, compression, decompressed
 from blindpairs.corpus.compressed import HEAD_BYTES as MAGIC_BYTES
 from blindpairs.corpus.folder import has_image_name, holds_image
-from blindpairs.corpus.item import Item, broken_container, changed_at, check_bytes, container_path, printable_uri
+from blindpairs.corpus.item import (
+    Item,
+    broken_container,
+    changed_at,
+    check_bytes,
+    container_path,
+    of_utf8,
+    printable_uri,
+)
+from blindpairs.corpus.sources import CONTAINER_NAMES, unread_kind
 from blindpairs.errors import Undecodable
 from blindpairs.header import HEAD_BYTES
 
 LOOK = 64 << 10  # bytes read to find what follows an archive
 LONGEST_HEADER = 16 << 20  # a PAX or long-name header that claims more is a bomb
 DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError, zlib.error, lzma.LZMAError)
+GNU_NO_FILES, GNU_CONTINUED = (b"D", b"V"), b"M"  # a folder of an incremental archive, a volume's name; a file's rest
 CUT = "unexpected end of data"  # tarfile's own words
 
 
@@ -118,7 +128,7 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
     """Every image member, in archive order; last, where the archive is damaged, an item for the damage."""
     mtime_ns = changed_at(os.stat(path))
     container = printable_uri(path)[0]
-    names: set[str] = set()
+    names: dict[str, int] = {}  # how often each has come
     last: Item | None = None  # the archive's last member, if it was planned
     archive = member = None
     try:
@@ -128,7 +138,7 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
             if not 0 <= member.size < 2**63:
                 raise tarfile.ReadError("a damaged member header")
             if _is_image(member, archive, notes):
-                uri, uri_bytes = printable_uri(f"{path}#{_unique(member.name, names, notes)}")
+                uri, uri_bytes = printable_uri(f"{path}#{of_utf8(_unique(member.name, names, notes))}")
                 last = Item(uri, uri_bytes, container, member.size, mtime_ns, member.offset_data, "")
                 yield last
         if member is None:
@@ -168,7 +178,10 @@ def _members(archive: Forward) -> Iterator[tarfile.TarInfo]:
 
 def _is_image(member: tarfile.TarInfo, archive: Forward, notes: Counter[str]) -> bool:
     path = member.name.split("/")
-    if member.isdir():
+    if member.isdir() or member.type in GNU_NO_FILES:
+        return False
+    if member.type == GNU_CONTINUED:
+        notes["files continued from another volume"] += 1
         return False
     if member.issparse():
         notes["sparse files in archives"] += 1
@@ -183,20 +196,20 @@ def _is_image(member: tarfile.TarInfo, archive: Forward, notes: Counter[str]) ->
         return True
     if holds_image(archive.member(member.offset_data, min(member.size, HEAD_BYTES))):
         return True
-    notes["files that are no images"] += 1
+    within = path[-1].lower().endswith(CONTAINER_NAMES) or unread_kind(path[-1])
+    notes["archives and tables in archives not read" if within else "files that are no images"] += 1
     return False
 
 
-def _unique(name: str, names: set[str], notes: Counter[str]) -> str:
+def _unique(name: str, names: dict[str, int], notes: Counter[str]) -> str:
     """The name, or for a repeated one `name#2`, `name#3`, ... in archive order."""
     unique = name
-    repeat = 1
     while unique in names:
-        repeat += 1
-        unique = f"{name}#{repeat}"
-    if repeat > 1:
+        names[name] += 1
+        unique = f"{name}#{names[name]}"
+    if unique != name:
         notes["repeated member names"] += 1
-    names.add(unique)
+    names[unique] = 1
     return unique
 
 
