@@ -79,6 +79,8 @@ def test_images_inside_a_struct_are_read_by_the_name_that_the_refusal_gives(
     assert outcomes(path, column=name) == [b"image", "no_image", "no_image"]
     assert refused(path, column="sample.wrong").startswith("has no column sample.wrong")
     assert refused(path, column="id.wrong").startswith("has no column id.wrong")
+    assert refused(path, column="\udcff").startswith("has no column \udcff")  # bytes of the command line
+    assert refused(path, column="sample.\udcff").startswith("has no column sample.\udcff")
 
 
 @pytest.mark.parametrize(
