@@ -30,7 +30,7 @@ import numpy as np
 
 from blindpairs.corpus import Item, read_item
 from blindpairs.decode import Limits, decode, image_id
-from blindpairs.errors import Undecodable
+from blindpairs.errors import InputError, Undecodable
 from blindpairs.preprocess import Preprocess
 
 CHUNK = 16  # images a message: large enough that messages cost nothing, small enough that a crash repeats little
@@ -273,7 +273,14 @@ def _memory_file(size: int) -> int:
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, size)
+    try:
+        os.truncate(descriptor, size)
+    except OSError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"no {size:,} bytes of memory to decode images into ({error.strerror}): "
+            "raise the limit on file sizes (ulimit -f), under which it falls"
+        ) from error
     os.pwrite(descriptor, POSITION.pack(-1, -1), 0)
     return descriptor
 

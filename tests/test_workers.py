@@ -108,6 +108,17 @@ def test_worker_that_cannot_start_ends_the_run_instead_of_hanging(
         decode_all(named(tmp_path / "photos", 4, {}))
 
 
+def test_a_limit_on_file_sizes_is_named_where_it_leaves_no_memory_for_pixels(tmp_path: Path) -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "from blindpairs.errors import InputError\nfrom blindpairs.workers import _memory_file\n"
+        "try: _memory_file(1 << 20)\nexcept InputError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "1,048,576 bytes" in done.stdout
+    assert "ulimit -f" in done.stdout
+
+
 def test_no_worker_outlives_the_pool(tmp_path: Path) -> None:
     items = named(tmp_path / "photos", 2 * CHUNK, {})
     with DecodePool(Decoding((GEOMETRY,)), 2, ahead=CHUNK) as pool:
