@@ -41,6 +41,10 @@ def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "C
     Raises InputError for what does not exist, for an address, where no source can be used, and for a column that no
     Parquet file has. One source of several that cannot be used fails when it is read.
     """
+    try:
+        options.column.encode()
+    except UnicodeEncodeError:  # bytes of the command line
+        raise InputError(f"--column {options.column!a} is not UTF-8 text in this locale: no file has it") from None
     paths = resolve(sources)
     errors: list[InputError] = []
     tables: list[str] = []

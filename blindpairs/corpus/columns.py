@@ -4,7 +4,6 @@ Promises: a column is taken only where it plainly is the images, or was named; a
 that says what it holds and what can be done about it.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,8 +57,6 @@ def kind_of_column(schema: Any, column: str) -> Any:
     """The Arrow type of a column or of a field inside of one, or None where there is none."""
     from pyarrow import types
 
-    if re.search("[\ud800-\udfff]", column):  # no text, so no name of a schema
-        return None
     first, *inside = steps(schema, column)
     places = schema.get_all_field_indices(first)
     kind: Any = schema.field(places[0]).type if places else None

@@ -68,8 +68,7 @@ def container_path(item: Item) -> str:
     if item.uri_bytes is None:
         return system_name(item.container, None)
     parts = os.fsdecode(item.uri_bytes).split("#")
-    starts = ("#".join(parts[:count]) for count in range(1, len(parts) + 1))
-    return next(start for start in starts if printable_uri(start)[0] == item.container)
+    return "#".join(parts[: item.container.count("#") + 1])  # escapes hold no #
 
 
 def changed_at(status: os.stat_result) -> int:
