@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from blindpairs.corpus import parquet, tar
 from blindpairs.corpus.columns import NoImageColumn, NoImages
@@ -172,8 +172,8 @@ def _is_parquet(path: str) -> bool:
     return kind == "parquet" or (not kind and path.lower().endswith(".parquet"))
 
 
-def read_item(item: Item) -> bytes:
-    """The bytes of one planned image, in any process.
+def read_item(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
+    """The bytes of one planned image, in any process; `alive` is called as a compressed archive is read up to it.
 
     Raises Undecodable: missing, changed, io, too_large, not_image, tar_truncated, tar_corrupt, parquet_corrupt,
     no_image_column, no_image, path_not_read.
@@ -187,7 +187,7 @@ def read_item(item: Item) -> bytes:
             raise _defect(path, item.column)
         if mtime_ns != item.mtime_ns:
             raise Undecodable("changed", "its container has been changed since it was planned")
-        return parquet.read_row(item) if item.column else tar.read_member(item)
+        return parquet.read_row(item) if item.column else tar.read_member(item, alive)
     except OSError as error:
         raise _unreadable(error) from error
 

@@ -12,7 +12,7 @@ import tarfile
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import IO
 
@@ -95,7 +95,7 @@ class Forward:
             return True
         return False
 
-    def seek(self, position: int) -> None:
+    def seek(self, position: int, alive: Callable[[], None] = lambda: None) -> None:
         """Go on to `position`; going back is an archive's attempt to loop."""
         if position < self.position:
             raise tarfile.ReadError("a header that points backwards")
@@ -103,11 +103,11 @@ class Forward:
             self.file.seek(position)
             self.position, self.ahead = position, b""
         while self.position < position and self._take(min(CHUNK, position - self.position)):
-            pass
+            alive()
 
-    def member(self, offset: int, size: int) -> bytes:
+    def member(self, offset: int, size: int, alive: Callable[[], None] = lambda: None) -> bytes:
         """The data of one member."""
-        self.seek(offset)
+        self.seek(offset, alive)
         return self._take(size)
 
     def close(self) -> None:
@@ -221,7 +221,7 @@ class _Archive:
         self.lock = threading.Lock()
         self.forward = Forward(path)
 
-    def member(self, offset: int, size: int) -> bytes:
+    def member(self, offset: int, size: int, alive: Callable[[], None]) -> bytes:
         """The data of one member, shorter where the archive is cut."""
         if not self.forward.compressed:
             return os.pread(self.forward.file.fileno(), size, offset)
@@ -229,7 +229,7 @@ class _Archive:
             if offset < self.forward.position:
                 self.forward.close()
                 self.forward = Forward(self.path)
-            return self.forward.member(offset, size)
+            return self.forward.member(offset, size, alive)
 
 
 @lru_cache(maxsize=4)
@@ -237,11 +237,11 @@ def _archive(path: str, mtime_ns: int, process: int) -> _Archive:  # the last tw
     return _Archive(path)
 
 
-def read_member(item: Item) -> bytes:
+def read_member(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
     """The bytes of a planned member, or Undecodable: too_large, tar_truncated, tar_corrupt."""
     check_bytes(item.size)
     try:
-        data = _archive(container_path(item), item.mtime_ns, os.getpid()).member(item.offset, item.size)
+        data = _archive(container_path(item), item.mtime_ns, os.getpid()).member(item.offset, item.size, alive)
     except DAMAGE as error:
         raise _named(error) from error
     if len(data) < item.size:
