@@ -72,6 +72,14 @@ def _work_folder(given: object) -> Path:
     return named_folder("--work", given)
 
 
+def _check_current_folder() -> None:
+    """Libraries ask for the current folder when they are loaded, and some end the process where there is none."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"the current folder cannot be used ({error.strerror}): change to one that exists") from error
+
+
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Register a command whose foreseen errors are a sentence and an exit code; a bug keeps its traceback."""
 
@@ -80,6 +88,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             if "work" in options:
                 options["work"] = _work_folder(options["work"])
+            _check_current_folder()
             print_anything()
             function(*arguments, **options)
             if sys.stdout is None:

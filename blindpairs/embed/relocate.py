@@ -4,7 +4,6 @@ Promises: nothing of the store changes before every image is proven to be the sa
 size, and its time or, where that differs, its bytes. From then on the move is finished by whichever run comes next.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from blindpairs.errors import ConfigError, Undecodable
 from blindpairs.images import Corpus, Item, read_item
 from blindpairs.images.decode import image_id
+from blindpairs.images.item import system_name
 from blindpairs.store import Part, finished, read_ids, read_plan, write_plan
 from blindpairs.store.moving import finish_move, tidy_move
 from blindpairs.store.parts import MOVED
@@ -87,7 +87,7 @@ class _Roots:
 
     def check(self, old: Item, new: Item) -> None:
         """Raise OtherCorpus where two items are not of one name and size within their sources."""
-        old_name, new_name = _name(old), _name(new)
+        old_name, new_name = (system_name(item.uri, item.uri_bytes) for item in (old, new))
         root = self._root_of(new_name)
         within = new_name[len(root.rstrip("/")) :]
         was = old_name[: len(old_name) - len(within)]
@@ -111,10 +111,6 @@ class _Roots:
                 return root
             self._left.pop()  # items come source by source
         raise OtherCorpus(f"{name} lies outside of what was named")
-
-
-def _name(item: Item) -> str:
-    return item.uri if item.uri_bytes is None else os.fsdecode(item.uri_bytes)
 
 
 def refuse_shards(folder: Path, shards: int) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import parquet, tar
@@ -25,6 +25,7 @@ from blindpairs.images.item import (
     check_bytes,
     container_path,
     printable_uri,
+    system_name,
 )
 from blindpairs.images.sources import kind_of_file, refuse_unread, resolve
 
@@ -40,6 +41,10 @@ def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "C
     Raises InputError for what does not exist, for an address, where no source can be used, and for a column that no
     Parquet file has. One source of several that cannot be used fails when it is read.
     """
+    try:
+        options.column.encode()
+    except UnicodeEncodeError:  # bytes of the command line
+        raise InputError(f"--column {options.column!a} is not UTF-8 text in this locale: no file has it") from None
     paths = resolve(sources)
     errors: list[InputError] = []
     tables: list[str] = []
@@ -167,8 +172,8 @@ def _is_parquet(path: str) -> bool:
     return kind == "parquet" or (not kind and path.lower().endswith(".parquet"))
 
 
-def read_item(item: Item) -> bytes:
-    """The bytes of one planned image, in any process.
+def read_item(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
+    """The bytes of one planned image, in any process; `alive` is called as a compressed archive is read up to it.
 
     Raises Undecodable: missing, changed, io, too_large, not_image, tar_truncated, tar_corrupt, parquet_corrupt,
     no_image_column, no_image, path_not_read.
@@ -182,7 +187,7 @@ def read_item(item: Item) -> bytes:
             raise _defect(path, item.column)
         if mtime_ns != item.mtime_ns:
             raise Undecodable("changed", "its container has been changed since it was planned")
-        return parquet.read_row(item) if item.column else tar.read_member(item)
+        return parquet.read_row(item) if item.column else tar.read_member(item, alive)
     except OSError as error:
         raise _unreadable(error) from error
 
@@ -202,7 +207,7 @@ def _defect(path: str, column: str) -> Undecodable:
 
 
 def _read_file(item: Item) -> bytes:
-    path = item.uri if item.uri_bytes is None else item.uri_bytes
+    path = system_name(item.uri, item.uri_bytes)
     try:
         # O_NONBLOCK: should a FIFO have taken the file's place, it must not hang the worker.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
@@ -242,7 +247,7 @@ def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Un
     """
     wanted: defaultdict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for position, (uri, uri_bytes) in enumerate(references):
-        name = uri if uri_bytes is None else os.fsdecode(uri_bytes)
+        name = system_name(uri, uri_bytes)
         container = _container_of(name)
         if container is None:
             yield position, _outcome(_file_item(name))
@@ -266,7 +271,7 @@ def _read_from(container: str, names: dict[str, list[int]]) -> Iterator[tuple[in
         rows = _is_parquet(container)
         found = parquet.rows_named(container, names) if rows else tar.plan_tar(container, Counter())
         for item in found:
-            name = item.uri if item.uri_bytes is None else os.fsdecode(item.uri_bytes)
+            name = system_name(item.uri, item.uri_bytes)
             if name in names:
                 outcome = _outcome(item)
                 for position in names.pop(name):

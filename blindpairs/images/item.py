@@ -5,7 +5,6 @@ be read to its end: the item then stands for the container's own failure, so tha
 """
 
 import os
-import re
 from dataclasses import dataclass
 
 from blindpairs.errors import Undecodable
@@ -43,21 +42,33 @@ class CorpusOptions:
 
 
 def printable_uri(name: str) -> tuple[str, bytes | None]:
-    """(uri, uri_bytes) of a path as os.fsdecode gives it: lone surrogates become \\xNN, and then the bytes go along."""
+    """(uri, uri_bytes) of a path as os.fsdecode gives it: what is no UTF-8 becomes \\xNN, and then the bytes go along.
+
+    The bytes decide, not the locale: a run in another one reads what is stored.
+    """
+    exact = os.fsencode(name)
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        return re.sub("[\udc80-\udcff]", lambda lone: f"\\x{ord(lone[0]) - 0xDC00:02x}", name), os.fsencode(name)
-    return name, None
+        return exact.decode(), None
+    except UnicodeDecodeError:
+        return exact.decode(errors="backslashreplace"), exact
+
+
+def system_name(uri: str, uri_bytes: bytes | None) -> str:
+    """What `printable_uri` was given, in this process's locale."""
+    return os.fsdecode(uri.encode() if uri_bytes is None else uri_bytes)
+
+
+def of_utf8(text: str) -> str:
+    """Text that a file holds as UTF-8 (surrogates for other bytes), as this process's locale has it in a path."""
+    return os.fsdecode(text.encode(errors="surrogateescape"))
 
 
 def container_path(item: Item) -> str:
     """The container's name as the file system knows it. It is not stored: tables hold only text."""
     if item.uri_bytes is None:
-        return item.container
+        return system_name(item.container, None)
     parts = os.fsdecode(item.uri_bytes).split("#")
-    starts = ("#".join(parts[:count]) for count in range(1, len(parts) + 1))
-    return next(start for start in starts if printable_uri(start)[0] == item.container)
+    return "#".join(parts[: item.container.count("#") + 1])  # escapes hold no #
 
 
 def changed_at(status: os.stat_result) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images.columns import image_column, kind_of_column, obvious_column, steps
-from blindpairs.images.item import CorpusOptions, Item, changed_at, check_bytes, container_path, printable_uri
+from blindpairs.images.item import CorpusOptions, Item, changed_at, check_bytes, container_path, of_utf8, printable_uri
 
 BATCH_ROWS = 32
 BUFFER = 1 << 20  # pages are read through a buffer, not a whole column chunk at once
@@ -36,7 +36,7 @@ def plan_parquet(path: str, options: CorpusOptions, notes: Counter[str]) -> Iter
                 status = os.stat(named)
                 yield Item(*printable_uri(named), "", status.st_size, changed_at(status), 0, "")
             else:
-                uri, uri_bytes = printable_uri(f"{path}#{row}{suffix}")
+                uri, uri_bytes = printable_uri(f"{path}#{row}{of_utf8(suffix)}")
                 yield Item(uri, uri_bytes, container, -1, mtime_ns, row, column)
         if not file.metadata.num_rows:
             notes["Parquet files without rows"] += 1
@@ -75,7 +75,8 @@ def open_parquet(path: str) -> Any:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER, page_checksum_verification=True)
+        file = pyarrow.OSFile(os.fsencode(path))  # a name as text would have to be UTF-8
+        return pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER, page_checksum_verification=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:200]}") from error
 
@@ -116,7 +117,7 @@ def _local_path(parquet: str, cell: Any) -> str | None:
     if not isinstance(cell, str) or "\0" in cell:
         return None
     root = os.path.realpath(os.path.dirname(parquet))
-    path = os.path.realpath(os.path.join(root, cell))
+    path = os.path.realpath(os.path.join(root, of_utf8(cell)))
     return path if os.path.commonpath((root, path)) == root and os.path.isfile(path) else None
 
 
@@ -181,7 +182,7 @@ def rows_named(path: str, names: Iterable[str]) -> Iterator[Item]:
         schema, count = file.schema_arrow, file.metadata.num_rows
         asked: list[tuple[int, str, str]] = []
         for name in names:
-            digits, _, column = name[len(path) + 1 :].partition(":")
+            digits, _, column = os.fsencode(name[len(path) + 1 :]).decode(errors="replace").partition(":")
             column = column or obvious_column(schema, False) or ""
             if digits.isdecimal() and int(digits) < count and kind_of_column(schema, column) is not None:
                 asked.append((int(digits), column, name))

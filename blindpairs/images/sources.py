@@ -67,7 +67,10 @@ def _expand(source: str) -> list[str]:
         raise InputError(
             f"{source} is not a local path: blindpairs reads local files only, so download or mount it first"
         )
-    paths = list(itertools.islice(expand_braces(source), MOST_SHARDS + 1))
+    try:
+        paths = list(itertools.islice(expand_braces(source), MOST_SHARDS + 1))
+    except (RecursionError, ValueError) as error:  # thousands of braces, a number of thousands of digits
+        raise InputError(f"{source[:80]}... does not exist, and its braces are too many to be expanded") from error
     if len(paths) > MOST_SHARDS:
         raise InputError(f"{source} names more than {MOST_SHARDS:,} files")
     missing = []

@@ -12,7 +12,7 @@ import tarfile
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import IO
 
@@ -21,11 +21,21 @@ from blindpairs.images.compressed import CHUNK, Readable, compression, decompres
 from blindpairs.images.compressed import HEAD_BYTES as MAGIC_BYTES
 from blindpairs.images.folder import has_image_name, holds_image
 from blindpairs.images.header import HEAD_BYTES
-from blindpairs.images.item import Item, broken_container, changed_at, check_bytes, container_path, printable_uri
+from blindpairs.images.item import (
+    Item,
+    broken_container,
+    changed_at,
+    check_bytes,
+    container_path,
+    of_utf8,
+    printable_uri,
+)
+from blindpairs.images.sources import CONTAINER_NAMES, unread_kind
 
 LOOK = 64 << 10  # bytes read to find what follows an archive
 LONGEST_HEADER = 16 << 20  # a PAX or long-name header that claims more is a bomb
 DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError, zlib.error, lzma.LZMAError)
+GNU_NO_FILES, GNU_CONTINUED = (b"D", b"V"), b"M"  # a folder of an incremental archive, a volume's name; a file's rest
 CUT = "unexpected end of data"  # tarfile's own words
 
 
@@ -85,7 +95,7 @@ class Forward:
             return True
         return False
 
-    def seek(self, position: int) -> None:
+    def seek(self, position: int, alive: Callable[[], None] = lambda: None) -> None:
         """Go on to `position`; going back is an archive's attempt to loop."""
         if position < self.position:
             raise tarfile.ReadError("a header that points backwards")
@@ -93,11 +103,11 @@ class Forward:
             self.file.seek(position)
             self.position, self.ahead = position, b""
         while self.position < position and self._take(min(CHUNK, position - self.position)):
-            pass
+            alive()
 
-    def member(self, offset: int, size: int) -> bytes:
+    def member(self, offset: int, size: int, alive: Callable[[], None] = lambda: None) -> bytes:
         """The data of one member."""
-        self.seek(offset)
+        self.seek(offset, alive)
         return self._take(size)
 
     def close(self) -> None:
@@ -118,7 +128,7 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
     """Every image member, in archive order; last, where the archive is damaged, an item for the damage."""
     mtime_ns = changed_at(os.stat(path))
     container = printable_uri(path)[0]
-    names: set[str] = set()
+    names: dict[str, int] = {}  # how often each has come
     last: Item | None = None  # the archive's last member, if it was planned
     archive = member = None
     try:
@@ -128,7 +138,7 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
             if not 0 <= member.size < 2**63:
                 raise tarfile.ReadError("a damaged member header")
             if _is_image(member, archive, notes):
-                uri, uri_bytes = printable_uri(f"{path}#{_unique(member.name, names, notes)}")
+                uri, uri_bytes = printable_uri(f"{path}#{of_utf8(_unique(member.name, names, notes))}")
                 last = Item(uri, uri_bytes, container, member.size, mtime_ns, member.offset_data, "")
                 yield last
         if member is None:
@@ -168,7 +178,10 @@ def _members(archive: Forward) -> Iterator[tarfile.TarInfo]:
 
 def _is_image(member: tarfile.TarInfo, archive: Forward, notes: Counter[str]) -> bool:
     path = member.name.split("/")
-    if member.isdir():
+    if member.isdir() or member.type in GNU_NO_FILES:
+        return False
+    if member.type == GNU_CONTINUED:
+        notes["files continued from another volume"] += 1
         return False
     if member.issparse():
         notes["sparse files in archives"] += 1
@@ -183,20 +196,20 @@ def _is_image(member: tarfile.TarInfo, archive: Forward, notes: Counter[str]) ->
         return True
     if holds_image(archive.member(member.offset_data, min(member.size, HEAD_BYTES))):
         return True
-    notes["files that are no images"] += 1
+    within = path[-1].lower().endswith(CONTAINER_NAMES) or unread_kind(path[-1])
+    notes["archives and tables in archives not read" if within else "files that are no images"] += 1
     return False
 
 
-def _unique(name: str, names: set[str], notes: Counter[str]) -> str:
+def _unique(name: str, names: dict[str, int], notes: Counter[str]) -> str:
     """The name, or for a repeated one `name#2`, `name#3`, ... in archive order."""
     unique = name
-    repeat = 1
     while unique in names:
-        repeat += 1
-        unique = f"{name}#{repeat}"
-    if repeat > 1:
+        names[name] += 1
+        unique = f"{name}#{names[name]}"
+    if unique != name:
         notes["repeated member names"] += 1
-    names.add(unique)
+    names[unique] = 1
     return unique
 
 
@@ -208,7 +221,7 @@ class _Archive:
         self.lock = threading.Lock()
         self.forward = Forward(path)
 
-    def member(self, offset: int, size: int) -> bytes:
+    def member(self, offset: int, size: int, alive: Callable[[], None]) -> bytes:
         """The data of one member, shorter where the archive is cut."""
         if not self.forward.compressed:
             return os.pread(self.forward.file.fileno(), size, offset)
@@ -216,7 +229,7 @@ class _Archive:
             if offset < self.forward.position:
                 self.forward.close()
                 self.forward = Forward(self.path)
-            return self.forward.member(offset, size)
+            return self.forward.member(offset, size, alive)
 
 
 @lru_cache(maxsize=4)
@@ -224,11 +237,11 @@ def _archive(path: str, mtime_ns: int, process: int) -> _Archive:  # the last tw
     return _Archive(path)
 
 
-def read_member(item: Item) -> bytes:
+def read_member(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
     """The bytes of a planned member, or Undecodable: too_large, tar_truncated, tar_corrupt."""
     check_bytes(item.size)
     try:
-        data = _archive(container_path(item), item.mtime_ns, os.getpid()).member(item.offset, item.size)
+        data = _archive(container_path(item), item.mtime_ns, os.getpid()).member(item.offset, item.size, alive)
     except DAMAGE as error:
         raise _named(error) from error
     if len(data) < item.size:

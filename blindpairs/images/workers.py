@@ -28,17 +28,17 @@ from typing import Any
 
 import numpy as np
 
-from blindpairs.errors import Undecodable
-from blindpairs.images.corpus import read_item
+from blindpairs.errors import InputError, Undecodable
+from blindpairs.images import Item, read_item
 from blindpairs.images.decode import Limits, decode, image_id
-from blindpairs.images.item import Item
 from blindpairs.images.preprocess import Preprocess
 
 CHUNK = 16  # images a message: large enough that messages cost nothing, small enough that a crash repeats little
 # Not `-m`: classes pickled from a module that runs as __main__ would not be found on our side.
 START = "import sys; from blindpairs.images.workers import main; main(sys.argv[1:])"
 STARTING = 120.0  # seconds a worker may take to import its libraries, from a cold network disk
-POSITION = struct.Struct("=qq")  # head of the shared block: (chunk number, index in the chunk) being decoded
+# Head of the shared block: (chunk number, index in the chunk) being decoded, steps on the way to it in its archive.
+POSITION = struct.Struct("=qqq")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Decoding:
 
     geometries: tuple[Preprocess, ...]
     limits: Limits = Limits()
-    timeout: float = 60.0  # seconds one image may take
+    timeout: float = 60.0  # seconds one image may take, once its archive has been read up to it
 
     @property
     def image_bytes(self) -> int:
@@ -99,7 +99,7 @@ class _Worker:
         self.slot_bytes = CHUNK * decoding.image_bytes
         self.free = list(range(slots))
         self.chunks: deque[_Chunk] = deque()
-        self.seen: tuple[tuple[int, int], float] = ((-1, -1), time.monotonic())
+        self.seen: tuple[tuple[int, ...], float] = ((), time.monotonic())
         self.complaints = tempfile.TemporaryFile()
         memory = _memory_file(POSITION.size + slots * self.slot_bytes)
         ours, theirs = socket.socketpair()
@@ -229,7 +229,7 @@ class DecodePool:
 
     def _replace(self, worker: _Worker, *, timed_out: bool) -> None:
         """Start a worker in a dead or stuck one's place; its unfinished chunks are done again without the culprit."""
-        number, index = POSITION.unpack_from(worker.block)
+        number, index, _ = POSITION.unpack_from(worker.block)
         status = worker.kill()
         if number < 0:
             worker.complaints.seek(0)
@@ -274,8 +274,15 @@ def _memory_file(size: int) -> int:
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, size)
-    os.pwrite(descriptor, POSITION.pack(-1, -1), 0)
+    try:
+        os.truncate(descriptor, size)
+    except OSError as error:
+        os.close(descriptor)
+        raise InputError(
+            f"no {size:,} bytes of memory to decode images into ({error.strerror}): "
+            "raise the limit on file sizes (ulimit -f), under which it falls"
+        ) from error
+    os.pwrite(descriptor, POSITION.pack(-1, -1, 0), 0)
     return descriptor
 
 
@@ -297,7 +304,7 @@ def work(connection: Connection, block: mmap.mmap) -> None:
             return
         outcomes: list[Outcome] = []
         for index, item in enumerate(items):
-            POSITION.pack_into(block, 0, number, index)
+            POSITION.pack_into(block, 0, number, index, 0)
             start = POSITION.size + slot * slot_bytes + index * decoding.image_bytes
             outcomes.append(Failed("", "") if index in given_up else _outcome(item, decoding, block, start))
         connection.send(outcomes)
@@ -307,7 +314,7 @@ def _outcome(item: Item, decoding: Decoding, block: mmap.mmap, start: int) -> Ou
     """Read, decode and preprocess one image; its pixels go into the block at `start`."""
     identity = None
     try:
-        data = read_item(item)
+        data = read_item(item, lambda: _step(block))
         identity = image_id(data)
         decoded = decode(data, decoding.limits)
         for geometry in decoding.geometries:
@@ -319,6 +326,12 @@ def _outcome(item: Item, decoding: Decoding, block: mmap.mmap, start: int) -> Ou
     except MemoryError:
         return Failed("out_of_memory", "there was not enough memory to decode it", identity)
     return Image(identity, decoded.width, decoded.height, decoded.phash, tuple(decoded.flags))
+
+
+def _step(block: mmap.mmap) -> None:
+    """Tell the other side that an archive is read on: gigabytes may lie before an image, and are not its fault."""
+    number, index, steps = POSITION.unpack_from(block)
+    POSITION.pack_into(block, 0, number, index, steps + 1)
 
 
 def main(arguments: list[str]) -> None:

@@ -38,6 +38,18 @@ ROOT = Path(__file__).parents[2]
 DEMO = ("--encoder", "clip=demo:clip", "--encoder", "dino=demo:dino")
 
 
+@pytest.mark.parametrize("arguments", [("embed", "photos"), ("embed", "/photos", "--work", "/work"), ("mine",)])
+def test_a_current_folder_that_is_gone_is_told_in_a_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    script = f'cd "$1" && rmdir "$1" && shift && exec "{sys.executable}" -m blindpairs "$@"'
+    (tmp_path / "gone").mkdir()
+    run = ["sh", "-c", script, "sh", str(tmp_path / "gone"), *arguments]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith(
+        "error: the current folder cannot be used (No such file or directory)"
+    )
+
+
 def test_embed_says_what_became_of_every_image(work: Path) -> None:
     result = call("embed", work / "photos", "--work", work / "work", *DEMO)
     assert result.exit_code == 0

@@ -111,6 +111,14 @@ def test_what_holds_no_bytes_holds_no_images(kind: pa.DataType, tmp_path: Path) 
     assert refused(path, column="clip").startswith("cannot hold image bytes in clip")
 
 
+@pytest.mark.parametrize("column", ["\udcff", "image.\udcff"])
+def test_a_column_name_that_is_no_text_is_refused_whatever_the_corpus_is(tmp_path: Path, column: str) -> None:
+    write(tmp_path / "a.parquet", {"image": [b"image"]})
+    for source in (tmp_path, tmp_path / "a.parquet"):
+        with pytest.raises(InputError, match="is not UTF-8 text in this locale"):
+            open_corpus([str(source)], CorpusOptions(column))
+
+
 def test_several_columns_that_fit_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"left": [b"l"], "right": [b"r"], "inner": [{"mask": b"m"}]})
     assert "name one with --column (left, right, inner.mask)" in refused(path)

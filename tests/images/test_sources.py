@@ -95,6 +95,14 @@ def test_braces_by_example(pattern: str, expected: list[str]) -> None:
     assert list(expand_braces(pattern)) == expected
 
 
+@pytest.mark.parametrize(
+    "pattern", ["{" * 3000 + "}" * 3000, f"{{1..{'9' * 5000}}}.tar", "{a," * 3000 + "b" + "}" * 3000]
+)
+def test_braces_beyond_all_measure_are_refused_in_a_line(pattern: str) -> None:
+    with pytest.raises(InputError, match=r"^\{.{79}\.\.\. does not exist, and its braces are too many to be expanded$"):
+        resolve([pattern])
+
+
 def test_as_many_files_as_allowed_are_taken_and_one_more_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

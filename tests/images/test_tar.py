@@ -4,6 +4,8 @@ import gzip
 import io
 import os
 import random
+import shutil
+import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -190,6 +192,32 @@ def test_a_repeated_member_name_is_counted_and_told_apart_by_its_order(tmp_path:
     assert [item.uri.removeprefix(f"{path}#") for item in items] == ["a.jpg", "a.jpg#2", "a.jpg#2#2", "a.jpg#3"]
     assert corpus.notes == {"repeated member names": 3}
     assert dict(read_many((item.uri, None) for item in items)) == {0: b"1", 1: b"2", 2: make.png(), 3: b"3"}
+
+
+def test_very_many_members_of_one_name_are_planned_in_one_pass(tmp_path: Path) -> None:
+    path = make.tar(tmp_path / "x.tar", [("a.jpg", b"x")] * 20_000)
+    corpus = open_corpus([str(path)])
+    items = list(corpus.items())  # 200 million comparisons, were each counted from the first
+    assert [item.uri.partition("#")[2] for item in items] == ["a.jpg", *(f"a.jpg#{n}" for n in range(2, 20_001))]
+    assert corpus.notes == {"repeated member names": 19_999}
+
+
+@pytest.mark.skipif(not shutil.which("tar"), reason="tar is not installed")
+def test_what_gnu_tar_adds_of_its_own_is_called_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "b.tar.gz", "c.zip", "d.parquet", "e.txt"):
+        (tmp_path / "in" / name).write_bytes(b"x" * 30_000)
+    tar = ("tar", "-C", str(tmp_path))
+    incremental = ("--listed-incremental", str(tmp_path / "snar"))
+    subprocess.run([*tar, "-cf", tmp_path / "x.tar", "--label=volume", *incremental, "in"], check=True)
+    corpus = open_corpus([str(tmp_path / "x.tar")])
+    assert len(list(corpus.items())) == 1
+    assert corpus.notes == {"archives and tables in archives not read": 3, "files that are no images": 1}
+    volumes = [f"--file={tmp_path / name}" for name in ("1.tar", "2.tar", "3.tar", "4.tar")]
+    subprocess.run([*tar, "-cM", "--tape-length=60", *volumes, "in/a.jpg", "in/e.txt", "in/c.zip"], check=False)
+    later = open_corpus([str(tmp_path / "2.tar")])
+    list(later.items())
+    assert later.notes["files continued from another volume"] == 1
 
 
 def test_a_sample_without_an_image_or_with_several_gives_each_image_it_has(tmp_path: Path) -> None:

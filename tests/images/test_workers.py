@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 from embed_process import SIZE, make_photos
 
-from blindpairs.images import Item, open_corpus
+from blindpairs.images import Item, open_corpus, read_item
 from blindpairs.images.preprocess import Preprocess
-from blindpairs.images.workers import CHUNK, DecodePool, Decoding, Failed, Image
+from blindpairs.images.workers import CHUNK, POSITION, DecodePool, Decoding, Failed, Image, _Chunk, _step, _Worker
 
 GEOMETRY = Preprocess(SIZE, "shortest", SIZE, "bicubic", "round", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -23,7 +24,7 @@ import os, signal, sys, time
 from blindpairs.images import workers
 decode = workers.read_item
 
-def read_item(item):
+def read_item(item, alive):
     name = os.path.basename(item.uri)
     if "segfault" in name:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -34,7 +35,7 @@ def read_item(item):
         os.kill(os.getpid(), signal.SIGKILL)
     if "bug" in name:
         raise ZeroDivisionError("a bug of ours")
-    return decode(item)
+    return decode(item, alive)
 
 workers.read_item = read_item
 workers.main(sys.argv[1:])
@@ -95,6 +96,31 @@ def test_endless_decoder_is_a_timeout_and_the_rest_goes_on(tmp_path: Path, sabot
     ]
 
 
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2"])
+def test_what_lies_before_an_image_in_a_compressed_archive_is_not_its_time(tmp_path: Path, kind: str) -> None:
+    [photo] = make_photos(tmp_path / "photos", 1)
+    movie = tmp_path / "movie.bin"
+    with movie.open("wb") as file:
+        file.truncate(64 << 20)
+    with tarfile.open(tmp_path / "a.tar", f"w:{kind}") as archive:  # type: ignore[call-overload]
+        archive.add(movie, "movie.bin")
+        archive.add(photo, "photo.png")
+    [item] = open_corpus([str(tmp_path / "a.tar")]).items()
+    steps: list[None] = []
+    assert read_item(item, lambda: steps.append(None)) == photo.read_bytes()
+    assert len(steps) >= 64
+    worker = _Worker(Decoding((GEOMETRY,)), 1)
+    try:
+        worker.chunks.append(_Chunk(0, [item]))
+        POSITION.pack_into(worker.block, 0, 0, 0, 0)
+        assert not worker.stuck(0.0, 60.0)
+        assert worker.stuck(61.0, 60.0)
+        _step(worker.block)
+        assert not worker.stuck(61.0, 60.0)
+    finally:
+        worker.kill()
+
+
 def test_bug_of_ours_ends_the_run_with_its_traceback(tmp_path: Path, sabotaged: None) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)a bug of ours.*"):
         decode_all(named(tmp_path / "photos", 4, {1: "bug"}))
@@ -106,6 +132,17 @@ def test_worker_that_cannot_start_ends_the_run_instead_of_hanging(
     monkeypatch.setattr("blindpairs.images.workers.START", "raise SystemExit('no library')")
     with pytest.raises(RuntimeError, match=r"could not start \(exit status 1\)\nno library"):
         decode_all(named(tmp_path / "photos", 4, {}))
+
+
+def test_a_limit_on_file_sizes_is_named_where_it_leaves_no_memory_for_pixels(tmp_path: Path) -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "from blindpairs.errors import InputError\nfrom blindpairs.images.workers import _memory_file\n"
+        "try: _memory_file(1 << 20)\nexcept InputError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "1,048,576 bytes" in done.stdout
+    assert "ulimit -f" in done.stdout
 
 
 def test_no_worker_outlives_the_pool(tmp_path: Path) -> None:
