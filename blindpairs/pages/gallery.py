@@ -3,7 +3,7 @@
 The page is a single HTML file: no server, no request, nothing but the file. Its images are thumbnails inside it, each
 embedded once however many pairs show it. It is safe under any file name: whatever comes from a corpus is escaped text,
 invisible and direction-changing characters are spelled out, and the page's own policy allows no script and no style but
-the two that ship in `page.html`, known by hash. The same input gives the same bytes.
+the two that ship in `gallery.html`, known by hash. The same input gives the same bytes.
 """
 
 import base64
@@ -57,6 +57,7 @@ class GalleryPair:
     gap: float
     clip_quantile: float = math.nan
     dino_quantile: float = math.nan
+    rarity: float = math.nan  # the score of `mine --rank rarity`
     differs: tuple[str, ...] = ()
 
 
@@ -110,7 +111,7 @@ def write_gallery(
 
 
 def _page(pairs: Sequence[GalleryPair], shown: Mapping[str, _Shown], summary: GallerySummary) -> str:
-    template = resources.files("blindpairs.pages").joinpath("page.html").read_text("utf-8")
+    template = resources.files("blindpairs.pages").joinpath("gallery.html").read_text("utf-8")
     # One axis for all pairs, so that the eye can compare their gaps.
     axis_low = min([0.0, *(math.floor(pair.dino_sim * 10) / 10 for pair in pairs)])
     first: dict[str, str] = {}  # image id -> "pair 3, A", where its bytes are
@@ -156,13 +157,11 @@ def _about(pairs: int, images: int, shown: Mapping[str, _Shown], summary: Galler
 def _card(rank: int, pair: GalleryPair, shown: Mapping[str, _Shown], first: dict[str, str], scale: str) -> str:
     sides = [(pair.image_id_a, pair.uri_a, "A"), (pair.image_id_b, pair.uri_b, "B")]
     figures = [_figure(key, uri, f"pair {rank}, {side}", shown.get(key), first) for key, uri, side in sides]
-    # High among the corpus's CLIP cosines and low among its DINO cosines: raw cosines of two encoders do not compare.
-    rarity = pair.clip_quantile - pair.dino_quantile
     differs = "".join(f"<li>{_text(line)}</li>" for line in pair.differs)
     anchor = _text(f"pair-{pair.pair_id}")
     return f"""<article class="pair" id="{anchor}" tabindex="-1" aria-label="Pair {rank}" data-rank="{rank}"
   data-gap="{pair.gap:.6f}" data-clip="{pair.clip_sim:.6f}" data-dino="{pair.dino_sim:.6f}"
-  data-rarity="{rarity if math.isfinite(rarity) else 0:.9f}">
+  data-rarity="{pair.rarity if math.isfinite(pair.rarity) else 0:.9f}">
 <div class="rank"><a href="#{anchor}" title="Link to this pair">{rank}</a></div>
 <div class="images">{"".join(figures)}</div>
 <div class="facts">{scale}
