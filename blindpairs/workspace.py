@@ -22,6 +22,7 @@ from blindpairs.access import reading, removed, unwritable
 from blindpairs.errors import AssetMissing, InputError, Locked
 
 SCHEMA_VERSION = 1
+GALLERY = "gallery.html"  # the page of the pairs, in their folder
 PLANNING = 1 << 40  # the lock file's byte for "is planning": far behind any part number
 
 
@@ -44,7 +45,7 @@ class Workspace:
     @property
     def gallery(self) -> Path:
         """The page of the mined pairs."""
-        return self.pairs / "gallery.html"
+        return self.pairs / GALLERY
 
 
 def demo_folder() -> Path:

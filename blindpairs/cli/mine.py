@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blindpairs.access import removed
 from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
 from blindpairs.cli.embed import RayAddress, Where
 from blindpairs.cli.groups import grouped
@@ -18,79 +17,123 @@ from blindpairs.workspace import Workspace
 if TYPE_CHECKING:
     from blindpairs.index import Gpus
     from blindpairs.mine import Mined, MiningOptions, Running
-    from blindpairs.mine.memory import Room
     from blindpairs.pages import PageImages
     from blindpairs.store import Store
+    from blindpairs.store.memory import MemoryBudget
+
+
+# The panels of the help page.
+THRESHOLDS, SELECTION, ENCODERS, MACHINE, OUTPUT = "Thresholds", "Selection", "Encoders", "Machine", "Output"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which pairs: `mine.MiningOptions` as flags."""
+class PairOptions:
+    """Which pairs: the fields and defaults of `mine.MiningOptions`, as flags."""
 
-    clip_min: Annotated[float, typer.Option(help="Alike to CLIP: cosines from here on.")] = 0.95
-    dino_max: Annotated[float, typer.Option(help="Different to DINOv2: cosines up to here.")] = 0.6
-    top: Annotated[
-        int, typer.Option(min=0, help="How many pairs to keep, the first in rank; 0 keeps all, a million at most.")
-    ] = 300
-    max_per_image: Annotated[int, typer.Option(min=1, help="In how many pairs one picture may stand.")] = 2
+    clip_min: Annotated[float, typer.Option(rich_help_panel=THRESHOLDS, help="Minimum CLIP cosine of a pair.")] = 0.95
+    dino_max: Annotated[float, typer.Option(rich_help_panel=THRESHOLDS, help="Maximum DINOv2 cosine of a pair.")] = 0.6
     clip_quantile: Annotated[
-        float | None, typer.Option(help="In place of --clip-min: the cosine above this share of random pairs.")
+        float | None,
+        typer.Option(
+            rich_help_panel=THRESHOLDS,
+            help="Instead of --clip-min: the CLIP cosine that this share of random pairs lies below.",
+        ),
     ] = None
     dino_quantile: Annotated[
-        float | None, typer.Option(help="In place of --dino-max: the cosine above this share of random pairs.")
+        float | None,
+        typer.Option(
+            rich_help_panel=THRESHOLDS,
+            help="Instead of --dino-max: the DINOv2 cosine that this share of random pairs lies below.",
+        ),
     ] = None
     center: Annotated[
-        bool, typer.Option("--center", help="Cosines about each encoder's mean; thresholds by quantile suit them.")
+        bool,
+        typer.Option(
+            "--center",
+            rich_help_panel=THRESHOLDS,
+            help="Subtract each encoder's mean vector first. Use quantiles as thresholds then.",
+        ),
     ] = False
+    top: Annotated[
+        int,
+        typer.Option(
+            min=0, rich_help_panel=SELECTION, help="Number of pairs to keep, best first. 0 keeps all, up to a million."
+        ),
+    ] = 300
+    max_per_image: Annotated[
+        int, typer.Option(min=1, rich_help_panel=SELECTION, help="Maximum number of kept pairs per image.")
+    ] = 2
     rank: Annotated[
         str,
         typer.Option(
-            help="What comes first: gap, the widest; clip, the most alike; rarity, the rarest for this corpus."
+            rich_help_panel=SELECTION,
+            help="Order of the pairs. gap: widest gap first. clip: highest CLIP cosine. rarity: rarest in this corpus.",
         ),
     ] = "gap"
     distinct: Annotated[
-        bool, typer.Option(help="Of several views of one blind spot, which are alike to both encoders, keep the first.")
+        bool,
+        typer.Option(
+            "--distinct",
+            rich_help_panel=SELECTION,
+            help="Drop pairs whose images both encoders call similar to those of a better pair.",
+        ),
     ] = False
     keep_low_information: Annotated[
-        bool, typer.Option("--keep-low-information", help="Mine blank and near-constant images, too.")
+        bool,
+        typer.Option(
+            "--keep-low-information", rich_help_panel=SELECTION, help="Include blank and near-constant images."
+        ),
     ] = False
 
 
 @dataclass(frozen=True)
-class How:
-    """Whose vectors, and who compares them."""
+class RunOptions:
+    """Which encoders' vectors, and what compares them."""
 
-    encoder_a: Annotated[str, typer.Option(help="The encoder that may be blind: the one called CLIP here.")] = "clip"
-    encoder_b: Annotated[str, typer.Option(help="The encoder that sees: the one called DINOv2 here.")] = "dino"
+    encoder_a: Annotated[
+        str, typer.Option(rich_help_panel=ENCODERS, help="The blind encoder, in the role of CLIP.")
+    ] = "clip"
+    encoder_b: Annotated[
+        str, typer.Option(rich_help_panel=ENCODERS, help="The encoder that sees, in the role of DINOv2.")
+    ] = "dino"
     method: Annotated[
         str,
         typer.Option(
-            help="exact: every pair. ivf, hnsw, flat: most, through an index, and the measured share of them."
+            rich_help_panel=MACHINE,
+            help="exact: finds every pair. ivf, hnsw, flat: search a FAISS index and report the measured recall.",
         ),
     ] = "exact"
     memory: Annotated[
         str,
-        typer.Option(help="Such as 4G: vectors beyond it are mapped from disk. [default: half of what is available]"),
+        typer.Option(
+            rich_help_panel=MACHINE,
+            help="Such as 4G. Vectors beyond this limit are mapped from disk. [default: half of what is available]",
+        ),
     ] = ""
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Say what mining would take, on this machine, and mine nothing.")
-    ] = False
     device: Annotated[
-        str, typer.Option(help="auto (every GPU that can, else the CPU), cpu, cuda (every GPU), cuda:1.")
+        str,
+        typer.Option(
+            rich_help_panel=MACHINE,
+            help="auto: every usable GPU, else the CPU. cpu. cuda: every GPU. cuda:1: one GPU.",
+        ),
     ] = "auto"
-    executor: Annotated[Where, typer.Option(help="ray: share the join out to the actors of a Ray cluster.")] = (
+    executor: Annotated[Where, typer.Option(rich_help_panel=MACHINE, help="ray: run the join on a Ray cluster.")] = (
         Where.here
     )
     ray_address: RayAddress = ""
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", rich_help_panel=OUTPUT, help="Print what mining would take on this machine, and stop."),
+    ] = False
 
 
 @command
 @grouped
 def mine(
-    wanted: Wanted,
-    how: How,
+    pair_options: PairOptions,
+    run_options: RunOptions,
     work: Work = WORK,
-    gallery: Annotated[bool, typer.Option(help="Write the page of pictures.")] = True,
+    gallery: Annotated[bool, typer.Option(rich_help_panel=OUTPUT, help="Write the page of the pairs.")] = True,
     as_json: Json = False,
 ) -> None:
     """Find the pairs that CLIP calls the same and DINOv2 calls different."""
@@ -99,85 +142,77 @@ def mine(
     from blindpairs.store import Store
 
     space = Workspace(work)
-    options = _options(wanted)
+    options = _options(pair_options)
     store = Store.open(space.embeddings)
-    encoders = (how.encoder_a, how.encoder_b)
-    if how.executor is Where.ray and how.device not in ("auto", "cpu"):
-        raise ConfigError(f"--executor ray joins on processors: leave out --device {how.device}, or --executor")
-    if how.plan:
-        _print_plan(store, options, how, space, as_json)
+    encoders = (run_options.encoder_a, run_options.encoder_b)
+    if run_options.executor is Where.ray and run_options.device not in ("auto", "cpu"):
+        raise ConfigError(f"--executor ray joins on processors: leave out --device {run_options.device}, or --executor")
+    if run_options.plan:
+        _print_plan(store, options, run_options, space, as_json)
         return
-    running = replace(_running(how, wanted, store, space), room=_room(how.memory, space))
+    running = replace(_running(run_options, options, store, space), memory=_memory_budget(run_options.memory, space))
     with progress_bar("mine", "tiles") as show:
-        mined = mine_store(
-            store,
-            space.pairs,
-            options,
-            encoders=encoders,
-            progress=show,
-            running=running,
-        )
-    removed(space.gallery)  # an older page would show other pairs
+        mined = mine_store(store, space.pairs, options, encoders=encoders, progress=show, running=running)
     page = write_mined_gallery(store, mined, mined.options, space.gallery, encoders=encoders) if gallery else None
-    report = _Report(space, mined, running.describe(), page)
+    report = MiningReport(space, mined, running.join.describe(), page)
     if page and page.unread:
         say(f"warning: {_unread(page, store, space)}")
     typer.echo(json.dumps(report.as_json()) if as_json else report.as_text())
 
 
-def _options(wanted: Wanted) -> "MiningOptions":
+def _options(pair_options: PairOptions) -> "MiningOptions":
     from blindpairs.mine import MiningOptions
 
-    return MiningOptions(**{**asdict(wanted), "top": wanted.top or None})
+    return MiningOptions(**{**asdict(pair_options), "top": pair_options.top or None})
 
 
-def _room(text: str, space: Workspace) -> "Room":
-    from blindpairs.mine.memory import Room, default_room, read_bytes
+def _memory_budget(text: str, space: Workspace) -> "MemoryBudget":
+    from blindpairs.store.memory import MemoryBudget, default_budget, parse_bytes
 
-    return Room(read_bytes(text), space.embeddings, say) if text else default_room(space.embeddings, say)
+    if not text:
+        return default_budget(space.embeddings, say)
+    return MemoryBudget(parse_bytes(text), space.embeddings, say)
 
 
-def _running(how: How, wanted: Wanted, store: "Store", space: Workspace) -> "Running":
+def _running(run_options: RunOptions, options: "MiningOptions", store: "Store", space: Workspace) -> "Running":
     from blindpairs.mine import ExactJoin, Running
     from blindpairs.selfjoin import Hardware
 
-    if how.executor is Where.ray and wanted.center:
+    if run_options.executor is Where.ray and options.center:
         raise ConfigError("--executor ray reads the vectors as they are stored: leave out --center, or --executor")
-    if how.executor is Where.ray and how.method != "exact":
-        raise ConfigError(f"--executor ray has the exact method only: leave out --method {how.method}, or --executor")
-    if how.executor is Where.ray:
+    if run_options.executor is Where.ray and run_options.method != "exact":
+        raise ConfigError(
+            f"--executor ray has the exact method only: leave out --method {run_options.method}, or --executor"
+        )
+    if run_options.executor is Where.ray:
         from blindpairs.executors.crew import Actors
         from blindpairs.executors.joining import RayJoin
 
-        actors = Actors(address=how.ray_address or None)
-        join = RayJoin(actors, space.embeddings, how.encoder_a, how.encoder_b)
-        return Running(join, lambda: {"method": "exact", "exact": True, "executor": "ray", "device": "cpu"})
-    if how.method == "exact":
-        exact = ExactJoin(Hardware(how.device, say))
-        return Running(exact, exact.describe)
-    from blindpairs.index import Gpus
-    from blindpairs.index.approximate import ApproximateJoin
+        actors = Actors(address=run_options.ray_address or None)
+        return Running(RayJoin(actors, space.embeddings, run_options.encoder_a, run_options.encoder_b))
+    if run_options.method == "exact":
+        return Running(ExactJoin(Hardware(run_options.device, say)))
+    from blindpairs.index import ApproximateJoin, Gpus
 
-    gpus = Gpus.chosen(how.device, say)
-    # An index of the work folder holds the vectors as they are stored; centred ones are indexed in memory.
-    # Of nothing there is no index, and nothing to search.
-    in_memory = wanted.center or not store.rows
-    stored = None if in_memory else _stored_index(how, store, space, gpus)
-    through = ApproximateJoin(how.method, stored=stored, gpus=gpus)
-    return Running(through, through.describe)
+    gpus = Gpus.chosen(run_options.device, say)
+    # A stored index holds the vectors as they are in the store, so centred vectors are indexed in memory.
+    # An empty store has no index, and nothing to search.
+    in_memory = options.center or not store.rows
+    stored = None if in_memory else _stored_index(run_options, store, space, gpus)
+    return Running(ApproximateJoin(run_options.method, stored=stored, gpus=gpus))
 
 
-def _stored_index(how: How, store: "Store", space: Workspace, gpus: "Gpus") -> Callable[[], Any]:
-    """An index of the work folder, built where it is not there."""
+def _stored_index(run_options: RunOptions, store: "Store", space: Workspace, gpus: "Gpus") -> Callable[[], Any]:
+    """Opens an index of the work folder, which is built first if it is missing or out of date."""
     from blindpairs.index import Making, build_index, load_index
 
     folder = index_folder(space.root)
     with progress_bar("index", "vectors") as show:
         file = build_index(
             store,
-            how.encoder_a,
+            run_options.encoder_a,
             folder,
-            kind=how.method,
+            kind=run_options.method,
             making=Making(gpus=gpus),
             progress=show,
         )
@@ -188,19 +223,21 @@ def _stored_index(how: How, store: "Store", space: Workspace, gpus: "Gpus") -> C
 PRODUCTS = {"amx": "AMX", "dot": "AVX512-BF16", "float32": "compiled float32", "torch": "torch"}
 
 
-def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Workspace, as_json: bool) -> None:
+def _print_plan(
+    store: "Store", options: "MiningOptions", run_options: RunOptions, space: Workspace, as_json: bool
+) -> None:
     from blindpairs.mine import Running
     from blindpairs.mine.planning import plan_mining
     from blindpairs.selfjoin.shown import as_given
 
-    device = _planned_device(how)
-    running = Running(room=_room(how.memory, space))
-    plan = plan_mining(store, options, encoders=(how.encoder_a, how.encoder_b), running=running)
+    device = _planned_device(run_options)
+    running = Running(memory=_memory_budget(run_options.memory, space))
+    plan = plan_mining(store, options, encoders=(run_options.encoder_a, run_options.encoder_b), running=running)
     if as_json:
         told = {
             "pairs": plan.pairs,
             "memory_bytes": plan.memory_bytes,
-            "method": how.method,
+            "method": run_options.method,
             "device": device,
             **asdict(plan),
         }
@@ -210,7 +247,8 @@ def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Works
     lines = [
         f"{plan.taking_part:,} of {plan.images:,} images take part: {plan.pairs:,} pairs "
         f"(clip_sim >= {as_given(plan.clip_min)}, dino_sim <= {as_given(plan.dino_max)})",
-        f"  method: {how.method}" + ("" if how.method == "exact" else "; these are the figures of the exact one"),
+        f"  method: {run_options.method}"
+        + ("" if run_options.method == "exact" else "; these are the figures of the exact one"),
         f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
         f"{PRODUCTS[plan.product]}; whole vectors would be {plan.whole_flops:.3g}",
         f"  memory: {plan.memory_bytes / gib:.2f} GiB (vectors {plan.vector_bytes / gib:.2f}, coordinates "
@@ -223,17 +261,17 @@ def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Works
     typer.echo("\n".join(lines))
 
 
-def _planned_device(how: How) -> str:
-    """What mining would run on, as far as can be told before it is tried; ConfigError for what it cannot."""
+def _planned_device(run_options: RunOptions) -> str:
+    """What mining would run on, as far as is known before it is tried; ConfigError for an unusable device."""
     from blindpairs.selfjoin import Hardware
 
-    if how.executor is Where.ray:
+    if run_options.executor is Where.ray:
         return "cpu"
-    if how.method == "exact":
-        return " and ".join(Hardware(how.device, say).gpus) or "cpu"
+    if run_options.method == "exact":
+        return " and ".join(Hardware(run_options.device, say).gpus) or "cpu"
     from blindpairs.index import Gpus
 
-    return Gpus.chosen(how.device, say).describe()
+    return Gpus.chosen(run_options.device, say).describe()
 
 
 def _duration(seconds: float) -> str:
@@ -243,7 +281,7 @@ def _duration(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class _Report:
+class MiningReport:
     """What a run prints."""
 
     space: Workspace

@@ -6,7 +6,7 @@ from blindpairs.demo.truth import Report, judge, judge_vectors, patterns_of, rea
 from blindpairs.embed import EmbedOptions, EmbedReport, embed
 from blindpairs.encoders import load_encoder
 from blindpairs.images import open_corpus
-from blindpairs.mine import Mined, MiningOptions, mine_store
+from blindpairs.mine import Mined, MiningOptions, mine_store, read_pairs
 from blindpairs.pages import write_mined_gallery
 from blindpairs.progress import Progress
 from blindpairs.store import Store
@@ -39,6 +39,7 @@ def run_demo(space: Workspace, progress: Progress) -> DemoReport:
     )
     known = [truth[image_id] for image_id in store.metadata(["image_id"])["image_id"].to_pylist()]
     clip, dino = (store.column(name) for name in ENCODERS)
-    pairs = zip(mined.pairs["image_id_a"].to_pylist(), mined.pairs["image_id_b"].to_pylist(), strict=True)
+    written = read_pairs(space.pairs)
+    pairs = zip(written["image_id_a"].to_pylist(), written["image_id_b"].to_pylist(), strict=True)
     every = judge_vectors(clip, dino, known, clip_min=options.clip_min, dino_max=options.dino_max)
     return DemoReport(embedded, mined, every, judge(pairs, truth))

@@ -85,6 +85,10 @@ class RayJoin:
                 yield from map(_as_block, blocks)
                 progress(stop, total)
 
+    def describe(self) -> Mapping[str, Any]:
+        """What pairs.json says of the join."""
+        return {"method": "exact", "exact": True, "executor": "ray", "device": "cuda" if self.actors.gpus else "cpu"}
+
 
 class Joiner:
     """An actor's side: the vectors and the driver's preparation, and the tasks that it is told to do."""

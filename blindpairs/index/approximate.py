@@ -9,33 +9,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindpairs.index import Gpus, Recall, Searcher, choose_effort, neighbour_pairs
 from blindpairs.index.build import CPU_ALONE, Source, Vectors, build
+from blindpairs.index.gpus import Gpus
+from blindpairs.index.recall import Recall, choose_effort
+from blindpairs.index.search import Searcher, neighbour_pairs
 from blindpairs.progress import Progress, silent
-from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, pair_cosines
+from blindpairs.selfjoin import PairBlock, UnitRows, pair_cosines
+from blindpairs.selfjoin.rows import refuse_unfit
 
 BLOCK_ROWS = 4096
 STEP_ROWS = 1 << 16  # of one step of progress
 
 
 class ApproximateJoin:
-    """To be called as `similar_pairs` is. `recall` is that of the first search: the one whose pairs are kept.
+    """A join for `mine.Running`. `recall` is that of the first search, whose pairs are kept.
 
-    `stored` opens an index of the whole column, of which only the rows that take part count; without it the index is
-    built in memory, 4 bytes a number.
+    `stored` opens an index of the whole column; rows that do not take part are ignored. Without it the index is built
+    in memory, 4 bytes a number.
     """
 
     def __init__(
         self,
         kind: str,
         *,
-        target: float = 0.99,
-        seed: int = 0,
         stored: Callable[[], Any] | None = None,
         gpus: Gpus = CPU_ALONE,
     ) -> None:
         self.kind, self.recall = kind, None
-        self._target, self._seed, self._stored, self._gpus = target, seed, stored, gpus
+        self._stored, self._gpus = stored, gpus
         self._built: tuple[UnitRows, Searcher] | None = None
 
     recall: Recall | None
@@ -47,14 +48,14 @@ class ApproximateJoin:
         /,
         *,
         other: UnitRows | None = None,
-        plan: JoinPlan | None = None,
         progress: Progress = silent,
     ) -> Iterator[PairBlock]:
-        """Most pairs of rows i < j with cosine >= `minimum`; `plan` is the exact join's and says nothing here."""
+        """Most pairs of rows i < j with cosine >= `minimum`. `progress(done, total)` counts rows searched."""
+        refuse_unfit(rows, minimum, other)
         if rows.count < 2:
             return
         searcher = self._searcher(rows)
-        recall = choose_effort(searcher, rows, minimum, target=self._target, seed=self._seed)
+        recall = choose_effort(searcher, rows, minimum)
         self.recall = self.recall or recall
         progress(0, rows.count)
         for start in range(0, rows.count, STEP_ROWS):
@@ -65,7 +66,7 @@ class ApproximateJoin:
             progress(stop, rows.count)
 
     def describe(self) -> dict[str, Any]:
-        """What pairs.json says of the search; recall and interval are null where the sample held no pair."""
+        """What pairs.json says of the join. Recall and its interval are null if the sample held no pair."""
         described: dict[str, Any] = {"method": self.kind, "exact": False, "recall": None, "recall_interval": None}
         if self.recall is not None and self.recall.pairs:
             described |= {"recall": self.recall.share, "recall_interval": list(self.recall.interval)}
@@ -90,11 +91,11 @@ class ApproximateJoin:
             for start in range(0, rows.count, BLOCK_ROWS):
                 yield rows.block(start, min(start + BLOCK_ROWS, rows.count)).cpu().numpy()
 
-        return build(Source(rows.count, rows.dimension, blocks), self.kind, self._seed, gpus=self._gpus).index
+        return build(Source(rows.count, rows.dimension, blocks), self.kind, gpus=self._gpus).index
 
 
 class _SomeRows(Searcher):
-    """The index of a whole column, where only `chosen` rows (n,) are to be met, numbered by their place among them."""
+    """The index of a whole column, of which only the rows `chosen` (n,) are found, by their place among them."""
 
     def __init__(self, index: Any, kind: str, chosen: Tensor | None, gpus: Gpus) -> None:
         super().__init__(index, kind, gpus)
@@ -104,7 +105,7 @@ class _SomeRows(Searcher):
             self._place[chosen.cpu().numpy()] = np.arange(len(chosen))
 
     def neighbours(self, vectors: Vectors, minimum: float, effort: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As in every searcher, by place."""
+        """As `Searcher.neighbours`, with places among the chosen rows."""
         query, met = super().neighbours(vectors, minimum, effort)
         if self._place is None:
             return query, met

@@ -1,8 +1,8 @@
-"""FAISS indexes from unit vectors: which kind, how many lists, trained on what.
+"""FAISS indexes of unit vectors: which kind, how many lists, trained on which rows.
 
 An index is built in two passes over the rows, a block at a time: one draws the training sample, one adds. Beside the
 index itself, memory holds one block and at most TRAINING_BYTES of sample. The same rows and seed give the same flat or
-IVF index; the graph of an HNSW index also depends on the order in which its threads get their turns.
+IVF index; the graph of an HNSW index also depends on the scheduling of its threads.
 """
 
 import math
@@ -39,7 +39,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Built:
-    """A FAISS index (inner product; the id of a vector is its row) and how it came to be."""
+    """A FAISS index (inner product; the id of a vector is its row) and how it was built."""
 
     index: Any
     factory: str
@@ -47,9 +47,9 @@ class Built:
 
 
 def build(source: Source, kind: str, seed: int = 0, progress: Progress = silent, gpus: Gpus = CPU_ALONE) -> Built:
-    """An index of `kind` over all rows; `progress(done, total)` counts the rows added, and `gpus` help to train.
+    """An index of `kind` over all rows; `progress(done, total)` counts the rows added, and `gpus` run the k-means.
 
-    Raises InputError where there is no row, ConfigError for a kind that FAISS does not know or that cannot be searched
+    Raises InputError if there are no rows, ConfigError for a kind that FAISS does not know or that cannot be searched
     by threshold.
     """
     if source.rows == 0:
@@ -64,7 +64,7 @@ def build(source: Source, kind: str, seed: int = 0, progress: Progress = silent,
         for block in source.blocks():
             if index.ntotal == 0:
                 index.add(block[:1])
-                index.range_search(block[:1], 2.0)  # some kinds cannot: say so now and not after hours of adding
+                index.range_search(block[:1], 2.0)  # some kinds cannot: fail now, not after hours of adding
                 block = block[1:]
             index.add(block)
             progress(index.ntotal, source.rows)
@@ -77,10 +77,10 @@ def training_rows(rows: int, dimension: int) -> int:
 
 
 def factory_string(kind: str, rows: int, points: int) -> str:
-    """What FAISS's factory is asked for.
+    """The string for FAISS's factory.
 
-    `ivf` has 4 sqrt(rows) lists, for which comparing a query with all centroids costs about what searching a few lists
-    does. Neither it nor a factory string gets more lists than one for every 39 training `points`.
+    `ivf` has 4 sqrt(rows) lists, so that comparing a query with all centroids costs about as much as searching a few
+    lists. Neither it nor a factory string gets more lists than one for every 39 training `points`.
     """
     most = max(1, points // LEAST_PER_LIST)
     if kind == "ivf":
@@ -95,7 +95,7 @@ def _wanted_lists(rows: int) -> int:
 
 @contextmanager
 def faiss_errors(kind: str) -> Iterator[None]:
-    """FAISS's own errors without its source lines and function signatures."""
+    """Raise FAISS's errors as ConfigError, without source lines and function signatures."""
     try:
         yield
     except RuntimeError as error:
@@ -107,19 +107,19 @@ def _empty(source: Source, factory: str) -> Any:
 
 
 def _trained(empty: Callable[[], Any], points: Vectors, seed: int, gpus: Gpus) -> Any:
-    """A trained index: on the GPUs where they can, else a new one on the CPU, as if there were none."""
+    """A trained index: on the GPUs if they can, else a new one on the CPU, as if there were no GPU."""
     index = empty()
     ivf: Any = faiss.try_extract_index_ivf(index)
     if ivf is not None:
         ivf.cp.seed = seed
-        # k-means is nearly all of the work, and moves to the GPUs as a whole. The name keeps the copy: FAISS does not.
+        # k-means is nearly all of the work and moves to the GPUs as a whole. FAISS keeps no reference to `lists`.
         lists = gpus.copy(faiss.IndexFlatIP(ivf.d))
         if lists is not None:
             ivf.clustering_index = lists
             try:
                 with _content_with_few_points(index):
                     index.train(points)
-                ivf.clustering_index = None  # gives the GPUs' memory back, and searches have no use for it
+                ivf.clustering_index = None  # frees the GPUs' memory; searches do not need it
                 return index
             except FAILURES as error:
                 gpus.step_in("the index is trained on the CPU", error)
@@ -131,7 +131,7 @@ def _trained(empty: Callable[[], Any], points: Vectors, seed: int, gpus: Gpus) -
 
 @contextmanager
 def _content_with_few_points(index: Any) -> Iterator[None]:
-    """FAISS complains of few training points on stderr, once per clustering: a small store is no mistake."""
+    """Silence FAISS's warning about few training points on stderr: a small store is no mistake."""
     rotations = [part for part in _parts_of(index) if isinstance(part, faiss.OPQMatrix)]
     kept_alive = [faiss.ProductQuantizer(part.d_out, part.M, 8) for part in rotations]  # as it makes for itself
     for part, quantizer in zip(rotations, kept_alive, strict=True):
@@ -145,7 +145,7 @@ def _content_with_few_points(index: Any) -> Iterator[None]:
 
 
 def _parts_of(part: Any) -> Iterator[Any]:
-    """An index and everything that is trained with it."""
+    """An index and every part that is trained with it."""
     if isinstance(part, faiss.Index):
         part = faiss.downcast_index(part)
     elif isinstance(part, faiss.VectorTransform):

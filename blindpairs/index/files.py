@@ -3,9 +3,9 @@
     index/clip-ivf.faiss    the index, as FAISS writes it
     index/clip-ivf.json     written after it: what it indexes, how it was built, and the sha256 of the .faiss file
 
-FAISS trusts what it reads, so a file is opened only where the record vouches for its bytes and for the store they came
-from. That catches what is stale, torn or swapped; it cannot catch a stranger who wrote both files, so an index that
-came with somebody else's work folder should be deleted, and is built again.
+FAISS trusts what it reads, so a file is opened only if the record matches its bytes and the store. That catches stale,
+truncated and swapped files. It cannot catch somebody who wrote both files: build an index that came with somebody
+else's work folder anew.
 """
 
 import re
@@ -29,7 +29,7 @@ from blindpairs.workspace import RunLock, prepare_folder, read_json, sha256_file
 
 @dataclass(frozen=True)
 class IndexFile:
-    """An index on disk. `reason` says why it was built now; it is empty where the one that was there served."""
+    """An index on disk. `reason` says why it was built now; it is empty if an existing index was reused."""
 
     path: Path
     record: Mapping[str, Any]
@@ -37,19 +37,19 @@ class IndexFile:
 
     @property
     def reused(self) -> bool:
-        """Whether nothing had to be done."""
+        """Whether the index existed already."""
         return not self.reason
 
 
 @dataclass(frozen=True)
 class Making:
-    """How an index is built; of this, only the seed decides what it becomes."""
+    """How an index is built. Only the seed changes the index."""
 
     seed: int = 0
     gpus: Gpus = CPU_ALONE
 
 
-PLAINLY = Making()
+DEFAULT_MAKING = Making()
 
 
 def build_index(
@@ -58,10 +58,10 @@ def build_index(
     folder: Path,
     *,
     kind: str = "ivf",
-    making: Making = PLAINLY,
+    making: Making = DEFAULT_MAKING,
     progress: Progress = silent,
 ) -> IndexFile:
-    """Make sure that `folder` holds an index of `kind` over one encoder's vectors; builds it where it does not.
+    """Make sure that `folder` holds an index of `kind` over one encoder's vectors; build it if it does not.
 
     Raises ConfigError for a column that the store lacks or a kind that FAISS lacks, InputError for a store without
     rows, one that changed behind its markers or a folder that cannot be written, Locked where another run is building.
@@ -70,7 +70,7 @@ def build_index(
     path = index_path(folder, column, kind)
     reason = _why_not(path, wanted)
     if not reason:
-        store.verify()  # that the markers are the same proves nothing of the parts behind them
+        store.verify()  # equal markers prove nothing about the parts
         return IndexFile(path, read_json(record_path(path)), "")
     source = _source(store, column)
     prepare_folder(folder)
@@ -97,7 +97,7 @@ def load_index(path: Path, store: Store) -> Any:
 
 
 def index_path(folder: Path, column: str, kind: str) -> Path:
-    """Where the index of a column and kind lies; characters that a file name should not have become hyphens."""
+    """The path of the index of a column and kind; characters unfit for a file name become hyphens."""
     column, kind = (re.sub(r"[^\w.]+", "-", name).strip("-.") for name in (column, kind))
     return folder / f"{column}-{kind}.faiss"
 
@@ -108,7 +108,7 @@ def record_path(index: Path) -> Path:
 
 
 def _why_not(path: Path, wanted: Mapping[str, Any]) -> str:
-    """Why the file there cannot serve; empty where it can."""
+    """Why the existing file cannot be reused; empty if it can."""
     if not present(path) or not present(record_path(path)):
         return f"there was no {path.name} yet"
     try:

@@ -1,6 +1,6 @@
-"""The GPUs that FAISS may use, and what happens where they fail: the CPU does it, which is told in a line.
+"""The GPUs that FAISS may use. If one fails, the CPU does the step, and the user is told in a line.
 
-Nothing of a failed step is kept: it is done again from its beginning, so results are those of the CPU.
+Nothing of a failed step is kept: it is repeated from its beginning, so the results are those of the CPU.
 """
 
 import re
@@ -13,19 +13,19 @@ import faiss
 from blindpairs.errors import ConfigError
 from blindpairs.selfjoin.device import silent
 
-FAILURES = (RuntimeError, MemoryError)  # as FAISS reports what its C++ throws
+FAILURES = (RuntimeError, MemoryError)  # what FAISS raises for C++ exceptions
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """Numbers of GPUs, none for the CPU alone; `notice` is told where the CPU steps in."""
+    """Numbers of GPUs; none for the CPU alone. `notice` is told when the CPU takes over."""
 
     numbers: Sequence[int] = ()
     notice: Callable[[str], None] = silent
 
     @classmethod
     def chosen(cls, asked: str = "auto", notice: Callable[[str], None] = silent) -> "Gpus":
-        """`auto`, `cpu`, `cuda` or `cuda:1`, of which `auto` is every GPU that FAISS sees, told where there is none.
+        """`auto`, `cpu`, `cuda` or `cuda:1`. `auto` is every GPU that FAISS sees; `notice` is told if there is none.
 
         Raises ConfigError for a device that FAISS does not have here.
         """
@@ -43,11 +43,11 @@ class Gpus:
 
     @classmethod
     def visible(cls, notice: Callable[[str], None] = silent) -> "Gpus":
-        """Every GPU that FAISS sees, without a word where there is none: building is the CPU's work but for k-means."""
+        """Every GPU that FAISS sees, without a notice if there is none: only the k-means of a build uses them."""
         return cls(tuple(range(_count())), notice)
 
     def copy(self, index: Any) -> Any:
-        """A copy of `index` on the GPUs, None where there is none or it cannot be made. To be held while it is used."""
+        """A copy of `index` on the GPUs; None if there is no GPU or the copy fails. Hold it while it is used."""
         if not self.numbers:
             return None
         try:
@@ -57,21 +57,21 @@ class Gpus:
             return None
 
     def step_in(self, what: str, error: BaseException) -> None:
-        """Tell why the CPU does it."""
+        """Tell why the CPU takes over."""
         self.notice(f"{what}: FAISS on the GPU says {said(error)!r}")
 
     def describe(self) -> str:
-        """Which devices were asked to do it."""
+        """The devices, for people and pairs.json."""
         return " and ".join(f"cuda:{number}" for number in self.numbers) or "cpu"
 
 
 def said(error: BaseException) -> str:
-    """FAISS's own error without its source lines and function signatures."""
+    """FAISS's error without source lines and function signatures."""
     return re.sub(r"^Error in .*? at \S+:\d+: (?:Error: )?", "", str(error), flags=re.DOTALL).strip()[:160]
 
 
 def _count() -> int:
-    """How many GPUs FAISS sees; none with a driver that it cannot use."""
+    """How many GPUs FAISS sees; 0 if it cannot use the driver."""
     try:
         return int(faiss.get_num_gpus())
     except FAILURES:

@@ -1,4 +1,4 @@
-"""How much an approximate search misses, measured: a sample of rows is compared with all others by brute force."""
+"""The recall of an approximate search, measured: a sample of rows is compared with all other rows by brute force."""
 
 import math
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from torch import Tensor
 from blindpairs.errors import ConfigError
 from blindpairs.index.search import SLACK, Searcher, neighbour_pairs
 from blindpairs.selfjoin import UnitRows
-from blindpairs.selfjoin.shown import as_given, rounded
+from blindpairs.selfjoin.shown import as_given
 from blindpairs.selfjoin.verify import confirmed
 from blindpairs.statistics import effective_count, wilson_interval
 
 SAMPLE_ROWS = 1000
-ENOUGH_PAIRS = 400  # the sample grows until it holds so many, or eight times the rows
+ENOUGH_PAIRS = 400  # the sample grows until it has so many pairs, or eight times the rows
 MOST_SAMPLES = 8
 BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class ExactSample:
-    """Rows drawn from a corpus, and how many later rows of it truly reach the minimum with each."""
+    """Rows drawn from a corpus, and for each how many later rows have a cosine of at least `minimum` with it."""
 
     queries: Tensor  # (n,) int64, distinct
     counts: NDArray[np.int64]  # (n,)
@@ -32,10 +32,10 @@ class ExactSample:
 
 @dataclass(frozen=True)
 class Recall:
-    """Of the `pairs` that the exact join has from the `queries` sampled rows, the index `found` so many.
+    """How many (`found`) of the exact join's `pairs` from `queries` sampled rows the index finds.
 
-    `effort` (of `most_effort`) is what it took, see `Searcher`; `target` what was asked for. `independent` is what the
-    pairs count for in the interval: those of one row are found or missed together, so it is (sum n)^2 / sum n^2.
+    `effort`, at most `most_effort`, is that of `Searcher`; `target` is the recall asked for. The pairs of one row are
+    found or missed together, so for the interval they count as `independent` = (sum n)^2 / sum n^2.
     """
 
     found: int
@@ -48,31 +48,22 @@ class Recall:
 
     @property
     def share(self) -> float:
-        """The recall, NaN where the sample held no pair."""
+        """The recall; NaN if the sample held no pair."""
         return self.found / self.pairs if self.pairs else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval; (0, 1) where the sample held no pair."""
+        """Wilson's 95 % interval; (0, 1) if the sample held no pair."""
         return wilson_interval(self.share, self.independent)
 
     @property
     def reached(self) -> bool:
-        """Whether the target was measured to be met."""
+        """Whether the measured recall is at least the target."""
         return self.pairs > 0 and self.share >= self.target
-
-    def __str__(self) -> str:
-        if not self.pairs:
-            return f"recall not measurable: {self.queries:,} sampled images have no pair above the threshold"
-        low, high = self.interval
-        what = f"{self.found:,} of {self.pairs:,} pairs of {self.queries:,} sampled images"
-        short = "" if self.reached else f", short of the {as_given(self.target)} asked for"
-        within = f"95 % interval {rounded(low, 4)} to {high:.4f}"
-        return f"measured recall {rounded(self.share, 4)} ({within}; {what}){short}"
 
 
 def exact_sample(rows: UnitRows, minimum: float, *, seed: int = 0, size: int = SAMPLE_ROWS) -> ExactSample:
-    """Draw `size` rows, and more up to eight times that while they hold few pairs, and count their exact pairs."""
+    """Draw `size` rows, up to eight times as many while they have few pairs, and count their exact pairs."""
     generator = np.random.default_rng(seed)
     drawn = torch.from_numpy(generator.choice(rows.count, min(rows.count, MOST_SAMPLES * size), replace=False))
     counts = np.empty(0, np.int64)
@@ -83,10 +74,10 @@ def exact_sample(rows: UnitRows, minimum: float, *, seed: int = 0, size: int = S
 
 
 def _later_neighbours(rows: UnitRows, queries: Tensor, minimum: float) -> NDArray[np.int64]:
-    """How many rows j > i reach `minimum` with each of the rows i in `queries`, (n,): every pair is compared."""
+    """How many rows j > i reach `minimum` with each of the rows i in `queries`, (n,), by brute force."""
     counts = np.zeros(len(queries), np.int64)
     place_of = dict(zip(queries.tolist(), range(len(queries)), strict=True))
-    # NumPy's product is float32 whatever torch has been told; scores within the slack are decided as the join does.
+    # NumPy's product is float32 whatever torch is set to. Scores within the slack are decided as the join decides.
     vectors = rows.take(queries.to(rows.device)).cpu().numpy()
     for start in range(0, rows.count, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, rows.count)
@@ -104,7 +95,7 @@ def _later_neighbours(rows: UnitRows, queries: Tensor, minimum: float) -> NDArra
 def measure_recall(
     searcher: Searcher, rows: UnitRows, sample: ExactSample, *, effort: int, target: float = 0.99
 ) -> Recall:
-    """What share of the sample's exact pairs `neighbour_pairs` finds with this effort."""
+    """The share of the sample's exact pairs that `neighbour_pairs` finds with this effort."""
     blocks = neighbour_pairs(searcher, rows, sample.minimum, effort=effort, queries=sample.queries)
     found, pairs = sum(map(len, blocks)), int(sample.counts.sum())
     independent = effective_count(sample.counts)
@@ -114,7 +105,7 @@ def measure_recall(
 def choose_effort(searcher: Searcher, rows: UnitRows, minimum: float, *, target: float = 0.99, seed: int = 0) -> Recall:
     """The first of the efforts 1, 2, 4, ... whose measured recall reaches `target`, with that recall.
 
-    Where none does, or the sample holds no pair to measure with, it is the greatest: all lists of an IVF index.
+    If none does, or the sample holds no pair, it is the greatest effort: all lists of an IVF index.
     """
     if not 0 < target <= 1:
         raise ConfigError(f"a target recall lies between 0 and 1; {as_given(target)} does not")

@@ -1,8 +1,8 @@
 """Pairs above a cosine through an index: the index proposes, the exact join's arithmetic decides.
 
-A pair (i, j), i < j, is found where the search from row i meets row j, so every pair comes once and nothing has to be
-remembered. Whatever is reported is a pair of the exact join, with the same cosine to the last bit; what is missing is
-what `recall` measures, for just these searches.
+A pair (i, j), i < j, is found if the search from row i meets row j. So every pair comes once, and none has to be
+remembered. Every reported pair is a pair of the exact join, with the same cosine to the last bit. `recall` measures how
+many are missed by exactly these searches.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ from blindpairs.index.gpus import FAILURES, Gpus
 from blindpairs.selfjoin import PairBlock, UnitRows
 from blindpairs.selfjoin.verify import confirmed
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
-# Scores of float32 vectors are off by less than 2^-13, of vectors kept in float16 by less than 2^-10.
+# The error of a score is below 2^-13 for float32 vectors and below 2^-10 for vectors stored as float16.
 SLACK = 2.0**-10
-# Of one search. Flat indexes multiply matrices only where there are many queries (256 cost them twice what 1024 do),
-# but what a search meets arrives all at once, at 12 bytes each.
+# Of one search. Flat indexes multiply matrices only for many queries (256 cost twice what 1024 do), but all results of
+# a search arrive at once, at 12 bytes each.
 MOST_QUERIES = 1024
 BLOCK_PAIRS = 1 << 20
 MOST_EF = 4096
@@ -32,10 +32,10 @@ GPU_MOST = 2048  # neighbours, or lists, that a GPU index can look at
 
 
 class Searcher:
-    """An index with its knob: `effort` runs from 1 to `most_effort`, which for a flat or IVF index means everything.
+    """An index that is searched with an `effort` from 1 to `most_effort`; a flat or IVF index then finds everything.
 
-    It is nprobe of an IVF index and efSearch of an HNSW graph; other indexes have none, and `most_effort` is 1.
-    Where there are `gpus` and the index fits, a copy of it there is searched, until it fails.
+    Effort is nprobe of an IVF index and efSearch of an HNSW graph. Other indexes have `most_effort` 1. If a copy of the
+    index fits on `gpus`, it is searched until it fails; then the CPU searches.
     """
 
     def __init__(self, index: Any, kind: str, gpus: Gpus = CPU_ALONE) -> None:
@@ -49,8 +49,8 @@ class Searcher:
         self._copy = gpus.copy(index)
         self.device = gpus.describe() if self._copy is not None else "cpu"
 
-    def neighbours(self, vectors: Vectors, minimum: float, effort: int) -> tuple[Rows, Rows]:
-        """(position in `vectors`, row) of everything met with a score of at least `minimum`; vectors (n, D) unit."""
+    def neighbours(self, vectors: Vectors, minimum: float, effort: int) -> tuple[Indices, Indices]:
+        """(position in `vectors`, row) of every row with a score of at least `minimum`; vectors (n, D) unit."""
         with faiss_errors(self.kind):
             if self._knob:
                 faiss.ParameterSpace().set_index_parameter(self.index, self._knob, effort)
@@ -58,20 +58,20 @@ class Searcher:
                 try:
                     return self._on_gpus(vectors, minimum, effort)
                 except FAILURES as error:
-                    self._copy = None  # gives its memory back
+                    self._copy = None  # frees its memory
                     self.device += " and cpu"
                     self._gpus.step_in("the CPU goes on searching", error)
             return _by_range(self.index, vectors, minimum)
 
-    def _on_gpus(self, vectors: Vectors, minimum: float, effort: int) -> tuple[Rows, Rows]:
+    def _on_gpus(self, vectors: Vectors, minimum: float, effort: int) -> tuple[Indices, Indices]:
         if self._knob:
             faiss.GpuParameterSpace().set_index_parameter(self._copy, self._knob, effort)
         return by_growing_k(self._copy, self.index, vectors, minimum)
 
 
-def _by_range(index: Any, vectors: Vectors, minimum: float) -> tuple[Rows, Rows]:
-    # FAISS keeps what lies strictly above; the caller's slack is far larger than the difference.
-    # An HNSW index that stops every so often to ask for a Ctrl-C allocates its results twice, and the process is ended.
+def _by_range(index: Any, vectors: Vectors, minimum: float) -> tuple[Indices, Indices]:
+    # FAISS keeps scores strictly above; the caller's slack is far larger than the difference.
+    # An HNSW index that checks for Ctrl-C between queries allocates its results twice, which aborts the process.
     callback: Any = faiss.PythonInterruptCallback
     callback.clear_instance()
     try:
@@ -81,12 +81,12 @@ def _by_range(index: Any, vectors: Vectors, minimum: float) -> tuple[Rows, Rows]
     return np.repeat(np.arange(len(vectors)), np.diff(limits.astype(np.int64))), rows
 
 
-def by_growing_k(index: Any, fallback: Any, vectors: Vectors, minimum: float) -> tuple[Rows, Rows]:
-    """What a range search gives, for an index that only knows k nearest: k grows until the last one is too far.
+def by_growing_k(index: Any, fallback: Any, vectors: Vectors, minimum: float) -> tuple[Indices, Indices]:
+    """A range search on an index that only finds the k nearest: k grows until the last one is too far.
 
     Queries with more neighbours than an index on a GPU can return go to `fallback`, the same index on the CPU.
     """
-    found: list[tuple[Rows, Rows]] = []
+    found: list[tuple[Indices, Indices]] = []
     left = np.arange(len(vectors))
     k = 64
     while len(left) and k <= GPU_MOST:
@@ -112,10 +112,10 @@ def neighbour_pairs(
     queries: Tensor | None = None,
     block: int = BLOCK_PAIRS,
 ) -> Iterator[PairBlock]:
-    """The pairs i < j with cosine >= `minimum` that the searches from rows i meet, each once, decided as the join does.
+    """The pairs i < j with cosine >= `minimum` that the searches from rows i meet, each once, with exact cosines.
 
     `rows` are those that were indexed; `queries` (n,) the rows to search from, all by default. Each search takes as
-    many of them as bring about `block` candidates, judged by the one before it.
+    many queries as should give `block` candidates, judged by the search before.
     """
     queries = torch.arange(rows.count) if queries is None else queries
     start, size = 0, 16

@@ -1,47 +1,43 @@
-"""The two files of a mining run: pairs.parquet, and pairs.json which says how they were found."""
+"""The two files of a mining run: pairs.parquet, and pairs.json, which records how the pairs were found.
 
-from collections.abc import Iterator, Mapping, Sequence
+pairs.json is written last and holds the sha256 of pairs.parquet. So pairs are complete exactly where the two agree.
+"""
+
+import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from blindpairs.access import removed
-from blindpairs.errors import ConfigError
+from blindpairs.access import present, reading, removed
+from blindpairs.errors import ConfigError, InputError
 from blindpairs.mine.images import Images
-from blindpairs.mine.memory import Keeper
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.running import LOCAL, Running
 from blindpairs.progress import Progress, silent
-from blindpairs.workspace import prepare_folder, sha256_file, stamp, sweep, write_json, written_atomically
+from blindpairs.store import Store
+from blindpairs.store.memory import Float16, VectorPlacement
+from blindpairs.workspace import (
+    GALLERY,
+    prepare_folder,
+    read_json,
+    sha256_file,
+    stamp,
+    sweep,
+    write_json,
+    written_atomically,
+)
 
-
-class EmbeddingStore(Protocol):
-    """What mining reads: `blindpairs.store.Store`."""
-
-    manifest: dict[str, Any]
-
-    @property
-    def encoders(self) -> tuple[str, ...]:
-        """The names of the columns of vectors."""
-
-    def iter_column(self, name: str) -> Iterator[NDArray[Any]]:
-        """One encoder's vectors part by part, (rows, D) float16."""
-
-    def metadata(self, columns: Sequence[str] = ...) -> pa.Table:
-        """The rows without vectors."""
-
-    def fingerprint(self) -> str:
-        """A digest of everything in the store."""
+PAIRS, RECORD = "pairs.parquet", "pairs.json"
 
 
 def mine_store(
-    store: EmbeddingStore,
+    store: Store,
     folder: Path,
     options: MiningOptions | None = None,
     *,
@@ -51,47 +47,69 @@ def mine_store(
 ) -> Mined:
     """Mine a store and write `folder`/pairs.parquet, then pairs.json, which marks it complete.
 
-    `encoders` names the blind one and the one that sees. The same store and options give the same bytes.
+    `encoders` are the columns for the roles `clip` and `dino`. A gallery.html of older pairs is removed. The same store
+    and options give the same bytes.
     """
-    images, (one, other) = read_store(store, encoders, running)
+    images, (clip, dino) = read_store(store, encoders, running)
     prepare_folder(folder)
-    mined = mine(one, other, images, options, progress, running)
-    record = folder / "pairs.json"
-    removed(record)  # from here on, what it said of an older pairs.parquet would be wrong
-    with written_atomically(folder / "pairs.parquet") as aside:
+    mined = mine(clip, dino, images, options, progress, running)
+    removed(folder / RECORD)  # from here on it would describe other pairs
+    removed(folder / GALLERY)
+    with written_atomically(folder / PAIRS) as aside:
         pq.write_table(mined.pairs, aside, compression="zstd")
     origin = {"fingerprint": store.fingerprint(), "encoders": _specs(store.manifest, encoders)}
-    write_json(record, provenance(mined, origin, running.describe(), sha256_file(folder / "pairs.parquet")))
+    write_json(folder / RECORD, provenance(mined, origin, running.join.describe(), sha256_file(folder / PAIRS)))
     return mined
 
 
-def read_store(
-    store: EmbeddingStore, encoders: tuple[str, str], running: Running
-) -> tuple[Images, tuple[NDArray[np.float16], NDArray[np.float16]]]:
-    """The images of a store and their vectors in both encoders, mapped as far as memory has no room for them."""
+def read_pairs(folder: Path) -> pa.Table:
+    """The pairs that `mine_store` wrote to `folder`, in rank order, checked against the sha256 in pairs.json.
+
+    Raises InputError where a file is missing, damaged, or of another run than the other, and Refused where it may not
+    be read.
+    """
+    path, record = folder / PAIRS, folder / RECORD
+    if not present(record):
+        what = f"{path} is incomplete ({RECORD} is missing)" if present(path) else f"no pairs at {folder}"
+        raise InputError(f"{what}: run `blindpairs mine`")
+    if not present(path):
+        raise InputError(f"{path} is missing: run `blindpairs mine` again")
+    expected = read_json(record).get("pairs_sha256")
+    with reading(path):
+        content = path.read_bytes()  # hashed and parsed from one reading: the file may be replaced meanwhile
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise InputError(f"{path} is not the file that {RECORD} describes: run `blindpairs mine` again")
+    try:
+        return pq.read_table(pa.BufferReader(content))
+    except pa.ArrowException as error:
+        raise InputError(f"{path} is not a Parquet file: run `blindpairs mine` again") from error
+
+
+def read_store(store: Store, encoders: tuple[str, str], running: Running) -> tuple[Images, tuple[Float16, Float16]]:
+    """The images of a store and their vectors in both encoders, mapped from disk beyond the memory budget."""
     missing = [name for name in encoders if name not in store.encoders]
     if missing:
         have = ", ".join(store.encoders)
         raise ConfigError(f"the store has no encoder {missing[0]!r}, it has {have}: embed with it, or name another")
-    if running.room is not None:
-        sweep(running.room.folder)
+    if running.memory is not None:
+        sweep(running.memory.folder)
     images = read_images(store.metadata(["image_id", "uri", "flags"]))
-    keeper = Keeper(running.room, len(images))
-    one, other = (
-        keeper.keep(name, store.iter_column(name), (len(images), store.manifest["encoders"][name]["dimension"]))
+    placement = VectorPlacement(running.memory, len(images))
+    clip, dino = (
+        placement.place(name, store.iter_column(name), (len(images), store.manifest["encoders"][name]["dimension"]))
         for name in encoders
     )
-    return images, (one, other)
+    return images, (clip, dino)
 
 
 def read_images(metadata: pa.Table) -> Images:
-    """The metadata columns image_id, uri and flags as mining takes them."""
+    """Images from the metadata columns image_id, uri and flags."""
     blank = ["low_information" in (flags or ()) for flags in metadata["flags"].to_pylist()]
     return Images(metadata["image_id"].to_pylist(), metadata["uri"].to_pylist(), np.array(blank, dtype=bool))
 
 
 def provenance(mined: Mined, origin: Mapping[str, Any], join: Mapping[str, Any], sha256: str) -> dict[str, Any]:
-    """Everything that pairs.json says. `complete` is True only where nothing can have been missed."""
+    """The content of pairs.json. `complete` is True only if no pair can have been missed."""
     return {
         **stamp(),
         "options": asdict(mined.options),

@@ -1,4 +1,4 @@
-"""Who takes part in the search: every distinct picture once, blank ones left out."""
+"""The images of a corpus, and which of them take part in the search: each unique image once, blank ones left out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from blindpairs.errors import InputError
 
 HASH_ROWS = 4096
-ALIKE = 0.999  # the cosine of one image embedded twice: batches of another size, or another machine, round otherwise
+ALIKE = 0.999  # the least cosine of one image embedded twice: batch size and machine change the rounding
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 Vectors = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Images:
-    """What is known of each row of the vectors, in their order."""
+    """The metadata of each row of the vectors, in their order."""
 
     ids: Sequence[str]
     uris: Sequence[str]
@@ -27,20 +27,26 @@ class Images:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @classmethod
+    def numbered(cls, count: int) -> "Images":
+        """Images known by their row numbers alone: id and uri are the number, zero-padded so that they sort as rows."""
+        ids = [f"{row:0{len(str(max(0, count - 1)))}}" for row in range(count)]
+        return cls(ids, ids, np.zeros(count, bool))
+
 
 def check_lengths(images: Images, vectors: Sequence[Vectors]) -> None:
-    """Vectors and metadata must be of the same images; InputError with the lengths where they cannot be."""
+    """Raise InputError, with the lengths, unless vectors and metadata have the same number of rows."""
     lengths = [len(images.ids), len(images.uris), len(images.low_information), *map(len, vectors)]
     if len(set(lengths)) > 1:
         raise InputError(f"ids, uris, flags and vectors must have one row per image; they have {lengths}")
 
 
-def distinct_rows(images: Images, vectors: Sequence[Vectors], taking_part: Rows) -> tuple[Rows, int]:
-    """Of the rows `taking_part`, one for each picture: equal ids, or equal vectors in every encoder, are one.
+def unique_indices(images: Images, vectors: Sequence[Vectors], taking_part: Indices) -> tuple[Indices, int]:
+    """One row per unique image among `taking_part`, and how many rows share an id although their vectors differ.
 
-    The row with the smallest id stands for its picture (then the smallest uri, then a digest of the vectors), so that
-    the order of the corpus does not matter. Such rows are near-duplicates by definition; told apart here they would
-    be a flood of pairs later. Also returned: how many rows were left out for an equal id though their vectors differ.
+    Rows with equal ids, or with equal vectors in every encoder, are the same image. They are near-duplicates by
+    definition, and would cause a flood of pairs later. The row with the smallest id is taken (then the smallest uri,
+    then a hash of the vectors), so the order of the corpus does not matter.
     """
     hashes = np.zeros(len(taking_part), np.uint64)
     for seed, one in enumerate(vectors):
@@ -55,7 +61,7 @@ def distinct_rows(images: Images, vectors: Sequence[Vectors], taking_part: Rows)
     ranked, hashes = ranked[first], hashes[first]
     order = np.argsort(hashes, kind="stable")  # stable: of one hash the smallest id comes first
     ranked, starts = ranked[order], _starts(hashes[order])
-    suspects = np.flatnonzero(~starts)  # equal hashes are a hint; only equal bytes are the same picture
+    suspects = np.flatnonzero(~starts)  # equal hashes are only a hint: equal values decide
     starts[suspects] = _differing(vectors, ranked[suspects], ranked[_leaders(starts)[suspects]], _equal)
     return np.sort(ranked[starts]), int(unlike.sum())
 
@@ -67,15 +73,15 @@ def _starts(ordered: NDArray[Any]) -> NDArray[np.bool_]:
     return starts
 
 
-def _leaders(starts: NDArray[np.bool_]) -> Rows:
-    """The place where the run of each place begins."""
+def _leaders(starts: NDArray[np.bool_]) -> Indices:
+    """For each place, the place where its run begins."""
     return np.maximum.accumulate(np.where(starts, np.arange(len(starts)), 0))
 
 
 def _differing(
-    vectors: Sequence[Vectors], rows: Rows, others: Rows, same: Callable[[Vectors, Vectors], NDArray[np.bool_]]
+    vectors: Sequence[Vectors], rows: Indices, others: Indices, same: Callable[[Vectors, Vectors], NDArray[np.bool_]]
 ) -> NDArray[np.bool_]:
-    """Which of the pairs (rows, others) are not the `same` in every encoder, block by block."""
+    """Which of the pairs (rows, others) are not `same` in every encoder, computed block by block."""
     differing = np.zeros(len(rows), bool)
     for one in vectors:
         for start in range(0, len(rows), HASH_ROWS):
@@ -90,7 +96,7 @@ def _equal(left: Vectors, right: Vectors) -> NDArray[np.bool_]:
 
 
 def _alike(left: Vectors, right: Vectors) -> NDArray[np.bool_]:
-    """Whether the cosine of each two rows reaches ALIKE, in float64: no float32 is too long for its square."""
+    """Whether the cosine of each two rows is at least ALIKE, in float64, where squares of float32 do not overflow."""
     dot, one, other = (
         np.einsum("ij,ij->i", *both, dtype=np.float64) for both in ((left, right), (left, left), (right, right))
     )
@@ -98,7 +104,7 @@ def _alike(left: Vectors, right: Vectors) -> NDArray[np.bool_]:
     return alike
 
 
-def _row_hashes(vectors: Vectors, rows: Rows, seed: int) -> NDArray[np.uint64]:
+def _row_hashes(vectors: Vectors, rows: Indices, seed: int) -> NDArray[np.uint64]:
     """A 64-bit multilinear hash of each row's bits, block by block: (len(rows),)."""
     words = np.dtype(f"u{vectors.dtype.itemsize}")
     weights = np.random.default_rng(seed).integers(0, 2**64, size=vectors.shape[1], dtype=np.uint64) | np.uint64(1)

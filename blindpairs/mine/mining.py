@@ -1,8 +1,11 @@
-"""Blind pairs from two encoders' vectors: a pure function on arrays.
+"""Blind pairs from the vectors of two encoders: a pure function on arrays.
 
-The result is exact: as if every pair of images had been compared. Steps, each of which is counted:
-    leave out blank images -> one row per picture -> all pairs above clip_min (selfjoin) -> their dino cosines
-    -> near-duplicates united -> rank -> one pair per two pictures, few per picture -> top
+The result is exact: the same as comparing every pair of images. Each step counts what it leaves out:
+    leave out blank images -> one row per unique image -> all pairs above clip_min (selfjoin), with their DINOv2 cosines
+    -> near-duplicate groups -> rank -> one pair per two groups, max_per_image pairs per group -> top
+
+The two encoders are called `clip` (the blind one) and `dino` (the one that sees) in all of mine/. These are roles:
+any two encoders can take them.
 """
 
 from dataclasses import dataclass
@@ -10,14 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from blindpairs.mine.advice import Look, advise
-from blindpairs.mine.candidates import Pairs
+from blindpairs.mine.advice import advise
+from blindpairs.mine.candidates import Candidates, Pairs
 from blindpairs.mine.images import Images
 from blindpairs.mine.options import MiningOptions
-from blindpairs.mine.pictures import Pictures, Vectors
-from blindpairs.mine.ranking import pair_id
+from blindpairs.mine.ranking import Chosen, pair_id, quantiles
 from blindpairs.mine.running import LOCAL, Running
-from blindpairs.mine.scores import quantiles
+from blindpairs.mine.search import Search, SearchSummary, Vectors
 from blindpairs.progress import Progress, silent
 
 SCHEMA = pa.schema(
@@ -30,31 +32,34 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class MiningCounts:
-    """What became of everything: blind = repeated + capped + similar_findings + beyond_top + kept + not_ranked."""
+    """What became of each image and pair.
+
+    blind = repeated + capped + similar_findings + beyond_top + kept + not_ranked.
+    """
 
     images: int
-    low_information: int  # left out as blank
-    identical: int  # left out as another image's twin: same content, or the same vectors in both encoders
-    unlike_twins: int  # of those, with the id of another image but not its vectors
-    above_clip_min: int  # pairs, of the images that remain
-    near_duplicates: int  # of those, with dino_sim >= 0.95: one picture twice
-    blind: int  # of those, with dino_sim <= dino_max
+    low_information: int  # images left out as blank
+    identical: int  # images left out because another has the same id, or the same vectors in both encoders
+    unlike_twins: int  # of those, images with the id of another image but not its vectors
+    above_clip_min: int  # pairs of the remaining images
+    near_duplicates: int  # of those pairs, dino_sim >= 0.95
+    blind: int  # of those pairs, dino_sim <= dino_max
     repeated: int
     capped: int
-    similar_findings: int  # views of a blind spot that a better pair shows; 0 unless distinct ones are asked for
+    similar_findings: int  # similar to a better pair; 0 unless `distinct` is on
     beyond_top: int
-    not_ranked: int  # blind pairs of too small a gap to be held; 0 unless there were more than most_candidates
+    not_ranked: int  # blind pairs that were not held; 0 unless there are more than most_candidates
     kept: int
 
 
 @dataclass(frozen=True)
 class Mined:
-    """The pairs in rank order with the columns of pairs.parquet, the counts, and what to try where there are none.
+    """The pairs in rank order with the columns of pairs.parquet, the counts, and advice if there are no pairs.
 
-    `dino_histogram` counts the pairs above clip_min by dino_sim: one number per step of 0.01 from -1 to 1, each with
-    the pairs up to and including that cosine. `complete` is False where a flood of more than `most_candidates` blind
-    pairs may have hidden lesser ones that would have filled `top`. `options` are those asked for, with the cosines that
-    quantiles came to.
+    `dino_histogram` counts the pairs above clip_min by dino_sim: one number per step of 0.01 from -1 to 1, each for the
+    cosines up to and including that step. `complete` is False if more than `most_candidates` blind pairs were found and
+    those that were not held could have filled `top`. `options` are those asked for, with quantiles resolved to cosines.
+    `quantile_pairs` is how many random pairs the quantiles are shares of.
     """
 
     pairs: pa.Table
@@ -67,61 +72,66 @@ class Mined:
 
 
 def mine(
-    vectors_a: Vectors,
-    vectors_b: Vectors,
-    images: Images,
+    clip_vectors: Vectors,
+    dino_vectors: Vectors,
+    images: Images | None = None,
     options: MiningOptions | None = None,
     progress: Progress = silent,
     running: Running = LOCAL,
 ) -> Mined:
-    """The blind pairs of encoder a (CLIP's part) against encoder b (DINOv2's): vectors (N, Da), (N, Db) of any length.
+    """The blind pairs of two arrays of vectors, (N, D1) and (N, D2) float16 or float32, of any length.
 
-    Raises InputError for arrays that do not fit each other or a vector without direction. `progress(done, total)`
-    counts tasks of the join. The same input gives the same result, whatever the order of the images.
+    Without `images`, their ids are the row numbers, and no image is blank. The same input gives the same result,
+    whatever the order of the images. `progress(done, total)` counts tasks of the join. Raises InputError for arrays of
+    different lengths and for a vector without direction.
     """
-    pictures = Pictures.of((vectors_a, vectors_b), images, options or MiningOptions(), running)
-    options = (options or MiningOptions()).resolved(pictures.random)
-    found = pictures.candidates(options, progress)
+    images = images or Images.numbered(len(clip_vectors))
+    search = Search.of((clip_vectors, dino_vectors), images, options or MiningOptions(), running)
+    options = (options or MiningOptions()).resolved(search.random_sims)
+    found = search.candidates(options, progress)
     best = found.best()
-    result = pictures.choose(best, found)
-    kept = len(result.pairs)
-    counts = MiningCounts(
-        images=len(images),
-        low_information=pictures.low_information,
-        identical=len(images) - pictures.low_information - len(pictures.ids),
-        unlike_twins=pictures.unlike_twins,
-        above_clip_min=found.above,
-        near_duplicates=found.duplicates,
-        blind=found.blind,
-        repeated=result.repeated,
-        capped=result.capped,
-        similar_findings=result.similar,
-        beyond_top=result.beyond_top,
-        not_ranked=found.blind - len(best),
-        kept=kept,
-    )
+    chosen = search.choose(best, found)
+    counts = _counts(images, search, found, chosen, held=len(best))
     return Mined(
-        pairs=_table(result.pairs, images, pictures),
+        pairs=_table(chosen.pairs, images, search),
         options=options,
         counts=counts,
         dino_histogram=found.dino_counts.tolist(),
-        quantile_pairs=len(pictures.random[0]),
-        complete=counts.not_ranked == 0 or kept == options.top,
-        advice="" if kept else advise(pictures, options, Look.at(found, 0)),
+        quantile_pairs=len(search.random_sims[0]),
+        complete=counts.not_ranked == 0 or counts.kept == options.top,
+        advice="" if counts.kept else advise(search, options, SearchSummary.of(found, 0)),
     )
 
 
-def _table(pairs: Pairs, images: Images, pictures: Pictures) -> pa.Table:
-    chosen = pictures.chosen
+def _counts(images: Images, search: Search, found: Candidates, chosen: Chosen, held: int) -> MiningCounts:
+    return MiningCounts(
+        images=len(images),
+        low_information=search.low_information,
+        identical=len(images) - search.low_information - len(search.ids),
+        unlike_twins=search.unlike_twins,
+        above_clip_min=found.above,
+        near_duplicates=found.duplicates,
+        blind=found.blind,
+        repeated=chosen.repeated,
+        capped=chosen.capped,
+        similar_findings=chosen.similar,
+        beyond_top=chosen.beyond_top,
+        not_ranked=found.blind - held,
+        kept=len(chosen.pairs),
+    )
+
+
+def _table(pairs: Pairs, images: Images, search: Search) -> pa.Table:
+    """The columns of pairs.parquet. Image a of a pair is the one with the smaller id."""
     rows = [
         sorted((int(i), int(j)), key=lambda row: images.ids[row])
-        for i, j in zip(chosen[pairs.i], chosen[pairs.j], strict=True)
+        for i, j in zip(search.indices[pairs.i], search.indices[pairs.j], strict=True)
     ]
     columns: dict[str, Any] = {"pair_id": [pair_id(images.ids[a], images.ids[b]) for a, b in rows]}
     for side, name in enumerate("ab"):
         columns[f"image_id_{name}"] = [images.ids[row[side]] for row in rows]
         columns[f"uri_{name}"] = [images.uris[row[side]] for row in rows]
-    columns |= {"clip_sim": pairs.clip, "dino_sim": pairs.dino, "gap": pairs.clip - pairs.dino}
-    for name, below, values in zip(("clip", "dino"), pictures.random, (pairs.clip, pairs.dino), strict=True):
-        columns[f"{name}_quantile"] = quantiles(values, below)
+    columns |= {"clip_sim": pairs.clip_sim, "dino_sim": pairs.dino_sim, "gap": pairs.gap}
+    for encoder, random_sims in zip(("clip", "dino"), search.random_sims, strict=True):
+        columns[f"{encoder}_quantile"] = quantiles(columns[f"{encoder}_sim"], random_sims)
     return pa.table(columns, schema=SCHEMA)

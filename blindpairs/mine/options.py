@@ -9,36 +9,36 @@ from numpy.typing import NDArray
 from blindpairs.errors import ConfigError
 from blindpairs.selfjoin.shown import as_given
 
-# Two images that both encoders call the same are one picture twice: blindness needs a difference that somebody sees.
+# From this DINOv2 cosine on, two images are near-duplicates: neither encoder sees a difference.
 DUPLICATE_DINO = 0.95
 RANKS = ("gap", "clip", "rarity")
 
-RANDOM_PAIRS = 1 << 17  # tell where a cosine stands in the corpus
+RANDOM_PAIRS = 1 << 17  # compared to know the distribution of cosines in the corpus
 MOST_RANDOM_PAIRS = 1 << 22
-BEYOND = 20  # random pairs beyond a quantile that is asked for: fewer would not tell where it lies
+BEYOND = 20  # random pairs that must lie beyond a requested quantile, to estimate it
 
 
 @dataclass(frozen=True)
 class MiningOptions:
     """The paper's thresholds by default (arXiv 2401.06209, section 2): CLIP cosine 0.95 or more, DINOv2 0.6 or less.
 
-    A quantile, where given, replaces its threshold: it is the share of the corpus's random pairs with a lower cosine.
-    `center` takes cosines about the mean of the pictures, per encoder: raw ones are high wherever all vectors share a
+    A quantile replaces its threshold. It is the share of the corpus's random pairs with a lower cosine. `center`
+    subtracts each encoder's mean vector before the cosines are taken: raw cosines are high if all vectors share a
     direction, as CLIP's do.
     """
 
     clip_min: float = 0.95
     dino_max: float = 0.6
-    top: int | None = 300  # None keeps all that are held
-    max_per_image: int = 2  # an image's near-duplicates count as the image
-    keep_low_information: bool = False  # blank images look alike to CLIP, and noise tells them apart for DINOv2
+    top: int | None = 300  # None: no limit but most_candidates
+    max_per_image: int = 2  # images of one near-duplicate group count as one
+    keep_low_information: bool = False  # blank images: CLIP calls them equal, DINOv2 sees noise
     seed: int = 0
-    most_candidates: int = 1 << 20  # how many blind pairs are held while the search goes on: the first in rank
+    most_candidates: int = 1 << 20  # blind pairs held during the search: the first in rank
     clip_quantile: float | None = None
     dino_quantile: float | None = None
     center: bool = False
-    rank: str = "gap"  # see scores.py
-    distinct: bool = False  # of several views of one blind spot keep the first; see distinct.py
+    rank: str = "gap"  # see ranking.py
+    distinct: bool = False  # drop pairs that are similar to a better one; see ranking.KeptPairs
 
     def __post_init__(self) -> None:
         for name in ("clip_min", "dino_max"):
@@ -46,13 +46,13 @@ class MiningOptions:
                 raise ConfigError(f"{name} is a cosine, between -1 and 1; {as_given(getattr(self, name))} is not")
         if self.dino_max >= DUPLICATE_DINO:
             raise ConfigError(
-                f"dino_max {as_given(self.dino_max)} would call near-duplicates different; it must lie below "
+                f"dino_max {as_given(self.dino_max)} would call near-duplicates different; it must be below "
                 f"{DUPLICATE_DINO}"
             )
         if self.max_per_image < 1 or (self.top is not None and self.top < 1) or self.most_candidates < 1:
-            raise ConfigError("top, max_per_image and most_candidates are counts, from 1 on")
+            raise ConfigError("top, max_per_image and most_candidates must be at least 1")
         if self.distinct and self.top is None:
-            raise ConfigError("distinct findings are compared with each other: say how many are wanted with top")
+            raise ConfigError("distinct needs a limit on the number of pairs: say how many are wanted with top")
         for name in ("clip_quantile", "dino_quantile"):
             self._check_quantile(name, getattr(self, name))
         if self.rank not in RANKS:
@@ -68,14 +68,14 @@ class MiningOptions:
 
     @property
     def random_pairs(self) -> int:
-        """How many random pairs are compared to know where a cosine stands."""
+        """How many random pairs are compared."""
         asked = [share for share in (self.clip_quantile, self.dino_quantile) if share is not None]
         needed = [math.ceil(BEYOND / min(share, 1 - share)) for share in asked]
         return min(MOST_RANDOM_PAIRS, max([RANDOM_PAIRS, *needed]))
 
-    def resolved(self, random: tuple[NDArray[np.float64], NDArray[np.float64]]) -> "MiningOptions":
-        """The same with cosines for quantiles, found among the sorted cosines of random pairs in both encoders."""
-        clip, dino = random
+    def resolved(self, random_sims: tuple[NDArray[np.float64], NDArray[np.float64]]) -> "MiningOptions":
+        """The same options with quantiles resolved to thresholds; `random_sims` are sorted cosines, (clip, dino)."""
+        clip, dino = random_sims
         clip_min, dino_max = self.clip_min, self.dino_max
         if self.clip_quantile is not None and len(clip):
             clip_min = float(clip[min(len(clip) - 1, math.ceil(self.clip_quantile * len(clip)))])

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from blindpairs.mine.files import EmbeddingStore, read_store
+from blindpairs.mine.files import read_store
 from blindpairs.mine.options import MiningOptions
-from blindpairs.mine.pictures import Pictures
 from blindpairs.mine.running import LOCAL, Running
+from blindpairs.mine.search import Search
 from blindpairs.selfjoin import JoinPlan, plan_join, row_bytes, similar_pairs
+from blindpairs.store import Store
 
 SAMPLES = (4096, 16384, 65536)  # images
 ENOUGH_SECONDS = 0.5  # a sample that takes as long is the last: the next would take up to 16 times as long
@@ -57,7 +58,7 @@ class MiningPlan:
 
 
 def plan_mining(
-    store: EmbeddingStore,
+    store: Store,
     options: MiningOptions | None = None,
     *,
     encoders: tuple[str, str] = ("clip", "dino"),
@@ -66,27 +67,27 @@ def plan_mining(
     """Read a store as mining would, choose k, and time the join on a sample of its images."""
     library_bytes = _peak_bytes()
     images, vectors = read_store(store, encoders, running)
-    pictures = Pictures.of(vectors, images, options or MiningOptions(), running)
-    options = (options or MiningOptions()).resolved(pictures.random)
-    plan = plan_join(pictures.rows_a, options.clip_min)
-    count, k = len(pictures.ids), min(plan.dimensions, pictures.rows_a.dimension)
+    search = Search.of(vectors, images, options or MiningOptions(), running)
+    options = (options or MiningOptions()).resolved(search.random_sims)
+    plan = plan_join(search.clip, options.clip_min)
+    count, k = len(search.ids), min(plan.dimensions, search.clip.dimension)
     pairs = count * (count - 1) // 2
-    mapped = sum(one.nbytes for one in pictures.held if isinstance(one, np.memmap))
+    mapped = sum(one.nbytes for one in search.arrays if isinstance(one, np.memmap))
     return MiningPlan(
         images=len(images),
         taking_part=count,
         clip_min=options.clip_min,
         dino_max=options.dino_max,
         dimensions=k,
-        product=code.kind if (code := plan.code(pictures.rows_a.device)) else "torch",
-        flops=2 * plan.layout(pictures.rows_a.device).columns(k) * pairs,
-        whole_flops=2 * pictures.rows_a.dimension * pairs,
-        vector_bytes=sum(one.nbytes for one in pictures.held) - mapped,
+        product=code.kind if (code := plan.code(search.clip.device)) else "torch",
+        flops=2 * plan.layout(search.clip.device).columns(k) * pairs,
+        whole_flops=2 * search.clip.dimension * pairs,
+        vector_bytes=sum(one.nbytes for one in search.arrays) - mapped,
         mapped_bytes=mapped,
-        coordinate_bytes=count * row_bytes(plan, pictures.rows_a.device),
+        coordinate_bytes=count * row_bytes(plan, search.clip.device),
         buffer_bytes=THREAD_BYTES * torch.get_num_threads(),
         library_bytes=library_bytes,
-        seconds=_seconds(pictures, options, plan),
+        seconds=_seconds(search, options, plan),
     )
 
 
@@ -96,17 +97,17 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak << 10
 
 
-def _seconds(pictures: Pictures, options: MiningOptions, plan: JoinPlan) -> float:
+def _seconds(search: Search, options: MiningOptions, plan: JoinPlan) -> float:
     """The time of the whole join, from above: a larger one skips more, so its pairs cost no more than a sample's."""
-    count = len(pictures.ids)
-    _timed(pictures, options, plan, SAMPLES[0])  # the first of all also loads what it needs
-    large, many = _timed(pictures, options, plan, SAMPLES[0])
+    count = len(search.ids)
+    _timed(search, options, plan, SAMPLES[0])  # the first of all also loads what it needs
+    large, many = _timed(search, options, plan, SAMPLES[0])
     per_pair = large / max(1.0, _pairs(many))
     for size in SAMPLES[1:]:
         small, few = large, many
         if few == count or small > ENOUGH_SECONDS:
             break
-        large, many = _timed(pictures, options, plan, size)
+        large, many = _timed(search, options, plan, size)
         per_pair = max(0.0, large - small) / (_pairs(many) - _pairs(few))  # without what beginning takes
     return large + per_pair * (_pairs(count) - _pairs(many))
 
@@ -115,10 +116,10 @@ def _pairs(count: int) -> float:
     return count * (count - 1) / 2
 
 
-def _timed(pictures: Pictures, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
-    """Seconds of the join of some of the pictures, and of how many."""
-    one, other = (rows.part(size, options.seed) for rows in (pictures.rows_a, pictures.rows_b))
+def _timed(search: Search, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
+    """Seconds of the join of some of the images, and of how many."""
+    clip, dino = (rows.part(size, options.seed) for rows in (search.clip, search.dino))
     started = time.perf_counter()
-    for _ in similar_pairs(one, options.clip_min, other=other, plan=plan):
+    for _ in similar_pairs(clip, options.clip_min, other=dino, plan=plan):
         pass
-    return time.perf_counter() - started, one.count
+    return time.perf_counter() - started, clip.count

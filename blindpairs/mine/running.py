@@ -1,18 +1,18 @@
-"""What mining runs on: the join that finds the pairs, and where large arrays lie. None of it changes what is sought."""
+"""What mining runs on: the join that finds the pairs, and the memory budget. Exact joins all find the same pairs."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from blindpairs.mine.memory import Room
 from blindpairs.progress import Progress, silent
-from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, similar_pairs
+from blindpairs.selfjoin import Hardware, PairBlock, UnitRows, similar_pairs
+from blindpairs.store.memory import MemoryBudget
 
 EXACT = {"method": "exact", "exact": True}
 
 
 class Join(Protocol):
-    """`selfjoin.similar_pairs`, or something that can stand for it."""
+    """What finds the pairs: `ExactJoin`, `executors.joining.RayJoin` or `index.approximate.ApproximateJoin`."""
 
     def __call__(
         self,
@@ -21,16 +21,21 @@ class Join(Protocol):
         /,
         *,
         other: UnitRows | None = None,
-        plan: JoinPlan | None = None,
         progress: Progress = silent,
     ) -> Iterator[PairBlock]:
         """Pairs of rows i < j with cosine >= `minimum`, each once, and their cosine in `other`."""
 
+    def describe(self) -> Mapping[str, Any]:
+        """What pairs.json says of the join afterwards: at least `method`, and whether it is `exact`."""
+
 
 class ExactJoin:
-    """`similar_pairs` on some hardware, which it remembers: a GPU that failed once is not asked again."""
+    """`similar_pairs` on `hardware`, which remembers that a GPU failed and does not ask it again.
 
-    def __init__(self, hardware: Hardware) -> None:
+    Without `hardware` each search takes every GPU of this machine, and pairs.json does not name a device.
+    """
+
+    def __init__(self, hardware: Hardware | None = None) -> None:
         self._hardware = hardware
 
     def __call__(
@@ -40,27 +45,22 @@ class ExactJoin:
         /,
         *,
         other: UnitRows | None = None,
-        plan: JoinPlan | None = None,
         progress: Progress = silent,
     ) -> Iterator[PairBlock]:
         """The pairs of `similar_pairs`."""
-        return similar_pairs(rows, minimum, other=other, plan=plan, progress=progress, hardware=self._hardware)
+        return similar_pairs(rows, minimum, other=other, progress=progress, hardware=self._hardware)
 
     def describe(self) -> Mapping[str, Any]:
-        """What pairs.json says of it."""
-        return EXACT | {"device": self._hardware.describe()}
+        """What pairs.json says of the join."""
+        return EXACT | ({"device": self._hardware.describe()} if self._hardware else {})
 
 
 @dataclass(frozen=True)
 class Running:
-    """`join` finds the pairs, and `describe` says afterwards how: `method`, and whether that is `exact`.
+    """The join that finds the pairs, and how much memory vectors may take. Without a budget they are all in memory."""
 
-    `room` bounds what vectors may take; without it they are all in memory.
-    """
-
-    join: Join = similar_pairs
-    describe: Callable[[], Mapping[str, Any]] = field(default=lambda: EXACT)
-    room: Room | None = None
+    join: Join = ExactJoin()  # noqa: RUF009
+    memory: MemoryBudget | None = None
 
 
 LOCAL = Running()

@@ -57,6 +57,7 @@ class GalleryPair:
     gap: float
     clip_quantile: float = math.nan
     dino_quantile: float = math.nan
+    rarity: float = math.nan  # the score of `mine --rank rarity`
     differs: tuple[str, ...] = ()
 
 
@@ -156,13 +157,11 @@ def _about(pairs: int, images: int, shown: Mapping[str, _Shown], summary: Galler
 def _card(rank: int, pair: GalleryPair, shown: Mapping[str, _Shown], first: dict[str, str], scale: str) -> str:
     sides = [(pair.image_id_a, pair.uri_a, "A"), (pair.image_id_b, pair.uri_b, "B")]
     figures = [_figure(key, uri, f"pair {rank}, {side}", shown.get(key), first) for key, uri, side in sides]
-    # High among the corpus's CLIP cosines and low among its DINO cosines: raw cosines of two encoders do not compare.
-    rarity = pair.clip_quantile - pair.dino_quantile
     differs = "".join(f"<li>{_text(line)}</li>" for line in pair.differs)
     anchor = _text(f"pair-{pair.pair_id}")
     return f"""<article class="pair" id="{anchor}" tabindex="-1" aria-label="Pair {rank}" data-rank="{rank}"
   data-gap="{pair.gap:.6f}" data-clip="{pair.clip_sim:.6f}" data-dino="{pair.dino_sim:.6f}"
-  data-rarity="{rarity if math.isfinite(rarity) else 0:.9f}">
+  data-rarity="{pair.rarity if math.isfinite(pair.rarity) else 0:.9f}">
 <div class="rank"><a href="#{anchor}" title="Link to this pair">{rank}</a></div>
 <div class="images">{"".join(figures)}</div>
 <div class="facts">{scale}

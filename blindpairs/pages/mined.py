@@ -11,7 +11,7 @@ import numpy as np
 from blindpairs.errors import Undecodable
 from blindpairs.images import read_many
 from blindpairs.images.decode import Limits, decode, image_id
-from blindpairs.mine import Mined, MiningOptions
+from blindpairs.mine import Mined, MiningOptions, rarity
 from blindpairs.pages.gallery import GalleryPair, GallerySummary, write_gallery
 from blindpairs.store import Store
 
@@ -37,8 +37,11 @@ def write_mined_gallery(
     differs: Differs = lambda *_: (),
 ) -> PageImages:
     """Write the page of `mined`, which came from `store` with `options`, to `output`; tells which images it lacks."""
+    clip_quantiles, dino_quantiles = (mined.pairs[name].to_numpy() for name in ("clip_quantile", "dino_quantile"))
+    rarities = rarity(clip_quantiles, dino_quantiles, mined.quantile_pairs).tolist()
     pairs = [
-        GalleryPair(**row, differs=differs(row["image_id_a"], row["image_id_b"])) for row in mined.pairs.to_pylist()
+        GalleryPair(**row, rarity=score, differs=differs(row["image_id_a"], row["image_id_b"]))
+        for row, score in zip(mined.pairs.to_pylist(), rarities, strict=True)
     ]
     wanted = {key for pair in pairs for key in (pair.image_id_a, pair.image_id_b)}
     places = _places(store, wanted)

@@ -114,9 +114,9 @@ def torch_tiles(vectors: Tensor, minimum: float) -> Found:
 
 def faiss_ivf(vectors: Tensor, minimum: float) -> Found:
     """Training, the search for enough probes and its measured recall of 0.99 included: what its user has to do."""
-    from blindpairs.index import approximate_pairs
+    from blindpairs.index import ApproximateJoin
 
-    blocks = list(approximate_pairs(vectors, minimum, kind="ivf", target_recall=0.99)[0])
+    blocks = list(ApproximateJoin("ivf")(UnitRows(vectors), minimum))
     return torch.cat([block.i for block in blocks]), torch.cat([block.j for block in blocks])
 
 

@@ -1,10 +1,12 @@
 """The commands around mining: which encoders, which method, what is printed and what the files then say."""
 
+import dataclasses
 import json
 import math
-import os
+import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ from store_files import Vectors, write_store
 from typer.testing import CliRunner, Result
 
 from blindpairs.cli import app
-from blindpairs.errors import ConfigError
-from blindpairs.mine import MiningOptions, planning
-from blindpairs.mine.memory import available_memory, read_bytes
-from blindpairs.mine.pictures import Pictures
+from blindpairs.cli.groups import grouped
+from blindpairs.cli.mine import PairOptions, RunOptions
+from blindpairs.mine import MiningOptions, planning, read_pairs
+from blindpairs.mine.search import Search
 from blindpairs.selfjoin import JoinPlan
 from blindpairs.selfjoin.compiler import compiled_code
+from blindpairs.workspace import Workspace
 
 THRESHOLDS = ("--clip-min", "0.8", "--dino-max", "0.5", "--no-gallery")
 
@@ -64,7 +67,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def kept(work: Path) -> list[str]:
-    found: list[str] = pq.read_table(work / "pairs" / "pairs.parquet")["pair_id"].to_pylist()
+    found: list[str] = read_pairs(work / "pairs")["pair_id"].to_pylist()
     return found
 
 
@@ -106,9 +109,9 @@ def test_a_search_through_an_index_says_what_it_misses_and_is_stored_with_it(wor
 def test_pairs_that_ray_finds_are_those_of_this_process(work: Path) -> None:
     pytest.importorskip("ray")
     called("mine", work, *THRESHOLDS)
-    expected = pq.read_table(work / "pairs" / "pairs.parquet")
+    expected = read_pairs(work / "pairs")
     report = called("mine", work, *THRESHOLDS, "--executor", "ray")
-    assert pq.read_table(work / "pairs" / "pairs.parquet") == expected
+    assert read_pairs(work / "pairs") == expected
     assert (
         report["join"]
         == record(work)["join"]
@@ -277,7 +280,7 @@ def test_time_of_a_plan_grows_with_the_pairs_from_whichever_samples_it_has_time_
 
     sizes: list[int] = []
 
-    def timed(pictures: Pictures, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
+    def timed(search: Search, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
         sizes.append(size)
         return pairs(size) / 1000, size
 
@@ -330,11 +333,11 @@ def peak_memory(*arguments: str) -> int:
 
 def test_vectors_beyond_the_limit_are_mapped_and_give_the_same_pairs(work: Path) -> None:
     called("mine", work, *THRESHOLDS)
-    expected = pq.read_table(work / "pairs" / "pairs.parquet")
+    expected = read_pairs(work / "pairs")
     result = call("mine", work, *THRESHOLDS, "--memory", "100K")
     assert result.exit_code == 0, result.output
     assert "clip: 0 MiB of vectors stay on disk, more than memory may hold" in result.stderr
-    assert pq.read_table(work / "pairs" / "pairs.parquet") == expected
+    assert read_pairs(work / "pairs") == expected
     assert not list(work.rglob(".vectors*"))
 
 
@@ -346,23 +349,6 @@ def test_mining_with_little_memory_does_not_hold_the_vectors(tmp_path: Path) -> 
     arguments = ("mine", "--work", str(tmp_path), "--no-gallery", "--clip-min", "0.95")
     held, mapped = peak_memory(*arguments), peak_memory(*arguments, "--memory", "1M")
     assert mapped < held - 0.6 * 2 * 2 * count * dimension / 2**20  # the buffers vary by some MiB
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("500M", 500 << 20), ("4G", 4 << 30), ("1.5GiB", 3 << 29), ("64kb", 64 << 10), ("1000", 1000)]
-)
-def test_amount_of_memory_is_read_as_people_write_it(text: str, size: int) -> None:
-    assert read_bytes(text) == size
-
-
-@pytest.mark.parametrize("text", ["much", "-1G", "0", "4X", ""])
-def test_amount_of_memory_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no amount of memory: write 500M or 4G"):
-        read_bytes(text)
-
-
-def test_available_memory_is_less_than_the_machine_has() -> None:
-    assert 1 << 20 < available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 LIMITED = """
@@ -385,3 +371,66 @@ def test_twenty_thousand_identical_images_are_one_and_the_command_says_how_many(
     first, *others = done.stdout.splitlines()
     assert first.endswith("1 blind pairs among 20,000 images (clip_sim >= 0.95, dino_sim <= 0.6)")
     assert others[-1] == "  images left out: 19,998 identical to another"
+
+
+# The page
+
+
+def test_page_of_older_pairs_does_not_outlive_them(work: Path) -> None:
+    page = Workspace(work).gallery
+    called("mine", work, *THRESHOLDS, "--gallery")
+    assert page.exists()
+    called("mine", work, *THRESHOLDS)
+    assert not page.exists()
+
+
+def test_page_sorts_by_the_rarity_that_ranks_pairs(work: Path) -> None:
+    called("mine", work, *THRESHOLDS, "--gallery", "--rank", "rarity")
+    shown = [float(value) for value in re.findall(r'data-rarity="([^"]*)"', Workspace(work).gallery.read_text())]
+    assert len(shown) == len(kept(work)) > 10
+    assert shown == sorted(shown, reverse=True)
+    assert shown[0] > shown[-1]
+
+
+# Options
+
+
+def test_flags_have_the_defaults_of_the_library() -> None:
+    library = {one.name: one.default for one in dataclasses.fields(MiningOptions)}
+    flags = {one.name: one.default for one in dataclasses.fields(PairOptions)}
+    assert flags == {name: library[name] for name in flags}
+    assert library.keys() - flags.keys() == {"seed", "most_candidates"}
+
+
+def test_options_of_one_name_in_two_groups_are_refused() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class One:
+        top: int = 3
+        rank: str = ""
+
+    @dataclasses.dataclass(frozen=True)
+    class Other:
+        rank: str = ""
+
+    def groups(one: One, other: Other) -> None: ...
+
+    def group_and_command(one: One, top: int = 4) -> None: ...
+
+    # As where a command is at the top of its file: names in its signature can be looked up.
+    groups.__annotations__ = {"one": One, "other": Other, "return": None}
+    group_and_command.__annotations__ = {"one": One, "top": int, "return": None}
+    for command, name in ((groups, "rank"), (group_and_command, "top")):
+        with pytest.raises(TypeError, match=f"{command.__name__} has two options called {name}"):
+            grouped(command)
+
+
+def test_every_option_is_in_a_panel_of_the_help_page() -> None:
+    parameters = [*dataclasses.fields(PairOptions), *dataclasses.fields(RunOptions)]
+    panels = {
+        one.name: typing.get_type_hints(group, include_extras=True)[one.name].__metadata__[0].rich_help_panel
+        for group in (PairOptions, RunOptions)
+        for one in dataclasses.fields(group)
+    }
+    assert len(panels) == len(parameters)
+    assert set(panels.values()) - {None} <= {"Thresholds", "Selection", "Encoders", "Machine", "Output"}
+    assert [name for name, panel in panels.items() if panel is None] in ([], ["ray_address"])

@@ -16,22 +16,15 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.index import (
+    ApproximateJoin,
     Gpus,
-    IndexOptions,
     Making,
-    Recall,
-    Searcher,
-    approximate_pairs,
     build_index,
-    choose_effort,
-    exact_sample,
-    index_pairs,
     load_index,
-    measure_recall,
-    neighbour_pairs,
 )
 from blindpairs.index.build import Source, build, factory_string, training_rows
-from blindpairs.index.search import by_growing_k
+from blindpairs.index.recall import Recall, choose_effort, exact_sample, measure_recall
+from blindpairs.index.search import Searcher, by_growing_k, neighbour_pairs
 from blindpairs.selfjoin import PairBlock, UnitRows
 from blindpairs.store import METADATA, Part, Store, write_part
 from blindpairs.workspace import stamp, write_json
@@ -150,9 +143,12 @@ def test_growing_k_gives_what_a_range_search_gives(rows: UnitRows) -> None:
 
 @pytest.mark.parametrize("kind", ["ivf", "IVF16,SQfp16"])
 def test_the_same_seed_gives_the_same_pairs_and_recall(vectors: Vectors, kind: str) -> None:
-    runs = [approximate_pairs(vectors, MINIMUM, kind=kind, target_recall=0.9, seed=5) for _ in range(2)]
-    assert runs[0][1] == runs[1][1]
-    assert collected(runs[0][0]) == collected(runs[1][0])
+    rows = UnitRows(torch.from_numpy(vectors))
+    indexes = [searcher(rows, kind, seed=5) for _ in range(2)]
+    one, other = (choose_effort(index, rows, MINIMUM, target=0.9, seed=5) for index in indexes)
+    assert one == other
+    first, second = (collected(neighbour_pairs(index, rows, MINIMUM, effort=one.effort)) for index in indexes)
+    assert first == second
 
 
 def test_search_that_faiss_would_interrupt_within_comes_to_its_end() -> None:
@@ -200,20 +196,22 @@ def test_the_chosen_effort_reaches_the_target(rows: UnitRows, kind: str) -> None
 
 
 def test_an_index_that_cannot_reach_the_target_says_so(rows: UnitRows) -> None:
-    _, recall = approximate_pairs(rows, MINIMUM, kind="PCA2,IVF4,Flat", target_recall=1.0)
-    short = Recall(90, 100, 10, 20.0, 4, 4, 0.99)
+    recall = choose_effort(searcher(rows, "PCA2,IVF4,Flat"), rows, MINIMUM, target=1.0)
     assert recall.effort == recall.most_effort == 4
-    assert str(short) == (
-        "measured recall 0.9000 (95 % interval 0.6990 to 0.9721; 90 of 100 pairs of 10 sampled images)"
-        ", short of the 0.99 asked for"
-    )
+    assert not recall.reached
+    short = Recall(90, 100, 10, 20.0, 4, 4, 0.99)
+    assert short.interval == pytest.approx((0.6990, 0.9721), abs=5e-5)
+    assert (short.share, short.reached) == (0.9, False)
 
 
 def test_without_a_pair_to_measure_with_everything_is_searched_and_the_recall_is_called_unknown() -> None:
-    pairs, recall = approximate_pairs(torch.eye(100), 0.5)
-    assert collected(pairs) == {}
-    assert (recall.effort, recall.interval, recall.reached) == (recall.most_effort, (0.0, 1.0), False)
-    assert str(recall) == "recall not measurable: 100 sampled images have no pair above the threshold"
+    join = ApproximateJoin("ivf")
+    assert collected(join(UnitRows(torch.eye(100)), 0.5)) == {}
+    assert join.recall is not None
+    assert (join.recall.interval, join.recall.reached) == ((0.0, 1.0), False)
+    assert join.recall.effort == join.recall.most_effort
+    told = join.describe()
+    assert (told["recall"], told["recall_interval"], told["pairs"], told["queries"]) == (None, None, 0, 100)
 
 
 # Kinds
@@ -234,25 +232,28 @@ def test_lists_follow_the_square_root_of_the_rows_within_what_can_be_trained() -
 )
 def test_an_unusable_kind_is_refused_with_examples(vectors: Vectors, kind: str, said: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        approximate_pairs(vectors, MINIMUM, kind=kind)
+        list(ApproximateJoin(kind)(UnitRows(torch.from_numpy(vectors)), MINIMUM))
     assert str(refused.value).startswith(f"no index of kind {kind!r}: FAISS says ")
     assert said in str(refused.value)
     assert str(refused.value).endswith("use flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16")
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3])
 def test_a_handful_of_rows_is_no_special_case(rows: int) -> None:
-    pairs, recall = approximate_pairs(torch.ones(rows, 4), MINIMUM)
-    assert len(collected(pairs)) == recall.pairs == rows * (rows - 1) // 2
+    join = ApproximateJoin("ivf")
+    pairs = rows * (rows - 1) // 2
+    assert len(collected(join(UnitRows(torch.ones(rows, 4)), MINIMUM))) == pairs
+    assert (join.recall.pairs if join.recall else 0) == pairs
 
 
 def test_no_rows_and_impossible_thresholds_are_refused() -> None:
     with pytest.raises(InputError, match="no vectors to index"):
-        approximate_pairs(torch.empty(0, 4), MINIMUM)
+        searcher(UnitRows(torch.empty(0, 4)), "ivf")
+    two = UnitRows(torch.ones(2, 4))
     with pytest.raises(ConfigError, match=r"a cosine lies between -1 and 1; 1\.5 does not"):
-        approximate_pairs(torch.ones(2, 4), 1.5)
+        list(ApproximateJoin("ivf")(two, 1.5))
     with pytest.raises(ConfigError, match="a target recall lies between 0 and 1; 99 does not"):
-        approximate_pairs(torch.ones(2, 4), 0.5, target_recall=99)
+        choose_effort(searcher(two, "ivf"), two, 0.5, target=99)
 
 
 # Files
@@ -280,12 +281,13 @@ def test_an_index_is_built_once_and_says_what_it_is(tmp_path: Path, vectors: Vec
 
 def test_pairs_of_a_store_are_those_of_its_vectors(tmp_path: Path, vectors: Vectors) -> None:
     store = store_at(tmp_path / "embeddings", vectors)
-    options = IndexOptions(kind="IVF16,SQfp16", target_recall=0.95, seed=3)
-    pairs, recall, file = index_pairs(store, "clip", tmp_path / "index", MINIMUM, options)
-    direct, same = approximate_pairs(vectors, MINIMUM, kind="IVF16,SQfp16", target_recall=0.95, seed=3)
+    file = build_index(store, "clip", tmp_path / "index", kind="IVF16,SQfp16")
+    stored = ApproximateJoin("IVF16,SQfp16", stored=lambda: load_index(file.path, store))
+    direct = ApproximateJoin("IVF16,SQfp16")
+    rows = UnitRows(torch.from_numpy(vectors))
     assert file.path.name == "clip-IVF16-SQfp16.faiss"
-    assert recall == same
-    assert collected(pairs) == collected(direct)
+    assert collected(stored(rows, MINIMUM)) == collected(direct(rows, MINIMUM))
+    assert stored.recall == direct.recall
 
 
 def test_a_tampered_file_is_not_opened_and_is_built_again(tmp_path: Path, vectors: Vectors) -> None:
@@ -371,8 +373,7 @@ def test_faiss_does_not_write_past_us_however_few_the_rows(
 ) -> None:
     vectors = np.random.default_rng(0).standard_normal((rows, 16)).astype(np.float32)
     with suppress(ConfigError):  # too few to train such an index at all: said in our words
-        pairs, _ = approximate_pairs(vectors, 0.5, kind=kind)
-        list(pairs)
+        list(ApproximateJoin(kind)(UnitRows(torch.from_numpy(vectors)), 0.5))
     assert capfd.readouterr() == ("", "")
 
 

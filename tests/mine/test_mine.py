@@ -2,27 +2,23 @@
 
 import hashlib
 import itertools
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from exact_cosines import exact_cosines
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.mine import Images, Mined, MiningOptions, mine, mine_store, pair_id
+from blindpairs.mine import Images, Mined, MiningOptions, mine, pair_id
 from blindpairs.mine import images as images_module
-from blindpairs.mine.advice import CLIP_STEPS, Look, advise
+from blindpairs.mine.advice import CLIP_STEPS, advise
 from blindpairs.mine.candidates import EDGES, Candidates, Groups, Pairs
-from blindpairs.mine.images import ALIKE, distinct_rows
-from blindpairs.mine.scores import gap
+from blindpairs.mine.images import ALIKE, unique_indices
+from blindpairs.mine.ranking import score_by
+from blindpairs.mine.search import SearchSummary
 
 Vectors = NDArray[np.float16]
 
@@ -275,56 +271,19 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
         MiningOptions(**options)
 
 
-class FakeStore:
-    """The seam that mining reads, without files."""
-
-    def __init__(self, count: int) -> None:
-        self.vectors = {"clip": spread(count, 16, 4, 0.1, 2), "dino": spread(count, 16, 30, 0.05, 3)}
-        self.images = images_of(count, blank={4})
-        self.manifest = {
-            "encoders": {
-                name: {"spec": f"demo:{name}", "dimension": one.shape[1]} for name, one in self.vectors.items()
-            }
-        }
-
-    @property
-    def encoders(self) -> tuple[str, ...]:
-        return tuple(self.vectors)
-
-    def iter_column(self, name: str) -> Iterator[Vectors]:
-        yield from np.array_split(self.vectors[name], 3)
-
-    def metadata(self, columns: Any = None) -> pa.Table:
-        flags = [["low_information"] if blank else [] for blank in self.images.low_information]
-        return pa.table({"image_id": self.images.ids, "uri": self.images.uris, "flags": flags})
-
-    def fingerprint(self) -> str:
-        return "f" * 64
-
-
-def test_files_hold_the_pairs_in_rank_order_and_how_they_were_found(tmp_path: Path) -> None:
-    store, options = FakeStore(120), MiningOptions(clip_min=0.8, dino_max=0.5)
-    mined = mine_store(store, tmp_path, options)
-    record = json.loads((tmp_path / "pairs.json").read_text())
-    assert pq.read_table(tmp_path / "pairs.parquet") == mined.pairs
-    assert record["options"]["clip_min"] == 0.8
-    assert record["store"]["encoders"]["b"] == {"name": "dino", "spec": "demo:dino", "dimension": 16}
-    assert record["store"]["fingerprint"] == "f" * 64
-    assert record["counts"]["kept"] == len(mined.pairs) > 0
-    assert record["counts"]["low_information"] == 1
-    assert record["pairs_sha256"] == hashlib.sha256((tmp_path / "pairs.parquet").read_bytes()).hexdigest()
-
-
-def test_same_store_and_options_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        mine_store(FakeStore(120), tmp_path / name, MiningOptions(clip_min=0.8, dino_max=0.5))
-    for file in ("pairs.parquet", "pairs.json"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-
-
-def test_encoder_that_the_store_lacks_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no encoder 'siglip', it has clip, dino"):
-        mine_store(FakeStore(10), tmp_path, encoders=("siglip", "dino"))
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 120])
+def test_arrays_alone_are_mined_by_their_row_numbers(count: int) -> None:
+    a, b = spread(count, 16, 4, 0.1, 2), spread(count, 16, 30, 0.05, 3)
+    mined = mine(a, b, options=MiningOptions(clip_min=0.8, dino_max=0.5))
+    clip, dino = exact_cosines(a), exact_cosines(b)
+    assert mined.counts.images == count
+    for row in mined.pairs.to_pylist():
+        i, j = int(row["image_id_a"]), int(row["image_id_b"])
+        assert i < j
+        assert (row["clip_sim"], row["dino_sim"]) == (clip[i, j], dino[i, j])
+    ids = Images.numbered(count).ids
+    assert list(ids) == sorted(ids)
+    assert [int(one) for one in ids] == list(range(count))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -360,16 +319,19 @@ def test_advice_stops_looking_where_searches_become_floods() -> None:
         def ids(self) -> list[str]:
             return ["one", "two"]
 
-        def look(self, options: MiningOptions) -> Look:
+        def summary(self, options: MiningOptions) -> SearchSummary:
             looked_at.append(options.clip_min)
-            return Look(above=1_500_000 * len(looked_at), kept=0, lowest_dino=0.9, nearest_dino_max=None)
+            return SearchSummary(above=1_500_000 * len(looked_at), kept=0, lowest_dino=0.9, nearest_dino_max=None)
 
         def highest_clip(self) -> float:
             return 0.9
 
-    advice = advise(Flooded(), MiningOptions(clip_min=0.95), Look(0, 0, math.inf, None))
+    advice = advise(cast(Any, Flooded()), MiningOptions(clip_min=0.95), SearchSummary(0, 0, math.inf, None))
     assert looked_at == [0.9, 0.89]
     assert advice.endswith("No nearby threshold finds a pair in this corpus.")
+
+
+NOTHING = (np.empty(0), np.empty(0))  # random pairs, which the gap does not need
 
 
 def pairs_of(clip: list[float], dino: list[float]) -> Pairs:
@@ -378,7 +340,7 @@ def pairs_of(clip: list[float], dino: list[float]) -> Pairs:
 
 
 def seen(dino: list[float], options: MiningOptions) -> Candidates:
-    found = Candidates(options, Groups(len(dino) + 1), gap)
+    found = Candidates(options, Groups(len(dino) + 1), score_by("gap", NOTHING))
     found.add(pairs_of([0.99] * len(dino), dino))
     return found
 
@@ -387,13 +349,13 @@ def seen(dino: list[float], options: MiningOptions) -> Candidates:
 def test_the_nearest_dino_max_lies_above_the_one_that_was_tried_and_below_near_duplicates(threshold: float) -> None:
     options = MiningOptions(dino_max=threshold)
     just_above, next_edge = threshold + 1e-9, round(threshold + 0.01, 2)
-    assert Look.at(seen([just_above], options), 0).nearest_dino_max == pytest.approx(next_edge)
+    assert SearchSummary.of(seen([just_above], options), 0).nearest_dino_max == pytest.approx(next_edge)
     # A pair exactly on the threshold was blind already: to name the threshold again would advise nothing.
-    assert Look.at(seen([threshold], options), 0).nearest_dino_max is None
+    assert SearchSummary.of(seen([threshold], options), 0).nearest_dino_max is None
     assert (
-        Look.at(seen([0.9401], options), 0).nearest_dino_max is None
+        SearchSummary.of(seen([0.9401], options), 0).nearest_dino_max is None
     )  # its edge, 0.95, is where near-duplicates begin
-    assert Look.at(seen([0.94], options), 0).nearest_dino_max == pytest.approx(0.94)
+    assert SearchSummary.of(seen([0.94], options), 0).nearest_dino_max == pytest.approx(0.94)
 
 
 @pytest.mark.parametrize("dino", [-1.0, -0.5, 0.0, 0.59, 0.6, 0.61, 0.95, 1.0])
@@ -413,7 +375,7 @@ def test_pairs_held_in_a_flood_are_the_best_wherever_they_come_and_ties_are_thos
     whole = pairs_of(clip.tolist(), dino.tolist())
     order = np.lexsort((whole.j, whole.i, dino - clip))[:7]
     for size in (1, 3, 15, 200):
-        found = Candidates(options, Groups(201), gap)
+        found = Candidates(options, Groups(201), score_by("gap", NOTHING))
         for start in range(0, 200, size):
             found.add(whole.take(np.arange(start, min(start + size, 200))))
         assert sorted(found.best().i.tolist()) == sorted(order.tolist())
@@ -426,7 +388,7 @@ def test_equal_hashes_are_only_a_hint_in_every_block(monkeypatch: pytest.MonkeyP
     a[20], b[20] = a[0], b[0]
     a[25] = a[0]  # equal to one encoder only
     images = Images([f"{row:032x}" for row in range(30)], [""] * 30, np.zeros(30, bool))
-    chosen, unlike = distinct_rows(images, (a, b), np.arange(30))
+    chosen, unlike = unique_indices(images, (a, b), np.arange(30))
     assert chosen.tolist() == [row for row in range(30) if row != 20]
     assert unlike == 0
 
@@ -435,7 +397,7 @@ def test_equal_hashes_are_only_a_hint_in_every_block(monkeypatch: pytest.MonkeyP
 def test_each_picture_is_there_once_however_many_blocks_its_twins_fill(count: int) -> None:
     a = np.repeat(spread(3, 8, 3, 0.1, 0), count, axis=0)
     images = Images([f"{row:032x}" for row in range(3 * count)], [""] * 3 * count, np.zeros(3 * count, bool))
-    assert distinct_rows(images, (a, a), np.arange(3 * count))[0].tolist() == [0, count, 2 * count]
+    assert unique_indices(images, (a, a), np.arange(3 * count))[0].tolist() == [0, count, 2 * count]
 
 
 def turned(cosine: float) -> Vectors:
@@ -477,13 +439,13 @@ def test_clip_steps_never_name_a_threshold_that_is_not_lower() -> None:
             self.ids = ["a", "b"]
             self.tried: list[float] = []
 
-        def look(self, options: MiningOptions) -> Look:
+        def summary(self, options: MiningOptions) -> SearchSummary:
             self.tried.append(options.clip_min)
-            return Look(0, 0, math.inf, None)
+            return SearchSummary(0, 0, math.inf, None)
 
         def highest_clip(self) -> float:
             return 0.9
 
     search = Nothing()
-    advise(search, MiningOptions(clip_min=0.9), Look(0, 0, math.inf, None))
+    advise(cast(Any, search), MiningOptions(clip_min=0.9), SearchSummary(0, 0, math.inf, None))
     assert search.tried == pytest.approx([0.9 - step for step in CLIP_STEPS])

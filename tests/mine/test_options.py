@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from test_mine import Vectors, images_of, spread
 from blindpairs.errors import ConfigError
 from blindpairs.mine import MiningOptions, mine
 
-HERE = Path(__file__).parent
 COUNT = 200
 UPPER = np.triu_indices(COUNT, 1)
 
@@ -147,19 +145,18 @@ def test_distinct_findings_are_those_that_no_better_pair_shows(seed: int) -> Non
 FLOOD = """
 import resource, sys
 import numpy as np
-from test_mine import images_of
 from blindpairs.mine import MiningOptions, mine
 
 count = 20_000
 b = np.random.default_rng(0).normal(size=(count, 8)).astype(np.float16)
 resource.setrlimit(resource.RLIMIT_DATA, (3 << 30, 3 << 30))  # 2e8 pairs with two cosines each would be 6.4 GB
-counts = mine(np.ones((count, 8), np.float16), b, images_of(count), MiningOptions(top=1000)).counts
+counts = mine(np.ones((count, 8), np.float16), b, options=MiningOptions(top=1000)).counts
 sys.stdout.write(repr([counts.above_clip_min, counts.kept, counts.blind - counts.not_ranked]))
 """
 
 
 @pytest.mark.slow
 def test_flood_of_two_hundred_million_pairs_is_counted_in_bounded_memory() -> None:
-    done = subprocess.run([sys.executable, "-c", FLOOD], capture_output=True, text=True, check=False, cwd=HERE)
+    done = subprocess.run([sys.executable, "-c", FLOOD], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == repr([20_000 * 19_999 // 2, 1000, 1 << 20])

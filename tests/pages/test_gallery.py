@@ -64,9 +64,19 @@ def photo(seed: int, height: int = 480, width: int = 640) -> np.ndarray:
 
 
 THREE = [
-    pair(1, "a", "b", clip=0.96, dino=0.10, clip_quantile=0.9991, dino_quantile=0.5, differs=("hat: yes | no",)),
-    pair(2, "c", "a", clip=0.99, dino=0.30, clip_quantile=0.9999, dino_quantile=0.9),
-    pair(3, "d", "e", clip=0.98, dino=0.20, clip_quantile=0.9995, dino_quantile=0.1),
+    pair(
+        1,
+        "a",
+        "b",
+        clip=0.96,
+        dino=0.10,
+        clip_quantile=0.9991,
+        dino_quantile=0.5,
+        rarity=3.3,
+        differs=("hat: yes | no",),
+    ),
+    pair(2, "c", "a", clip=0.99, dino=0.30, clip_quantile=0.9999, dino_quantile=0.9, rarity=3.1),
+    pair(3, "d", "e", clip=0.98, dino=0.20, clip_quantile=0.9995, dino_quantile=0.1, rarity=4.3),
 ]
 PIXELS = {name: scene(seed) for seed, name in enumerate("abcde")}
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from test_join import check, clustered, engine, gaussian, join, pairs_of  # noqa: F401
 from torch import Tensor
 
-from blindpairs.index import approximate_pairs
+from blindpairs.index import ApproximateJoin
 from blindpairs.mine import MiningOptions
-from blindpairs.mine.distinct import Findings
+from blindpairs.mine.ranking import KeptPairs
 from blindpairs.selfjoin import JoinPlan, UnitRows, pair_cosines, similar_pairs
 from blindpairs.selfjoin.cosine import cosine_error
 
@@ -132,7 +132,7 @@ def test_index_finds_equal_vectors_as_the_join_does(minimum: float) -> None:
     vectors = gaussian(60, 48, 1)[torch.arange(90) % 60]
     found = {
         pair: float(cosine)
-        for block in approximate_pairs(vectors, minimum, kind="flat")[0]
+        for block in ApproximateJoin("flat")(UnitRows(vectors), minimum)
         for pair, cosine in zip(pairs_of(block), block.similarity, strict=True)
     }
     assert found == join(vectors, minimum)
@@ -142,11 +142,11 @@ def test_index_finds_equal_vectors_as_the_join_does(minimum: float) -> None:
 @pytest.mark.parametrize("dimension", [3, 64, 768])
 def test_picture_is_near_itself_whatever_the_thresholds(dimension: int) -> None:
     rows = UnitRows(gaussian(80, dimension, dimension).half())
-    seen = Findings(rows, rows, MiningOptions(clip_min=1.0, top=40), 40)
+    kept = KeptPairs(rows, rows, MiningOptions(clip_min=1.0, top=40), 40)
     for i in range(0, 80, 2):
-        assert not seen.has(i, i + 1)
-        seen.add(i, i + 1)
-    assert all(seen.has(i, i + 1) and seen.has(i + 1, i) for i in range(0, 80, 2))
+        assert not kept.similar_to(i, i + 1)
+        kept.add(i, i + 1)
+    assert all(kept.similar_to(i, i + 1) and kept.similar_to(i + 1, i) for i in range(0, 80, 2))
 
 
 @pytest.mark.usefixtures("engine")

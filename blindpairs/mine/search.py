@@ -1,0 +1,163 @@
+"""The images of one corpus that take part, with their vectors, searched under any options."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blindpairs.errors import InputError
+from blindpairs.mine.candidates import EDGES, Candidates, Cosines, Groups, Pairs
+from blindpairs.mine.images import Images, Indices, check_lengths, unique_indices
+from blindpairs.mine.options import DUPLICATE_DINO, MiningOptions
+from blindpairs.mine.ranking import Chosen, KeptPairs, choose, rank_order, score_by
+from blindpairs.mine.running import Join, Running
+from blindpairs.progress import Progress, silent
+from blindpairs.selfjoin import UnitRows, pair_cosines
+from blindpairs.store.memory import Float16, VectorPlacement
+
+BLOCK_ROWS = 4096
+Vectors = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """What one search found."""
+
+    above: int  # pairs above clip_min
+    kept: int
+    lowest_dino: float  # of the pairs above clip_min; inf if there are none
+    nearest_dino_max: float | None  # the lowest of -1.00, -0.99, ... above dino_max that would admit another pair
+
+    @classmethod
+    def of(cls, found: Candidates, kept: int) -> "SearchSummary":
+        """Summarise a search."""
+        edges = EDGES[np.flatnonzero(found.dino_counts)]
+        useful = edges[(edges > found.options.dino_max) & (edges < DUPLICATE_DINO)]
+        return cls(found.above, kept, found.lowest_dino, float(useful[0]) if len(useful) else None)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The images that take part: `indices` are their rows in the corpus, and every row of `clip` and `dino` is one."""
+
+    clip: UnitRows
+    dino: UnitRows
+    ids: list[str]
+    indices: Indices
+    low_information: int  # images left out as blank
+    unlike_twins: int  # images left out because another has the same id, although their vectors differ
+    join: Join
+    random_sims: tuple[Cosines, Cosines]  # sorted cosines of random pairs, (clip, dino)
+    arrays: tuple[Vectors, ...]  # every array of vectors that is held, in memory or mapped
+
+    @classmethod
+    def of(cls, vectors: tuple[Vectors, Vectors], images: Images, options: MiningOptions, running: Running) -> "Search":
+        """Leave out the images that do not take part, centre where asked, and compare random pairs."""
+        check_lengths(images, vectors)
+        taking_part = np.flatnonzero(~np.asarray(images.low_information, bool) | options.keep_low_information)
+        indices, unlike = unique_indices(images, vectors, taking_part)
+        clip, dino = (_unit_rows(each, indices) for each in vectors)
+        arrays: list[Vectors] = [*vectors]
+        if options.center and len(indices) > 1:
+            placement = VectorPlacement(running.memory, len(images), vectors)
+            centred = [_centred(rows, placement) for rows in (clip, dino)]
+            clip, dino = (UnitRows(_tensor(each)) for each in centred)
+            arrays += centred
+        return cls(
+            clip=clip,
+            dino=dino,
+            ids=[images.ids[row] for row in indices],
+            indices=indices,
+            low_information=len(images) - len(taking_part),
+            unlike_twins=unlike,
+            join=running.join,
+            random_sims=_random_sims(clip, dino, options.random_pairs, options.seed),
+            arrays=tuple(arrays),
+        )
+
+    def candidates(self, options: MiningOptions, progress: Progress = silent) -> Candidates:
+        """Every pair above clip_min, counted, and the best of the blind ones."""
+        found = Candidates(options, Groups(self.clip.count), score_by(options.rank, self.random_sims))
+        for block in self.join(self.clip, options.clip_min, other=self.dino, progress=progress):
+            assert block.other is not None  # asked for
+            found.add(Pairs(block.i.numpy(), block.j.numpy(), block.similarity.numpy(), block.other.numpy()))
+        return found
+
+    def choose(self, best: Pairs, found: Candidates) -> Chosen:
+        """The pairs among `best`, the held ones of `found`, that its options keep."""
+        options = found.options
+        order = rank_order(best, self.ids, found.score(best))
+        most = min(options.top or 0, len(best))
+        shown = KeptPairs(self.clip, self.dino, options, most) if options.distinct else None
+        return choose(best.take(order), found.groups, options, shown)
+
+    def summary(self, options: MiningOptions) -> SearchSummary:
+        """What mining would find with these options."""
+        found = self.candidates(options)
+        return SearchSummary.of(found, len(self.choose(found.best(), found).pairs))
+
+    def highest_clip(self) -> float:
+        """The highest CLIP cosine between any two of the images."""
+        if self.clip.count < 2:
+            return -1.0
+        floor = max(-1.0, min(1.0, _highest_of_some(self.clip)) - 1e-3)  # float32 products are off by far less
+        # An approximate join may miss every pair above the floor. The floor is then the best known value.
+        blocks = self.join(self.clip, floor)
+        return max((float(block.similarity.max()) for block in blocks if len(block)), default=floor)
+
+
+def _highest_of_some(rows: UnitRows) -> float:
+    """The highest product of a few rows with all rows: few pairs of the corpus lie above it."""
+    few = rows.block(0, 64)
+    highest = -1.0
+    for start in range(0, rows.count, BLOCK_ROWS):
+        products = rows.block(start, start + BLOCK_ROWS) @ few.T
+        if start == 0:
+            products[: len(few)].fill_diagonal_(-1.0)
+        highest = max(highest, float(products.max()))
+    return highest
+
+
+def _random_sims(clip: UnitRows, dino: UnitRows, most: int, seed: int) -> tuple[Cosines, Cosines]:
+    """Sorted cosines of `most` random pairs in both encoders; of all pairs if there are no more than that."""
+    count = clip.count
+    if count * (count - 1) // 2 <= most:
+        i, j = torch.triu_indices(count, count, 1)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        i = torch.randint(count, (most,), generator=generator)
+        j = (i + torch.randint(1, count, (most,), generator=generator)) % count  # never i itself
+    clip_sims, dino_sims = (np.sort(pair_cosines(rows, i, j).numpy()) for rows in (clip, dino))
+    return clip_sims, dino_sims
+
+
+def _unit_rows(vectors: Vectors, indices: Indices) -> UnitRows:
+    return UnitRows(_tensor(vectors), None if len(indices) == len(vectors) else torch.from_numpy(indices))
+
+
+def _tensor(vectors: Vectors) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it here
+        return torch.from_numpy(vectors)
+
+
+def _centred(rows: UnitRows, placement: VectorPlacement) -> Float16:
+    """The rows minus their mean, scaled to unit length and rounded to float16, as a store's are."""
+    parts = [(start, min(start + BLOCK_ROWS, rows.count)) for start in range(0, rows.count, BLOCK_ROWS)]
+    mean = sum(rows.block(*part).sum(0, dtype=torch.float64) for part in parts) / rows.count
+
+    def blocks() -> Iterator[Float16]:
+        for part in parts:
+            away = rows.block(*part) - mean
+            lengths = away.norm(dim=1, keepdim=True)
+            if float(lengths.min()) < 1e-6:
+                raise InputError(
+                    "an image equals the mean of all images and has no direction once centred: do not centre"
+                )
+            yield (away / lengths).half().numpy()
+
+    return placement.place("centred", blocks(), (rows.count, rows.dimension))
