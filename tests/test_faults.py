@@ -84,7 +84,7 @@ def test_run_killed_at_twenty_random_moments_resumes_to_the_same_bytes(
     process.join()
     assert process.exitcode == 0
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
-    assert Store.open(tmp_path / "killed").summary()["rows"] == 156
+    assert Store.open(tmp_path / "killed").rows == 156
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-"""A corpus that has moved: proves that its images are those of the store, which then names them where they are now.
+"""A corpus that has moved: proves that its images are those of the store, then gives the store their new uris.
 
 Promises: nothing of the store changes before every image is proven to be the same: by its name within the corpus, its
-size, and its time or, where that differs, its bytes. From then on the move is finished by whichever run comes next.
+size, and its modification time or, where that differs, its bytes. An interrupted move is completed by the next run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,10 +12,8 @@ from blindpairs.errors import ConfigError, Undecodable
 from blindpairs.images import Corpus, Item, read_item
 from blindpairs.images.decode import image_id
 from blindpairs.images.item import system_name
-from blindpairs.store import Part, finished, read_ids, read_plan, write_plan
-from blindpairs.store.moving import finish_move, tidy_move
-from blindpairs.store.parts import MOVED
-from blindpairs.workspace import sha256_file, write_json
+from blindpairs.store import Part, finished, read_failures, read_ids, read_items
+from blindpairs.store.moving import drop_plan, move, stage_plan
 
 
 class OtherCorpus(Exception):
@@ -23,50 +21,49 @@ class OtherCorpus(Exception):
 
 
 def relocate(corpus: Corpus, folder: Path, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Move the store at `folder` to `corpus`, and return its new manifest; call it with the store locked.
+    """Give the store at `folder` the uris of `corpus`, and return its new manifest. The caller has locked the store.
 
-    Raises OtherCorpus, having changed nothing, where an image is not proven to be the same.
+    Raises OtherCorpus, with nothing changed, where an image is not proven to be the same.
     """
     roots = _Roots(corpus)
     fingerprint = corpus.fingerprint()
-    proof = _proven(corpus, folder, manifest, roots, trusted=fingerprint == manifest["fingerprint"])
-    plan = folder / MOVED / "plan.parquet"
-    try:
-        write_plan(plan, proof, manifest["settings"]["part_rows"])
-        if roots.unmoved():  # another name of the same folders: the store stays as it is
-            plan.unlink()
-            return dict(manifest)
-    finally:
-        tidy_move(folder)
+    items = _proven(corpus, folder, manifest, roots, trusted=fingerprint == manifest["fingerprint"])
+    planned = stage_plan(folder, items, manifest["settings"]["part_rows"])
+    if roots.unmoved():  # another name of the same folders: the store stays as it is
+        drop_plan(folder)
+        return dict(manifest)
     moved = {"settings": dict(settings), "fingerprint": fingerprint}
-    moved["plan"] = dict(manifest["plan"]) | {"sha256": sha256_file(plan), "notes": dict(corpus.notes)}
-    write_json(folder / MOVED / "manifest.json", dict(manifest) | moved)
-    return finish_move(folder)
+    moved["plan"] = manifest["plan"] | planned | {"notes": dict(corpus.notes)}
+    return move(folder, dict(manifest) | moved)
 
 
 def _proven(
     corpus: Corpus, folder: Path, manifest: Mapping[str, Any], roots: "_Roots", *, trusted: bool
 ) -> Iterator[Item]:
-    """The items of `corpus`, each held against its counterpart in the store's plan.
+    """The items of `corpus`, each compared with the planned item of the store in its place.
 
-    `trusted`: names, sizes and times of all files and containers are those of the plan.
+    `trusted`: names, sizes and times of all files and containers equal those of the plan.
     """
     items = corpus.items()
     for number in range(manifest["plan"]["parts"]):
         part = Part(folder, number)
-        marker = finished(part)
-        ids = read_ids(part, marker) if marker else {}
-        for row, old in enumerate(read_plan(folder / "plan.parquet", number)):
+        ids = _known_ids(part) if finished(part) else {}
+        for row, old in enumerate(read_items(folder, number)):
             new = next(items, None)
             if new is None:
                 raise OtherCorpus(f"{old.uri} is not there")
             roots.check(old, new)
-            # A Parquet file's rows have no size of their own, so that its time alone proves nothing.
+            # The rows of a Parquet file have no size of their own, so that its time alone proves nothing.
             if not trusted and row in ids and (old.mtime_ns != new.mtime_ns or new.size < 0):
                 _check_bytes(new, ids[row])
             yield new
     if (more := next(items, None)) is not None:
         raise OtherCorpus(f"{more.uri} is not among its images")
+
+
+def _known_ids(part: Part) -> dict[int, str]:
+    """Row -> image_id of all items of a finished part whose bytes could be read, decoded or not."""
+    return read_ids(part) | {failure.row: failure.image_id for failure in read_failures(part) if failure.image_id}
 
 
 def _check_bytes(item: Item, expected: str) -> None:
@@ -79,14 +76,14 @@ def _check_bytes(item: Item, expected: str) -> None:
 
 
 class _Roots:
-    """The sources of a corpus, in order, and where each of them was when the store was planned."""
+    """The sources of a corpus, in order, and where each was when the store was planned."""
 
     def __init__(self, corpus: Corpus) -> None:
         self._left = list(reversed(corpus.paths))
         self._was: dict[str, str] = {}
 
     def check(self, old: Item, new: Item) -> None:
-        """Raise OtherCorpus where two items are not of one name and size within their sources."""
+        """Raise OtherCorpus where two items differ in their name within the source or in size."""
         old_name, new_name = (system_name(item.uri, item.uri_bytes) for item in (old, new))
         root = self._root_of(new_name)
         within = new_name[len(root.rstrip("/")) :]
@@ -98,7 +95,7 @@ class _Roots:
             raise OtherCorpus(f"{new.uri} has another size or place than {old.uri} had")
 
     def unmoved(self) -> bool:
-        """Whether every source still is what stands at its old place."""
+        """Whether every source is the same file or folder as its old path."""
         try:
             return all(Path(was or "/").samefile(root) for root, was in self._was.items())
         except OSError:
@@ -110,10 +107,10 @@ class _Roots:
             if name == root or name.startswith((root.rstrip("/") + "/", root + "#")):
                 return root
             self._left.pop()  # items come source by source
-        raise OtherCorpus(f"{name} lies outside of what was named")
+        raise OtherCorpus(f"{name} is outside of the corpus")
 
 
 def refuse_shards(folder: Path, shards: int) -> None:
-    """A move rewrites every part, so that no other run may be at work."""
+    """ConfigError for a sharded run: a move rewrites every part, so no other run may write at the same time."""
     if shards > 1:
         raise ConfigError(f"the corpus of {folder} has moved: run this once without --shard, then the shards again")

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from blindpairs.errors import Undecodable
-from blindpairs.images import read_many
-from blindpairs.images.decode import Limits, decode, image_id
 from blindpairs.mine import Mined, MiningOptions, rarity
 from blindpairs.pages.gallery import GalleryPair, GallerySummary, write_gallery
-from blindpairs.store import Store
+from blindpairs.store import Store, pixels_of
 
 Images = Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]  # image id, pixels or why there are none
 Differs = Callable[[str, str], tuple[str, ...]]  # two image ids -> what is known to differ between them
@@ -44,9 +42,6 @@ def write_mined_gallery(
         for row, score in zip(mined.pairs.to_pylist(), rarities, strict=True)
     ]
     wanted = {key for pair in pairs for key in (pair.image_id_a, pair.image_id_b)}
-    places = _places(store, wanted)
-    settings = store.manifest["settings"]
-    limits = Limits(**settings.get("limits", {}))  # embeddings imported by older releases have none
     specs = [str(store.manifest["encoders"][name]["spec"]) for name in encoders]
     counts = mined.counts
     notes = (
@@ -58,7 +53,7 @@ def write_mined_gallery(
         ),
     )
     summary = GallerySummary(
-        corpus=str(settings["corpus"]),
+        corpus=str(store.manifest["settings"]["corpus"]),
         images=counts.images,
         found=counts.blind,
         clip_encoder=specs[0],
@@ -69,8 +64,8 @@ def write_mined_gallery(
         advice=mined.advice,
     )
     unread: Counter[str] = Counter()
-    write_gallery(pairs, _counted(_pixels(places, limits), unread), output, summary=summary)
-    return PageImages(len(places), dict(sorted(unread.items())))
+    write_gallery(pairs, _counted(pixels_of(store, wanted), unread), output, summary=summary)
+    return PageImages(len(wanted), dict(sorted(unread.items())))
 
 
 def _counted(images: Images, unread: Counter[str]) -> Images:
@@ -78,26 +73,3 @@ def _counted(images: Images, unread: Counter[str]) -> Images:
         if isinstance(image, Undecodable):
             unread[image.code] += 1
         yield key, image
-
-
-def _places(store: Store, wanted: set[str]) -> dict[str, tuple[str, bytes | None]]:
-    """Where each wanted image lies; of several copies the first."""
-    places: dict[str, tuple[str, bytes | None]] = {}
-    for row in store.metadata(["image_id", "uri", "uri_bytes"]).to_pylist():
-        if row["image_id"] in wanted:
-            places.setdefault(row["image_id"], (row["uri"], row["uri_bytes"]))
-    return places
-
-
-def _pixels(places: dict[str, tuple[str, bytes | None]], limits: Limits) -> Images:
-    keys = list(places)
-    for position, data in read_many(places.values()):
-        try:
-            if isinstance(data, Undecodable):
-                raise data
-            # Imported stores know only where an image lay, not what its bytes were.
-            if not keys[position].startswith("uri:") and image_id(data) != keys[position]:
-                raise Undecodable("changed", "the file is no longer the image that was embedded")
-            yield keys[position], decode(data, limits).pixels
-        except Undecodable as error:
-            yield keys[position], error

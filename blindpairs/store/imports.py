@@ -23,26 +23,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blindpairs.access import listed, present
 from blindpairs.errors import ConfigError
 from blindpairs.images import Item
 from blindpairs.images.decode import Limits
 from blindpairs.images.item import changed_at, printable_uri
 from blindpairs.images.workers import DecodePool, Decoding, Failed, Image, Outcome
 from blindpairs.progress import Progress, silent
-from blindpairs.store import (
-    IMPORTED,
+from blindpairs.store.manifest import IMPORTED, has_manifest, is_imported, read_manifest, write_manifest
+from blindpairs.store.partitions import Columns, Vectors, batches, check, find_partitions
+from blindpairs.store.parts import (
     METADATA,
     Failure,
     Part,
     finished,
-    read_manifest,
+    part_files,
+    prepare_store,
     refuse_column_name,
     summarise,
     write_part,
 )
-from blindpairs.store.partitions import Columns, Rows, batches, check, find_partitions
-from blindpairs.workspace import RunLock, canonical_json, digest, prepare_folder, sha256_file, stamp, write_json
+from blindpairs.workspace import RunLock, canonical_json, digest, sha256_file, stamp
 
 PART_ROWS = 16384
 DECODERS = min(8, os.cpu_count() or 1)
@@ -83,7 +83,7 @@ def import_clip_retrieval(
     for name in folders:
         refuse_column_name(name)
     columns = {name: find_partitions(Path(source)) for name, source in folders.items()}
-    prepare_folder(store_folder)
+    prepare_store(store_folder)
     lock = RunLock(store_folder)
     try:
         lock.claim_all()
@@ -121,19 +121,17 @@ def _agree(
             for name, partitions in columns.items()
         },
     }
-    path = store_folder / "manifest.json"
-    if present(path):
+    if has_manifest(store_folder):
         return _agreed(store_folder, read_manifest(store_folder), manifest)
-    if any(one.name.startswith("part-") for one in listed(store_folder)):
+    if part_files(store_folder):
         raise ConfigError(f"{store_folder} holds parts of other embeddings: choose another folder")
-    write_json(path, stamp() | manifest)
+    write_manifest(store_folder, stamp() | manifest)
     return manifest
 
 
 def _agreed(store_folder: Path, there: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest that is there, where it is of the same import. Wherever it is resumed from, its paths stay."""
-    imported = all(one.get("spec") == IMPORTED for one in there["encoders"].values())
-    if imported and there["settings"].get("image_id") != IDS:
+    if is_imported(there) and there["settings"].get("image_id") != IDS:
         raise ConfigError(
             f"{store_folder} was imported by another release, which made image ids by another rule; the two must not "
             "mix: import into another --work"
@@ -184,7 +182,7 @@ def _folder_of(uri: str) -> Path:
 
 
 def _part_of(
-    paths: Sequence[bytes | None], blocks: Mapping[str, Rows], base: Path, pool: DecodePool | None
+    paths: Sequence[bytes | None], blocks: Mapping[str, Vectors], base: Path, pool: DecodePool | None
 ) -> tuple[dict[str, list[Any]], dict[str, NDArray[np.float16]], list[Failure]]:
     """The METADATA columns, the unit vectors and the failures of some rows."""
     units = {name: _unit(block) for name, block in blocks.items()}
@@ -210,7 +208,7 @@ def _part_of(
     return metadata, {name: vectors[kept] for name, (vectors, _) in units.items()}, failures
 
 
-def _unread_id(path: bytes, blocks: Mapping[str, Rows], row: int) -> str:
+def _unread_id(path: bytes, blocks: Mapping[str, Vectors], row: int) -> str:
     """The id of an image that was not read: the same only for the same path with the same vectors, as they came."""
     whole = hashlib.sha256(b"%d:%b" % (len(path), path))
     for block in blocks.values():
@@ -218,8 +216,8 @@ def _unread_id(path: bytes, blocks: Mapping[str, Rows], row: int) -> str:
     return f"uri:{whole.hexdigest()[:28]}"
 
 
-def _unit(block: Rows) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
-    """Rows divided by their length, (n, D) float16, and the lengths (n,): 0 with a row of zeros where there is none.
+def _unit(block: Vectors) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
+    """Vectors divided by their length, (n, D) float16, and the lengths (n,): 0 with a row of zeros where there is none.
 
     Lengths are float64: the square of a float32 may be beyond float32.
     """

@@ -1,62 +1,82 @@
-"""A store whose corpus lies elsewhere now: rows and failures get their new places, vectors stay byte for byte.
+"""Moving a store to the new place of its corpus: rows and failures get new uris, vectors stay byte for byte.
 
-    embeddings/moved/   plan.parquet and manifest.json of the new places, and each part until it takes the old one's
+    embeddings/moved/   the new plan and manifest, and each part until it replaces the old one
 
-Promises: wherever a run is killed, the next one goes on; a store half of which has moved is told as such.
+First `stage_plan`, then `move`, or `drop_plan` where nothing has moved. Promises: nothing of the store changes before
+`move`; wherever a run is killed after that, `finish_move` completes it; a half moved store is recognised as such.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindpairs.access import present
+from blindpairs.access import present, removed
 from blindpairs.images import Item
+from blindpairs.store.manifest import MOVED, manifest_path, read_manifest, write_manifest
 from blindpairs.store.parts import (
+    FAILURES_FOLDER,
+    LOCATION,
     METADATA,
-    MOVED,
-    PLACE,
     Failure,
     Part,
-    arrow_to_vectors,
     failure_table,
     fingerprints,
     finished,
     part_table,
     read_failures,
-    read_plan,
+    read_vectors,
     write_verified,
 )
+from blindpairs.store.plan import plan_path, read_items, write_plan
 from blindpairs.store.proof import read_columns
-from blindpairs.store.store import read_manifest
 from blindpairs.workspace import put, write_json
 
 
-def finish_move(folder: Path) -> dict[str, Any]:
-    """Give rows and failures of every finished part the places of the plan in `moved/`, and its manifest to the store.
+def stage_plan(folder: Path, items: Iterable[Item], part_rows: int) -> dict[str, Any]:
+    """Write the plan of the new place beside the store. Returns what `write_plan` returns."""
+    try:
+        return write_plan(folder / MOVED, items, part_rows)
+    finally:
+        _remove_empty(folder)
 
-    Vectors stay byte for byte. A part is written aside whole, its marker last, before it takes the old one's place, so
-    that wherever a run is killed the next one goes on here. The manifest comes in last. Returns it.
+
+def drop_plan(folder: Path) -> None:
+    """Remove a staged plan: the corpus is where it was."""
+    removed(plan_path(folder / MOVED))
+    _remove_empty(folder)
+
+
+def move(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Move the store to the staged plan; `manifest` is the new one, which is returned."""
+    write_manifest(folder / MOVED, manifest)
+    return finish_move(folder)
+
+
+def finish_move(folder: Path) -> dict[str, Any]:
+    """Give the rows and failures of every finished part the uris of the staged plan. Returns the new manifest.
+
+    A part is written aside completely, its marker last, before it replaces the old one. The manifest comes last.
     """
     aside = folder / MOVED
     manifest = read_manifest(aside)
-    plan = next(path for path in (aside / "plan.parquet", folder / "plan.parquet") if present(path))
+    planned = aside if present(plan_path(aside)) else folder  # a killed run may have moved the plan already
     for number in range(manifest["plan"]["parts"]):
         staged, part = Part(aside, number), Part(folder, number)
         marker = finished(part)
         if marker and not present(staged.marker):
-            _stage_part(part, staged, marker, read_plan(plan, number))
+            _stage_part(part, staged, marker, read_items(planned, number))
         if present(staged.marker):
             _take([(staged.data, part.data), (staged.failures, part.failures), (staged.marker, part.marker)])
-    _take([(aside / name, folder / name) for name in ("plan.parquet", "manifest.json")])
-    tidy_move(folder)
+    _take([(path(aside), path(folder)) for path in (plan_path, manifest_path)])
+    _remove_empty(folder)
     return manifest
 
 
-def tidy_move(folder: Path) -> None:
-    """Remove the folders of a move where nothing is left in them."""
-    for empty in (folder / MOVED / "failures", folder / MOVED):
+def _remove_empty(folder: Path) -> None:
+    """Remove the folders of a move that hold nothing."""
+    for empty in (folder / MOVED / FAILURES_FOLDER, folder / MOVED):
         with suppress(OSError):  # not empty, or not there
             empty.rmdir()
 
@@ -68,24 +88,24 @@ def _take(files: Sequence[tuple[Path, Path]]) -> None:
 
 
 def _stage_part(part: Part, staged: Part, marker: Mapping[str, Any], items: Sequence[Item]) -> None:
-    """Write a part aside with other places, where it has not got them yet."""
-    table, failures = read_columns(part.data, (*METADATA.names, *marker["columns"])), read_failures(part)
+    """Write a part aside with the uris of these items, unless it has them already."""
+    table, failures = read_columns(part.data, METADATA.names), read_failures(part)
     failed = {failure.row for failure in failures}
     kept = [item for row, item in enumerate(items) if row not in failed]
     moved = [_failed_at(failure, items[failure.row]) for failure in failures]
     rows = {name: table[name].to_pylist() for name in METADATA.names}
-    places = {name: [getattr(item, name) for item in kept] for name in PLACE}
-    if moved == failures and places == {name: rows[name] for name in PLACE}:
+    uris = {name: [getattr(item, name) for item in kept] for name in LOCATION}
+    if moved == failures and uris == {name: rows[name] for name in LOCATION}:
         return
-    # The metadata is built anew, as embedding builds it, so that a moved store has the bytes of a fresh one.
-    vectors = {name: arrow_to_vectors(table[name]) for name in marker["columns"]}
+    # The table is built again as embedding builds it, so that a moved store has the bytes of a fresh one.
+    vectors = read_vectors(part, marker["columns"])
     write_verified(staged.failures, failure_table(moved), ())
-    write_verified(staged.data, part_table(rows | places, vectors), tuple(vectors))
+    write_verified(staged.data, part_table(rows | uris, vectors), tuple(vectors))
     write_json(staged.marker, dict(marker) | fingerprints(staged))
 
 
 def _failed_at(failure: Failure, item: Item) -> Failure:
-    """The failure at its new place, which its message may name."""
+    """The failure with the uri of `item`, also where its message names the old one."""
     old = failure.uri.removesuffix(item.uri.removeprefix(item.container)) if item.container else failure.uri
     message = failure.message.replace(old, item.container or item.uri)
     return replace(failure, uri=item.uri, uri_bytes=item.uri_bytes, message=message)

@@ -21,7 +21,7 @@ from blindpairs.errors import InputError
 PATHS = "image_path"
 NAMES_SHOWN = 6  # columns of a file, where a message lists them
 
-Rows = NDArray[np.floating[Any]]
+Vectors = NDArray[np.floating[Any]]
 Columns = Mapping[str, Sequence["Partition"]]
 
 
@@ -33,7 +33,7 @@ class Partition:
     vectors: Path
     metadata: Path
 
-    def open(self) -> Rows:
+    def open(self) -> Vectors:
         """The rows, (n, D), mapped."""
         try:
             mapped = np.load(self.vectors, mmap_mode="r", allow_pickle=False)
@@ -133,7 +133,7 @@ def _rows(partition: Partition, first: Partition) -> int:
     return paths
 
 
-def batches(columns: Columns, rows: int) -> Iterator[tuple[list[bytes | None], dict[str, Rows]]]:
+def batches(columns: Columns, rows: int) -> Iterator[tuple[list[bytes | None], dict[str, Vectors]]]:
     """The image paths and the rows of every column, at most `rows` at once: none crosses partitions."""
     for partitions in zip(*columns.values(), strict=True):
         paths = partitions[0].paths()

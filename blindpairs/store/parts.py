@@ -1,19 +1,18 @@
-"""Embeddings on disk: parts of Parquet, each with a done marker and a table of failures.
+"""The parts of a store: tables of vectors, each with a done marker and a table of failures.
 
-    embeddings/manifest.json          what was asked: corpus, limits, encoders with preprocessing and weight hashes
-    embeddings/plan.parquet           every image of the corpus, in order; row group k is part k
-    embeddings/part-00000.parquet     one row an image, one column of float16 unit vectors an encoder
+    embeddings/manifest.json          what was asked for; see manifest.py
+    embeddings/plan.parquet           every item of the corpus in order; see plan.py
+    embeddings/part-00000.parquet     one row an image: METADATA, then a column of float16 unit vectors an encoder
     embeddings/part-00000.done.json   written last: sizes, hashes, counts. A part without it does not exist
-    embeddings/failures/part-00000.parquet   the images that could not be used, and why
+    embeddings/failures/part-00000.parquet   the images without a row, and why
 
-This module alone reads and writes them. Promises: a part with a valid marker is complete and unchanged since it was
-written; what is read is proven to be what the marker vouches for, or the file and the command that remakes it are
-named; rows + failed rows = planned rows in every part; rows stand in the plan's order, and the same input gives the
-same bytes.
+Only store/ reads and writes these files. Promises: a part with a valid marker is complete and unchanged; what is read
+has been checked against the marker, or the error names the file and the command that repairs it; rows + failed rows =
+planned items in every part; rows keep the order of the plan; the same input gives the same bytes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ import pyarrow.parquet as pq
 
 from blindpairs.access import listed, present, removed
 from blindpairs.errors import ConfigError, InputError, Refused
-from blindpairs.images import Item
+from blindpairs.store.manifest import MOVED, manifest_path
+from blindpairs.store.plan import plan_path
 from blindpairs.store.proof import check_hashes, check_sizes, column_names, read_columns, read_marker
-from blindpairs.workspace import sha256_file, stamp, write_json, written_atomically
+from blindpairs.workspace import prepare_folder, sha256_file, stamp, write_json, written_atomically
 
-IMPORTED = "clip-retrieval"  # the spec of encoders whose vectors were taken over: nobody here can add to them
 METADATA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -39,12 +38,11 @@ METADATA = pa.schema(
         ("flags", pa.list_(pa.string())),
     ]
 )
-MOVED = "moved"  # within a store: what is on its way to new places, the manifest of it first and last
-PLACE = ("uri", "uri_bytes")  # what a row says of where its image lies
-# What a store consists of, in the order in which it is removed.
+FAILURES_FOLDER = "failures"
+LOCATION = ("uri", "uri_bytes")  # the columns that say where the image of a row is
 FAILURES = pa.schema(
     [
-        ("row", pa.int32()),  # within the part's slice of the plan
+        ("row", pa.int32()),  # index among the planned items of the part
         ("uri", pa.string()),
         ("uri_bytes", pa.binary()),
         ("code", pa.string()),
@@ -52,22 +50,11 @@ FAILURES = pa.schema(
         ("image_id", pa.string()),  # null where the bytes could not be read
     ]
 )
-PLAN = pa.schema(
-    [
-        ("uri", pa.string()),
-        ("uri_bytes", pa.binary()),
-        ("container", pa.string()),
-        ("size", pa.int64()),
-        ("mtime_ns", pa.int64()),
-        ("offset", pa.int64()),
-        ("column", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One planned image that has no row in the store. `row` counts within the part's slice of the plan."""
+    """One planned item that has no row in the store. `row` is its index among the planned items of the part."""
 
     row: int
     uri: str
@@ -79,39 +66,39 @@ class Failure:
 
 @dataclass(frozen=True)
 class Part:
-    """The paths of one part."""
+    """One numbered part of a store, and the paths of its files."""
 
     folder: Path
     number: int
 
     @property
     def name(self) -> str:
-        """The part's file name without a suffix."""
+        """The file name without a suffix."""
         return f"part-{self.number:05d}"
 
     @property
     def data(self) -> Path:
-        """The rows."""
+        """The table of rows."""
         return self.folder / f"{self.name}.parquet"
 
     @property
     def marker(self) -> Path:
-        """Its existence means that rows and failures are complete."""
+        """The done marker: its existence means that rows and failures are complete."""
         return self.folder / f"{self.name}.done.json"
 
     @property
     def failures(self) -> Path:
-        """The images without a row."""
-        return self.folder / "failures" / f"{self.name}.parquet"
+        """The table of the images without a row."""
+        return self.folder / FAILURES_FOLDER / f"{self.name}.parquet"
 
     @property
     def files(self) -> dict[str, Path]:
-        """Both by the words that the marker has for them."""
+        """Both tables, by the names that the marker uses for them."""
         return {"data": self.data, "failures": self.failures}
 
 
 def refuse_column_name(name: str) -> None:
-    """Raise ConfigError for what no column of vectors can be called: a table finds its columns by name."""
+    """ConfigError where a column of vectors cannot have this name, because it must be unique in the table."""
     if not name.isidentifier():
         raise ConfigError(f"a column of vectors cannot be called {name!r}: use letters, digits and _, such as clip")
     if name in METADATA.names:
@@ -134,67 +121,30 @@ def arrow_to_vectors(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return whole
 
 
-def write_plan(path: Path, items: Iterator[Item], part_rows: int, sha256: str = "") -> int:
-    """Write every item of the corpus, one row group a part, holding one part at a time. Returns how many.
-
-    ConfigError, and nothing written, where the file does not have the `sha256` that is asked for.
-    """
-    names = [field.name for field in fields(Item)]
-    count = 0
-    with written_atomically(path) as aside, pq.ParquetWriter(aside, PLAN, write_page_checksum=True) as writer:
-        block: list[Item] = []
-        for item in items:
-            block.append(item)
-            count += 1
-            if len(block) == part_rows:
-                writer.write_table(_item_table(block, names), row_group_size=part_rows)
-                block = []
-        if block:
-            writer.write_table(_item_table(block, names), row_group_size=part_rows)
-        writer.close()
-        if sha256 and sha256_file(aside) != sha256:
-            raise ConfigError(
-                f"{path} is missing or damaged: --overwrite embeds everything again, and the corpus as it is now does "
-                "not give that plan"
-            )
-    return count
-
-
-def _item_table(items: Sequence[Item], names: Sequence[str]) -> pa.Table:
-    return pa.table({name: [getattr(item, name) for item in items] for name in names}, schema=PLAN)
-
-
-def read_plan(path: Path, part: int) -> list[Item]:
-    """The items of one part."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        return [Item(**row) for row in file.read_row_group(part).to_pylist()]
-
-
-def plan_size(path: Path) -> tuple[int, int]:
-    """How many items a plan holds, and for how many parts."""
-    metadata = pq.read_metadata(path)
-    return metadata.num_rows, metadata.num_row_groups
-
-
 def part_table(rows: Mapping[str, Sequence[Any]], vectors: Mapping[str, np.ndarray[Any, Any]]) -> pa.Table:
-    """The rows of a part as it is written: the METADATA columns, then one column of vectors an encoder."""
+    """The table of a part: the METADATA columns, then one column of vectors an encoder."""
     table = pa.table(dict(rows), schema=METADATA)
     for name, matrix in vectors.items():
         table = table.append_column(name, vectors_to_arrow(matrix))
     return table
 
 
-def read_ids(part: Part, marker: Mapping[str, Any]) -> dict[int, str]:
-    """Row within the part's slice of the plan -> image_id, of a finished part's images whose bytes could be read."""
-    failures = read_failures(part)
-    failed = {failure.row for failure in failures}
-    rows = (row for row in range(marker["rows"] + marker["failed"]) if row not in failed)
-    ids = dict(zip(rows, read_columns(part.data, ["image_id"])["image_id"].to_pylist(), strict=True))
-    return ids | {failure.row: failure.image_id for failure in failures if failure.image_id}
+def read_ids(part: Part) -> dict[int, str]:
+    """Row -> image_id for the rows of a finished part; `row` as in Failure. Failed items are in `read_failures`."""
+    ids = read_columns(part.data, ["image_id"])["image_id"].to_pylist()
+    failed = {failure.row for failure in read_failures(part)}
+    rows = (row for row in range(len(ids) + len(failed)) if row not in failed)
+    return dict(zip(rows, ids, strict=True))
+
+
+def read_vectors(part: Part, names: Collection[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """The vectors of a finished part by column name, each (rows, D) float16."""
+    table = read_columns(part.data, list(names))
+    return {name: arrow_to_vectors(table[name]) for name in names}
 
 
 def read_failures(part: Part) -> list[Failure]:
-    """The images without a row, and why."""
+    """The failures of a finished part, in order of row."""
     return [Failure(**row) for row in read_columns(part.failures, FAILURES.names).to_pylist()]
 
 
@@ -222,12 +172,12 @@ def write_part(
 
 
 def failure_table(failures: Sequence[Failure]) -> pa.Table:
-    """The failures of a part as they are written."""
+    """The table of failures of a part."""
     return pa.table({name: [getattr(row, name) for row in failures] for name in FAILURES.names}, schema=FAILURES)
 
 
 def fingerprints(part: Part) -> dict[str, dict[str, Any]]:
-    """What a marker says of both files of a part, by which they are known again."""
+    """The hashes and sizes of both tables of a part, as the marker records them."""
     return {
         "sha256": {"data": sha256_file(part.data), "failures": sha256_file(part.failures)},
         "bytes": {"data": part.data.stat().st_size, "failures": part.failures.stat().st_size},
@@ -235,7 +185,7 @@ def fingerprints(part: Part) -> dict[str, dict[str, Any]]:
 
 
 def _counts(flags: Sequence[Sequence[str]], failures: Sequence[Failure]) -> dict[str, Any]:
-    """What a marker counts of a part: the flags of every row, and its failures."""
+    """The counts that a marker records: rows, failures by code, rows by flag."""
     codes = sorted({failure.code for failure in failures})
     names = sorted({flag for image in flags for flag in image})
     return {
@@ -247,10 +197,10 @@ def _counts(flags: Sequence[Sequence[str]], failures: Sequence[Failure]) -> dict
 
 
 def write_verified(path: Path, table: pa.Table, vectors: tuple[str, ...]) -> None:
-    """Write a table and read it back before it gets its name: a writer that wrote bad bytes must not commit them."""
+    """Write a table, and read it back before it gets its final name: badly written bytes must not be committed."""
     plain = [name for name in table.column_names if name not in vectors]
     with written_atomically(path) as aside:
-        # Vectors are noise to a compressor and to a dictionary: both only cost time on them.
+        # Vectors do not compress and do not repeat: compression and dictionaries would only cost time.
         pq.write_table(
             table,
             aside,
@@ -273,23 +223,61 @@ def _check_unit(path: Path, name: str, vectors: np.ndarray[Any, Any]) -> None:
         raise InputError(f"the {name} vectors written to {path} are not unit vectors: check the disk, then run again")
 
 
+def prepare_store(folder: Path) -> None:
+    """Make the folders of a store, prove that they can be written, and remove what dead runs left half written."""
+    prepare_folder(folder)
+    prepare_folder(folder / FAILURES_FOLDER)
+
+
 def remove_store(folder: Path) -> None:
-    """Remove what this package wrote. The manifest goes first: without it nothing else counts, wherever this stops."""
+    """Remove all files of a store, the manifest first: without it the others do not count, wherever this stops."""
     for place in (folder, folder / MOVED):
-        removed(place / "manifest.json")
+        removed(manifest_path(place))
         for suffix in (".done.json", ".parquet"):
-            for path in listed(place):
-                if path.name.startswith("part-") and path.name.endswith(suffix):
+            for path in part_files(place):
+                if path.name.endswith(suffix):
                     removed(path)
-        for path in (*listed(place / "failures"), place / "plan.parquet"):
-            if path.match("part-*.parquet") or path.name == "plan.parquet":
+        for path in (*part_files(place / FAILURES_FOLDER), plan_path(place)):
+            if path.name.endswith(".parquet"):
                 removed(path)
 
 
-def finished(part: Part) -> dict[str, Any] | None:
-    """The marker of a part that is complete and unchanged; None where it has to be (re)done.
+def part_files(folder: Path) -> list[Path]:
+    """All files in a folder that are named as those of a part, finished or not."""
+    return [path for path in listed(folder) if path.name.startswith("part-")]
 
-    Raises Refused where that cannot be told: a file that may not be read is no reason to make it again.
+
+def has_marker(part: Part) -> bool:
+    """Whether a part has a done marker, valid or not."""
+    return present(part.marker)
+
+
+def has_markers(folder: Path) -> bool:
+    """Whether some part has a done marker, valid or not."""
+    return any(path.name.endswith(".done.json") for path in part_files(folder))
+
+
+def summary_of(parts: Iterable[Part]) -> dict[str, Any]:
+    """`summarise` over the markers of finished parts."""
+    return summarise([read_marker(part.marker) for part in parts])
+
+
+def summarise(markers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up the counts of some markers: `rows`, `failed`, `failures_by_code`, `flags`."""
+    total: dict[str, Any] = {"rows": 0, "failed": 0, "failures_by_code": {}, "flags": {}}
+    for marker in markers:
+        total["rows"] += marker["rows"]
+        total["failed"] += marker["failed"]
+        for kind in ("failures_by_code", "flags"):
+            for name, count in marker[kind].items():
+                total[kind][name] = total[kind].get(name, 0) + count
+    return total
+
+
+def finished(part: Part) -> dict[str, Any] | None:
+    """The marker of a part that is complete and unchanged; None where the part has to be (re)made.
+
+    Refused where a file cannot be opened: that is no proof of damage, and no reason to make the part again.
     """
     if not present(part.marker):
         return None

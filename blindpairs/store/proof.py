@@ -1,7 +1,7 @@
-"""What is read of a store is proven first: that it is what the marker of its part vouches for.
+"""Checks of a store's files before they are read: marker, size, hash, and the checksum of every Parquet page.
 
-Promises: damage is an InputError that names the file and what is wrong with it in a line, and a refusal of the system
-is Refused; no byte of a table is handed to Parquet's footer reader, which has no checksum, by those who check first.
+Promises: damage is an InputError that names the file and the fault in one line; a file that the system refuses to open
+is Refused, never called damaged. Parquet footers have no checksum, so callers check the hash before reading a table.
 """
 
 import errno
@@ -20,7 +20,7 @@ from blindpairs.workspace import read_json, sha256_file
 
 
 def read_marker(path: Path) -> dict[str, Any]:
-    """A marker; InputError where it is none of ours."""
+    """The done marker of a part; InputError where its content is not that of a marker."""
     marker = read_json(path)
     groups = [marker.get(name) for name in ("columns", "failures_by_code", "flags", "sha256", "bytes")]
     if all(isinstance(group, dict) for group in groups):
@@ -29,11 +29,11 @@ def read_marker(path: Path) -> dict[str, Any]:
         files = [marker[name].keys() == {"data", "failures"} for name in ("sha256", "bytes")]
         if all(files) and all(type(number) is int and number >= 0 for number in numbers):
             return marker
-    raise InputError(f"{path} is damaged (it does not say what a marker says)")
+    raise InputError(f"{path} is damaged (a marker has other fields)")
 
 
 def check_sizes(files: Mapping[str, Path], marker: Mapping[str, Any]) -> None:
-    """InputError where a file of a part, by its kind, is not as long as its marker says."""
+    """InputError where a file of a part has another size than its marker says; `files` maps kind to path."""
     for kind, path in files.items():
         with reading(path):
             status = path.stat()
@@ -44,21 +44,21 @@ def check_sizes(files: Mapping[str, Path], marker: Mapping[str, Any]) -> None:
 
 
 def check_hashes(files: Mapping[str, Path], marker: Mapping[str, Any]) -> None:
-    """InputError where a file of a part, by its kind, is not the one that its marker vouches for."""
+    """InputError where a file of a part has another hash than its marker says; `files` maps kind to path."""
     for kind, path in files.items():
         if sha256_file(path) != marker["sha256"][kind]:
             raise InputError(f"{path} is damaged (it is not the file that was committed)")
 
 
 def column_names(path: Path) -> list[str]:
-    """The columns of a table."""
-    with _explained(path):
+    """The column names of a table."""
+    with explained(path):
         return list(pq.read_schema(path).names)
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Columns of one of our tables, every page checked; InputError where it is damaged."""
-    with _explained(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    """Columns of one of our tables, the checksum of every page verified; InputError where it is damaged."""
+    with explained(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         lacking = [name for name in columns if name not in file.schema_arrow.names]
         if lacking:
             raise InputError(f"{path} is damaged (it has no column {lacking[0]})")
@@ -66,8 +66,8 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """What Arrow says of a file, as a sentence: the system's refusals are told apart from damage."""
+def explained(path: Path) -> Iterator[None]:
+    """Turn Arrow's errors about a file into InputError for damage, or Refused where the system refuses to read it."""
     try:
         with reading(path):
             try:
@@ -75,14 +75,14 @@ def _explained(path: Path) -> Iterator[None]:
             except OSError as error:
                 if error.errno is not None:
                     raise
-                raise pa.ArrowInvalid(str(error)) from error  # Arrow's own, of bytes that make no sense
+                raise pa.ArrowInvalid(str(error)) from error  # raised by Arrow itself, for invalid bytes
     except pa.ArrowException as error:
         said = (str(error).splitlines() or ["no reason given"])[0][:120]
         raise InputError(f"{path} is damaged ({said})") from error
 
 
 def read_rows(path: Path, columns: Sequence[str], rows: int) -> pa.Table:
-    """Columns of a table that has so many rows; InputError where it has not."""
+    """Columns of a table; InputError where it does not have `rows` rows."""
     table = read_columns(path, columns)
     if len(table) != rows:
         raise InputError(f"{path} is damaged (it has {len(table):,} rows, not {rows:,})")

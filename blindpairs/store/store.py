@@ -1,4 +1,13 @@
-"""A store as those see it who read it: its manifest, and every column over all parts."""
+"""Reading a finished store: its manifest, and every column over all parts.
+
+    store = Store.open(Path("work/embeddings"))
+    clip = store.column("clip")                                  # (N, D) float16 unit vectors
+    ids = store.metadata(["image_id"])["image_id"].to_numpy()    # (N,), the same order
+    failed = store.failures()                                    # Arrow: uri, code, message, ...
+
+Promises: rows have the same order in every column and in the metadata, that of the corpus; the hash of a part is
+checked before anything of it is returned; reading part by part holds at most three parts in memory.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,40 +22,14 @@ import pyarrow as pa
 
 from blindpairs.access import present
 from blindpairs.errors import ConfigError, InputError, Refused
-from blindpairs.store.parts import FAILURES, IMPORTED, METADATA, MOVED, Part, arrow_to_vectors
+from blindpairs.store.manifest import has_manifest, is_imported, is_moving, read_manifest
+from blindpairs.store.parts import FAILURES, METADATA, Part, arrow_to_vectors
 from blindpairs.store.proof import check_hashes, check_sizes, read_columns, read_marker, read_rows
-from blindpairs.workspace import digest, read_json
+from blindpairs.workspace import digest
 
-READERS = 2  # parts of a column that are read at once, and held
+READERS = 2  # parts that are read at the same time
 
 Read = TypeVar("Read")
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the store was asked to hold, or InputError with what it costs to go on without it."""
-    path = folder / "manifest.json"
-    if path.is_dir():
-        raise InputError(f"{path} is a folder where a file should be (move it away)")
-    try:
-        manifest = read_json(path)
-        plan, encoders = manifest["plan"], manifest["encoders"]
-        numbers = [plan["parts"], plan.get("items", 0), *(each["dimension"] for each in encoders.values())]
-        sound = all(type(number) is int and number >= 0 for number in numbers)
-        sound &= isinstance(manifest["settings"], dict) and isinstance(manifest["fingerprint"], str)
-    except Refused:
-        raise
-    except (InputError, KeyError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise InputError(
-            f"{path} is damaged: `embed --overwrite` embeds everything again; `import` takes another --work"
-        )
-    return manifest
-
-
-def is_moving(folder: Path) -> bool:
-    """Whether a killed run has left the store between two places of its corpus; `finish_move` ends that."""
-    return present(folder / "manifest.json") and present(folder / MOVED / "manifest.json")
 
 
 def _vectors_of(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
@@ -57,18 +40,26 @@ def _vectors_of(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray[Any
 
 
 class Store:
-    """A finished store, for those who read it."""
+    """A finished store, opened for reading: N images with a vector in every encoder's column, and the failures.
+
+    `manifest` is the content of manifest.json. Every method that reads raises InputError where a file is damaged
+    (with the command that repairs it) and Refused where the system does not let this process read it.
+    """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], parts: list[Part]) -> None:
         self.folder = folder
         self.manifest = manifest
         self._parts = parts
-        self._verified: set[int] = set()  # parts
+        self._verified: set[int] = set()  # numbers of the parts whose hashes were checked
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
-        """Open a store whose every part is there; InputError says what is missing otherwise."""
-        if not present(folder / "manifest.json"):
+        """Open the store in a folder such as `blindpairs-work/embeddings`.
+
+        InputError where there is no store or a file is damaged; ConfigError where the store is incomplete or is
+        being moved to the new place of its corpus. Each says which command to run.
+        """
+        if not has_manifest(folder):
             raise InputError(f"no embeddings at {folder}: run `blindpairs embed` first")
         if is_moving(folder):
             raise ConfigError(
@@ -94,13 +85,8 @@ class Store:
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """The names of the columns of vectors."""
+        """The names of the columns of vectors, such as `clip` and `dino`."""
         return tuple(self.manifest["encoders"])
-
-    @property
-    def parts(self) -> list[Path]:
-        """The files of rows, in row order."""
-        return [part.data for part in self._parts]
 
     @cached_property
     def _markers(self) -> list[dict[str, Any]]:
@@ -113,13 +99,12 @@ class Store:
 
     @property
     def _maker(self) -> str:
-        """The command that made the store, which mends it."""
-        foreign = any(each.get("spec") == IMPORTED for each in self.manifest["encoders"].values())
-        return "import" if foreign else "embed"
+        """The command that made the store, which also repairs it."""
+        return "import" if is_imported(self.manifest) else "embed"
 
     @contextmanager
     def _remedied(self) -> Iterator[None]:
-        """Whatever is found to be damaged, the same command mends it."""
+        """Add to every error about damage the command that repairs it."""
         try:
             yield
         except Refused:
@@ -129,20 +114,28 @@ class Store:
 
     @property
     def rows(self) -> int:
-        """How many images have vectors."""
+        """N: how many images have vectors."""
         return sum(marker["rows"] for marker in self._markers)
 
     def fingerprint(self) -> str:
-        """A digest of everything in the store: the hashes that its markers hold."""
+        """64 hexadecimal digits that change with any vector, row or failure: a digest of the hashes in the markers."""
         return digest([marker["sha256"] for marker in self._markers])
 
     def metadata(self, columns: Sequence[str] = METADATA.names) -> pa.Table:
-        """The rows without vectors, in order."""
+        """The N rows without vectors, as one Arrow table.
+
+        Columns: `image_id` (32 hexadecimal digits of the SHA-256 of the bytes; `uri:...` for imported images that
+        were not read), `uri` (path, `shard.tar#member` or `file.parquet#row`), `uri_bytes` (only where the path is
+        not UTF-8, else null), `width` and `height` in pixels, `phash` (64 bits), `flags` (list of strings).
+        """
         nothing = pa.schema([METADATA.field(name) for name in columns]).empty_table()
         return pa.concat_tables([nothing, *self._each(lambda part, rows: read_rows(part.data, columns, rows))])
 
     def iter_column(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
-        """One encoder's vectors part by part: (rows, D) float16; the next parts are read meanwhile."""
+        """The vectors of one encoder part by part, each (rows, D) float16; the next parts are read meanwhile.
+
+        ConfigError where the store has no such encoder, or a part has no vectors of it yet.
+        """
         if name not in self.encoders:
             raise ConfigError(f"the store at {self.folder} has no encoder {name!r}; it has {', '.join(self.encoders)}")
         for part, marker in zip(self._parts, self._markers, strict=True):
@@ -152,33 +145,36 @@ class Store:
                 )
         dimension = self.manifest["encoders"][name]["dimension"]
         yield from self._each(lambda part, rows: _vectors_of(part.data, name, (rows, dimension)))
-        pa.default_memory_pool().release_unused()  # Arrow keeps it for its next reading: 500 MB, once seen
+        pa.default_memory_pool().release_unused()  # Arrow keeps freed memory, 500 MB of it in one case
 
     def verify(self) -> None:
-        """InputError where a part is no longer the one that its marker vouches for; each is looked at once."""
+        """InputError where a part has another hash than its marker says. Each part is hashed once a Store."""
         for _ in self._each(lambda *_: None):
             pass
 
     def _each(self, read: Callable[[Part, int], Read]) -> Iterator[Read]:
-        """What `read` makes of each part and the number of its rows, in order; the next parts are read meanwhile."""
+        """`read(part, number of its rows)` for each part, in order; the next parts are read meanwhile."""
         ahead: deque[Future[Read]] = deque()
         with self._remedied(), ThreadPoolExecutor(READERS) as readers:  # Parquet decodes a column at some 200 MB/s
             for part, marker in zip(self._parts, self._markers, strict=True):
-                ahead.append(readers.submit(self._proven, part, marker, read))
+                ahead.append(readers.submit(self._checked, part, marker, read))
                 if len(ahead) > READERS:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-    def _proven(self, part: Part, marker: Mapping[str, Any], read: Callable[[Part, int], Read]) -> Read:
-        # Before Parquet's footer is believed, which has no checksum. 2 GB/s here: a tenth of what reading costs.
+    def _checked(self, part: Part, marker: Mapping[str, Any], read: Callable[[Part, int], Read]) -> Read:
+        # Before Parquet's footer is read, which has no checksum. At 2 GB/s, a tenth of the cost of reading.
         if part.number not in self._verified:
             check_hashes(part.files, marker)
             self._verified.add(part.number)
         return read(part, marker["rows"])
 
     def column(self, name: str) -> np.ndarray[Any, Any]:
-        """One encoder's vectors: (N, D) float16, read straight into one array."""
+        """The vectors of one encoder: (N, D) float16, of length 1 up to rounding, in the order of `metadata`.
+
+        Takes 2 * N * D bytes; `iter_column` takes those of three parts. ConfigError as `iter_column`.
+        """
         blocks = self.iter_column(name)
         dimension = self.manifest["encoders"][name]["dimension"] if name in self.encoders else 0
         vectors = np.empty((self.rows, dimension), np.float16)
@@ -191,22 +187,10 @@ class Store:
         return vectors
 
     def failures(self) -> pa.Table:
-        """The images that could not be used, and why."""
+        """The images without vectors, as one Arrow table in the order of the corpus.
+
+        Columns: `row` (index among the planned items of its part), `uri`, `uri_bytes`, `code` (a stable word such as
+        `truncated`), `message` (a sentence), `image_id` (null where the bytes could not be read).
+        """
         tables = self._each(lambda part, _: read_columns(part.failures, FAILURES.names))
         return pa.concat_tables([FAILURES.empty_table(), *tables])
-
-    def summary(self) -> dict[str, Any]:
-        """Counts over all parts."""
-        return summarise(self._markers)
-
-
-def summarise(markers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add up what the markers count."""
-    total: dict[str, Any] = {"rows": 0, "failed": 0, "failures_by_code": {}, "flags": {}}
-    for marker in markers:
-        total["rows"] += marker["rows"]
-        total["failed"] += marker["failed"]
-        for kind in ("failures_by_code", "flags"):
-            for name, count in marker[kind].items():
-                total[kind][name] = total[kind].get(name, 0) + count
-    return total

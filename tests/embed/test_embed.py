@@ -143,7 +143,7 @@ def test_part_that_is_not_what_its_marker_says_is_embedded_again(tmp_path: Path,
     # Asking for one encoder must not leave the part without the other.
     report = run(tmp_path / "photos", tmp_path / "store", {"clip": "toy:a"})
 
-    assert report.warnings == ["part-00001.parquet is not what its marker says: it is embedded again"]
+    assert report.warnings == ["part-00001.parquet does not match its marker: it is embedded again"]
     assert report.embedded == 16
     assert tree(tmp_path / "store") == before
 

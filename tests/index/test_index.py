@@ -330,7 +330,7 @@ def test_an_index_without_a_sound_record_is_built_again(
 def test_index_over_a_part_that_changed_behind_its_marker_is_not_reused(tmp_path: Path, vectors: Vectors) -> None:
     store = store_at(tmp_path / "embeddings", vectors[:100], parts=2)
     build_index(store, "clip", tmp_path / "index", kind="flat")
-    one, other = store.parts
+    one, other = sorted(store.folder.glob("part-*.parquet"))
     first, second = one.read_bytes(), other.read_bytes()
     assert len(first) == len(second)  # so that nothing but their content tells them apart
     one.write_bytes(second)

@@ -390,16 +390,3 @@ def test_every_character_of_a_pictures_cosine_is_in_its_font() -> None:
     missing = _font(28).getmask("\ue000")
     for character in text:
         assert bytes(_font(28).getmask(character)) != bytes(missing)
-
-
-def test_file_that_was_replaced_since_is_not_shown_as_the_mined_image(tmp_path: Path) -> None:
-    from blindpairs.images.decode import Limits, image_id
-    from blindpairs.pages.mined import _pixels
-
-    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
-    uri, true = str(tmp_path / "a.png"), image_id((tmp_path / "a.png").read_bytes())
-    ((_, same),) = _pixels({true: (uri, None)}, Limits())
-    ((_, other),) = _pixels({"0" * 32: (uri, None)}, Limits())
-    assert isinstance(same, np.ndarray)
-    assert isinstance(other, Undecodable)
-    assert (other.code, other.message) == ("changed", "the file is no longer the image that was embedded")

@@ -14,14 +14,18 @@ from blindpairs.store import (
     Failure,
     Part,
     Store,
-    arrow_to_vectors,
     finished,
+    plan_path,
+    plan_size,
     read_failures,
-    read_plan,
-    vectors_to_arrow,
+    read_ids,
+    read_items,
+    read_vectors,
     write_part,
     write_plan,
 )
+from blindpairs.store.parts import arrow_to_vectors, vectors_to_arrow
+from blindpairs.workspace import sha256_file
 
 
 def unit(rows: int, dimension: int = 4) -> np.ndarray[tuple[int, int], np.dtype[np.float16]]:
@@ -45,8 +49,23 @@ def metadata(rows: int) -> dict[str, list[object]]:
 
 def test_plan_comes_back_part_by_part(tmp_path: Path) -> None:
     items = [Item(f"/a/{n}", None if n else b"/a/\xff", "", n, n * 2, 0, "") for n in range(10)]
-    assert write_plan(tmp_path / "plan.parquet", iter(items), 4) == 10
-    assert [read_plan(tmp_path / "plan.parquet", part) for part in range(3)] == [items[:4], items[4:8], items[8:]]
+    written = write_plan(tmp_path, iter(items), 4)
+    assert written == {"items": 10, "parts": 3, "sha256": sha256_file(plan_path(tmp_path))}
+    assert plan_size(tmp_path) == (10, 3)
+    assert [read_items(tmp_path, part) for part in range(3)] == [items[:4], items[4:8], items[8:]]
+
+
+def test_damaged_plan_is_named_by_whoever_reads_it(tmp_path: Path) -> None:
+    write_plan(tmp_path, iter([Item("/a/0", None, "", 0, 0, 0, "")]), 4)
+    for content in (b"", b"PAR1", plan_path(tmp_path).read_bytes()[:-9]):
+        plan_path(tmp_path).write_bytes(content)
+        with pytest.raises(InputError, match=r"plan\.parquet is damaged"):
+            read_items(tmp_path, 0)
+        with pytest.raises(InputError, match=r"plan\.parquet is damaged"):
+            plan_size(tmp_path)
+    plan_path(tmp_path).unlink()
+    with pytest.raises(InputError, match=r"plan\.parquet is missing"):
+        read_items(tmp_path, 0)
 
 
 def test_part_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -59,7 +78,8 @@ def test_part_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_failures(part) == [failure]
     table = pq.read_table(part.data)
     assert {name: table[name].to_pylist() for name in metadata(5)} == metadata(5)
-    assert arrow_to_vectors(table["clip"]).tobytes() == clip.tobytes()
+    assert read_vectors(part, ["clip"])["clip"].tobytes() == clip.tobytes()
+    assert read_ids(part) == dict(zip([0, 1, 3, 4, 5], metadata(5)["image_id"], strict=True))  # 2 failed
 
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The embedding loop: images from the decode workers, through every encoder, into parts.
 
-Batches never cross a part and hold its usable images in order, so that a part's vectors do not depend on where a run
-began. (A batch that was halved for lack of memory is the exception: its last bits may differ.) Decoding runs ahead in
-other processes; a GPU computes one batch while the one before it is taken in and committed.
+A batch holds consecutive usable images of one part, so that the vectors of a part do not depend on where a run began.
+(Exception: a batch that was halved for lack of memory may differ in its last bits.) Decoding runs ahead in other
+processes; a GPU computes one batch while the previous one is stored and committed.
 """
 
 import os
@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -23,31 +22,31 @@ from blindpairs.images.decode import Limits
 from blindpairs.images.preprocess import Geometry, Preprocess
 from blindpairs.images.workers import DecodePool, Decoding, Image, Outcome
 from blindpairs.progress import Progress
-from blindpairs.store import METADATA, Failure, Part, arrow_to_vectors, read_failures, read_plan, write_part
+from blindpairs.store import METADATA, Failure, Part, read_failures, read_ids, read_items, read_vectors, write_part
 from blindpairs.workspace import digest
 
-AHEAD = 384  # images decoded before they are asked for, at least: what hides the pauses of the decoding processes
-SLICE = 16  # images that go through an encoder on one core
-PART_ROWS = 1024  # a second of a large GPU's work, some minutes of a laptop's: what a killed run has to repeat
+AHEAD = 384  # images decoded ahead, at least: hides the pauses of the decoding processes
+SLICE = 16  # images that one core encodes at a time
+PART_ROWS = 1024  # what a killed run repeats: a second on a large GPU, some minutes on a laptop
 
 
 class ImageEncoder(Protocol):
-    """What embedding asks of an encoder."""
+    """What embedding needs of an encoder."""
 
     dimension: int
     preprocess: Preprocess
     device: torch.device
 
     def encode(self, batch: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 on the encoder's device -> (B, D) float32 unit vectors, NaN where there is none."""
+        """(B, 3, S, S) uint8 on the encoder's device -> (B, D) float32 unit vectors; NaN for an image without one."""
 
     def describe(self) -> dict[str, object]:
-        """Everything that the vectors depend on, ready for JSON."""
+        """Everything that the vectors depend on, as JSON values."""
 
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How a run goes about it. Only `limits` and `part_rows` show in what is written."""
+    """How a run computes. Only `limits` and `part_rows` change what is written."""
 
     limits: Limits = Limits()
     part_rows: int = PART_ROWS
@@ -59,7 +58,7 @@ class EmbedOptions:
 
     @classmethod
     def suited_to(cls, device: str) -> "EmbedOptions":
-        """Batches that fill the device; as many decoding processes as leave it its cores."""
+        """The batch size and number of decoding processes for a device, from the cores of this machine."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if device == "cpu":
             return cls(batch=128, workers=max(1, cores // 2))
@@ -67,10 +66,10 @@ class EmbedOptions:
 
 
 class PartJob:
-    """One part, the columns it lacks, and what has become of its images so far.
+    """One part, the columns that it lacks, and the results so far.
 
-    `marker` is that of a finished part to which columns are added: its rows and vectors stay, but for an image that is
-    no longer what it was, which moves to the failures.
+    `planned` is the number of its planned items. `marker` is that of a finished part to which columns are added: its
+    rows and vectors stay, except that an image whose bytes have changed becomes a failure.
     """
 
     def __init__(
@@ -81,32 +80,29 @@ class PartJob:
         self.failures = read_failures(part) if marker else []
         self.to_decode = planned - len(self.failures)
         self._marker = marker
-        self._images: list[tuple[int, Item, Image]] = []  # (row in the part, where from, without pixels)
+        self._images: list[tuple[int, Item, Image]] = []  # (row in the part, planned item, image without pixels)
         self._vectors: dict[str, list[npt.NDArray[np.float16]]] = {name: [] for name in columns}  # (B, D) each
-        self._ids: dict[int, str] = {}  # row -> image_id, of the rows already there
-        if marker:
-            ids = pq.read_table(part.data, columns=["image_id"])["image_id"].to_pylist()
-            self._ids = dict(zip(self.rows(planned), ids, strict=True))
+        self._ids = read_ids(part) if marker else {}  # row -> image_id, of the rows already there
 
     def rows(self, planned: int) -> list[int]:
-        """The rows that have not failed before."""
+        """The rows to decode: those that have not failed in an earlier run."""
         failed = {failure.row for failure in self.failures}
         return [row for row in range(planned) if row not in failed]
 
     def items(self) -> list[Item]:
-        """What has to be decoded, in order."""
-        planned = read_plan(self.part.folder / "plan.parquet", self.part.number)
+        """The planned items to decode, in order."""
+        planned = read_items(self.part.folder, self.part.number)
         return [planned[row] for row in self.rows(len(planned))]
 
     def accept(self, row: int, item: Item, outcome: Outcome) -> bool:
-        """Note one image's fate; whether it goes on to the encoders."""
+        """Record the outcome of one item; returns whether it goes to the encoders."""
         if isinstance(outcome, Image):
             if self._ids.get(row, outcome.image_id) == outcome.image_id:
                 return True
             self._fail(row, item, "changed", "its bytes are not those that were embedded before", outcome.image_id)
             return False
         if self._marker and outcome.code != "changed":
-            # It was readable once, and may be again: an unmounted disk must not cost its finished vectors.
+            # It was readable once, and may be again: an unmounted disk must not cost the finished vectors.
             raise InputError(
                 f"{item.uri} is in the store but cannot be read now ({outcome.message}): nothing was changed; "
                 "bring the corpus back, then run the same command again"
@@ -115,7 +111,7 @@ class PartJob:
         return False
 
     def take(self, images: Sequence[tuple[int, Item, Image]], vectors: Mapping[str, Tensor]) -> None:
-        """Keep a batch's vectors, (B, D) a column. A row that is not finite in any of them is a failure."""
+        """Store the vectors of a batch, (B, D) a column. A row with a non-finite value in any column is a failure."""
         arrays = {name: block.cpu().numpy().astype(np.float16) for name, block in vectors.items()}
         finite = np.ones(len(images), bool)
         for block in arrays.values():
@@ -129,16 +125,14 @@ class PartJob:
                 self._fail(row, item, "non_finite", "an encoder gave it no finite vector", image.image_id)
 
     def commit(self) -> int:
-        """Write the part; the number of its rows."""
+        """Write the part; returns the number of its rows."""
         kept = [row for row, _, _ in self._images]
         vectors = {name: np.concatenate(blocks) for name, blocks in self._vectors.items()}
         columns = {name: digest(description) for name, description in self.columns.items()}
         if self._marker:
-            table = pq.read_table(self.part.data)
-            place = {row: index for index, row in enumerate(self._ids)}
-            old = {
-                name: arrow_to_vectors(table[name])[[place[row] for row in kept]] for name in self._marker["columns"]
-            }
+            there = read_vectors(self.part, self._marker["columns"])
+            index = {row: at for at, row in enumerate(self._ids)}
+            old = {name: block[[index[row] for row in kept]] for name, block in there.items()}
             vectors, columns = old | vectors, self._marker["columns"] | columns
         metadata: dict[str, list[Any]] = {name: [] for name in METADATA.names}
         for _, item, image in self._images:
@@ -154,7 +148,7 @@ class PartJob:
 
 @dataclass
 class _Batch:
-    """Consecutive usable images of one part; the last batch ends its part."""
+    """Consecutive usable images of one part; `last` for the batch that completes it."""
 
     job: PartJob
     images: list[tuple[int, Item, Image]]
@@ -162,17 +156,18 @@ class _Batch:
     last: bool = False
 
 
-def run(
+def run_jobs(
     jobs: Sequence[PartJob],
     encoders: Mapping[str, ImageEncoder],
     options: EmbedOptions,
     progress: Progress,
 ) -> int:
-    """Do the jobs, committing each part as it is complete; the number of rows written."""
+    """Run the jobs, and commit each part when it is complete; returns the number of rows written."""
     total = sum(job.to_decode for job in jobs)
-    geometries = _geometries(encoders[name] for job in jobs for name in job.columns)
-    decoding = Decoding(tuple(geometries.values()), options.limits, options.timeout)
-    # No more workers than there is work for: each costs a third of a second to start.
+    needed = (encoders[name].preprocess for job in jobs for name in job.columns)
+    preprocesses = {preprocess.geometry: preprocess for preprocess in needed}
+    decoding = Decoding(tuple(preprocesses.values()), options.limits, options.timeout)
+    # No more processes than there is work for: each takes a third of a second to start.
     processes = max(1, min(options.workers, total // 64))
     written = done = failed = 0
     launched: tuple[_Batch, dict[str, Tensor]] | None = None
@@ -184,36 +179,32 @@ def run(
     ):
         forward = Forward(options.batch, cores)
         progress(done, total, failed)
-        for batch in _batches(pool, jobs, geometries, options.batch):
+        for batch in _batches(pool, jobs, preprocesses, options.batch):
             encoded = forward({name: encoders[name] for name in batch.job.columns}, batch.pixels)
             if launched:
-                written += _take_in(*launched)
+                written += _store(*launched)
             launched = (batch, encoded)
             done += len(batch.images)
             failed += len(batch.job.failures) if batch.last else 0
             progress(done, total, failed)
         if launched:
-            written += _take_in(*launched)
+            written += _store(*launched)
     return written
 
 
-def _geometries(encoders: Iterator[ImageEncoder]) -> dict[Geometry, Preprocess]:
-    return {encoder.preprocess.geometry: encoder.preprocess for encoder in encoders}
-
-
-def _take_in(batch: _Batch, vectors: Mapping[str, Tensor]) -> int:
+def _store(batch: _Batch, vectors: Mapping[str, Tensor]) -> int:
     batch.job.take(batch.images, vectors)
     return batch.job.commit() if batch.last else 0
 
 
 def _batches(
-    pool: DecodePool, jobs: Sequence[PartJob], geometries: Mapping[Geometry, Preprocess], size: int
+    pool: DecodePool, jobs: Sequence[PartJob], preprocesses: Mapping[Geometry, Preprocess], size: int
 ) -> Iterator[_Batch]:
-    """The batches of all jobs from one stream of images, so that decoding does not pause between parts."""
+    """The batches of all jobs, from one stream of images: decoding does not pause between parts."""
     outcomes = pool.outcomes(item for job in jobs for item in job.items())
     for job in jobs:
         rows = iter(job.rows(job.to_decode + len(job.failures)))
-        batch = _empty_batch(job, geometries, size)
+        batch = _empty_batch(job, preprocesses, size)
         for _ in range(job.to_decode):
             item, outcome = next(outcomes)
             row = next(rows)
@@ -221,7 +212,7 @@ def _batches(
                 continue
             if len(batch.images) == size:
                 yield batch
-                batch = _empty_batch(job, geometries, size)
+                batch = _empty_batch(job, preprocesses, size)
             assert isinstance(outcome, Image)
             for pixels, target in zip(outcome.pixels, batch.pixels.values(), strict=True):
                 target.numpy()[len(batch.images)] = pixels
@@ -231,18 +222,18 @@ def _batches(
         yield batch
 
 
-def _empty_batch(job: PartJob, geometries: Mapping[Geometry, Preprocess], size: int) -> _Batch:
-    pinned = torch.cuda.is_available()  # page-locked memory is what the copy to the device can overlap with
-    shapes = {geometry: (size, 3, rules.size, rules.size) for geometry, rules in geometries.items()}
+def _empty_batch(job: PartJob, preprocesses: Mapping[Geometry, Preprocess], size: int) -> _Batch:
+    pinned = torch.cuda.is_available()  # page-locked memory lets the copy to the device overlap with computing
+    shapes = {geometry: (size, 3, rules.size, rules.size) for geometry, rules in preprocesses.items()}
     return _Batch(job, [], {g: torch.empty(shape, dtype=torch.uint8, pin_memory=pinned) for g, shape in shapes.items()})
 
 
 class Forward:
-    """Runs batches through encoders, halving what goes through at once whenever memory does not suffice.
+    """Runs batches through encoders; where memory runs out, in halves of the size, from then on.
 
-    On a CPU a batch goes in slices, each on one core: small encoders' products, spread over all cores, wait for the
-    slowest of them (measured: 92 images/s with two threads a product, 383 with one, beside one busy process). The
-    slices do not depend on the number of cores, so neither do the vectors.
+    On a CPU a batch is cut into slices, each encoded on one core: a small product that is spread over all cores waits
+    for the slowest of them (measured: 92 images/s with two threads a product, 383 with one, beside one busy process).
+    Slices do not depend on the number of cores, so neither do the vectors.
     """
 
     def __init__(self, size: int, cores: Cores) -> None:
@@ -250,7 +241,7 @@ class Forward:
         self._cores = cores
 
     def __call__(self, encoders: Mapping[str, ImageEncoder], pixels: Mapping[Geometry, Tensor]) -> dict[str, Tensor]:
-        """(B, 3, S, S) uint8 a geometry, on the CPU -> (B, D) float32 an encoder, on the encoder's device."""
+        """geometry -> (B, 3, S, S) uint8 on the CPU; returns column -> (B, D) float32 on the encoder's device."""
         while True:
             try:
                 return self._encoded(encoders, pixels)
