@@ -9,6 +9,7 @@ names the place that refuses and whose it is; nothing here advises removing anyt
 import errno
 import os
 import pwd
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +34,14 @@ def present(path: Path) -> bool:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say what hinders the block from reading `path`: Refused, or InputError where it is absent or no file."""
+    """Say what hinders the block from reading `path`: Refused, or InputError where it is absent or no file.
+
+    A pipe is never opened: that would wait for whoever writes into it. A device need never end.
+    """
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise InputError(f"{path} is a pipe, socket or device where a file should be (move it away)")
         yield
     except OSError as error:
         raise unreadable(path, error) from error

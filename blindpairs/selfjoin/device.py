@@ -69,7 +69,7 @@ def why_not(index: int) -> str:
         return f"there is no cuda:{index}"
     try:
         properties: Any = torch.cuda.get_device_properties(index)
-    except RuntimeError as error:  # a driver that is too old, or a card that another process has to itself
+    except (RuntimeError, AssertionError) as error:  # an old driver, a card taken by another, a number that went
         return f"cuda:{index} cannot be used ({str(error).partition(chr(10))[0]})"
     capability = (properties.major, properties.minor)
     if capability < BF16_SINCE:
@@ -84,7 +84,7 @@ def _why_none() -> str:
     """Why no GPU at all can; empty where one might."""
     if torch.version.hip is not None:
         return "this torch is built for AMD GPUs (HIP), and the join's kernels are written for NVIDIA's"
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or not torch.cuda.device_count():
         return "torch sees no GPU"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed, which the join's kernels are written in"

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from blindpairs.access import reading
 from blindpairs.errors import InputError
 
 PATHS = "image_path"
@@ -35,6 +36,7 @@ class Partition:
 
     def open(self) -> Vectors:
         """The rows, (n, D), mapped."""
+        _try_to_open(self.vectors)
         try:
             mapped = np.load(self.vectors, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
@@ -48,6 +50,7 @@ class Partition:
 
     def paths(self) -> pa.ChunkedArray:
         """The image_path of every row as bytes, null where it has none: names need not be UTF-8."""
+        _try_to_open(self.metadata)
         try:
             with pq.ParquetFile(self.metadata) as file:
                 kind = self._kind_of_paths(file.schema_arrow)
@@ -86,6 +89,12 @@ def find_partitions(folder: Path) -> list[Partition]:
         odd = sorted(vectors.keys() ^ metadata.keys())
         raise InputError(f"{folder}: img_emb and metadata do not match, partition {odd[0]} is in one of them only")
     return [Partition(number, vectors[number], metadata[number]) for number in sorted(vectors)]
+
+
+def _try_to_open(path: Path) -> None:
+    """What the system refuses is told as that, before anybody calls the content wrong."""
+    with reading(path), path.open("rb"):
+        pass
 
 
 def _numbered(folder: Path, pattern: str) -> dict[int, Path]:

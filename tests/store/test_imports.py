@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,22 @@ def test_files_that_are_no_arrays_or_no_parquet_are_refused_in_a_line(tmp_path: 
     (tmp_path / "source" / "metadata" / "metadata_0.parquet").write_bytes(content)
     with pytest.raises(InputError, match=r"metadata_0\.parquet cannot be read as Parquet: [^\n]{1,160}$"):
         import_clip_retrieval(tmp_path / "source", tmp_path / "store")
+
+
+@pytest.mark.parametrize("file", ["img_emb/img_emb_0.npy", "metadata/metadata_0.parquet"])
+@pytest.mark.parametrize(
+    ("put", "said"),
+    [(os.mkfifo, "is a pipe, socket or device where"), (os.mkdir, "is a folder where")],
+)
+def test_what_is_no_file_is_told_at_once(tmp_path: Path, file: str, put: Callable[[Path], None], said: str) -> None:
+    write_partition(tmp_path / "source", "0", unit(2))
+    path = tmp_path / "source" / file
+    path.unlink()
+    put(path)
+    command = [sys.executable, "-m", "blindpairs", "import", "source", "--work", "work"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert f"{path.name} {said} a file should be" in done.stderr
 
 
 def test_ids_are_equal_for_the_same_path_and_vectors_alone(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ Every file of a finished work folder, every way to damage it, every command that
 """
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,6 +186,18 @@ def test_folder_in_the_place_of_a_file_is_told_as_that(tmp_path: Path, whole: Pa
         status, said = call(*COMMANDS["through the index"], "--work", work)
         assert status == 3
         assert f"{Path(file).name} is a folder where a file should be (move it away)" in said
+
+
+@pytest.mark.parametrize(
+    "file", ["embeddings/manifest.json", "embeddings/part-00001.done.json", "index/clip-flat.faiss"]
+)
+def test_pipe_in_the_place_of_a_file_is_never_waited_for(tmp_path: Path, whole: Path, file: str) -> None:
+    shutil.copytree(whole / "work", tmp_path / "work")
+    (tmp_path / "work" / file).unlink()
+    os.mkfifo(tmp_path / "work" / file)
+    command = [sys.executable, "-m", "blindpairs", "mine", "--method", "flat", "--work", str(tmp_path / "work")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
 
 
 def test_damaged_part_of_an_import_is_remade_by_importing_again(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ UNFIT: dict[str, tuple[list[Any], str | None, str]] = {
     "too old": ([T4], None, "cuda:0 (Tesla T4) has compute capability 7.5, and bfloat16 needs 8.0"),
     "made by AMD": ([H100], "6.2", "this torch is built for AMD GPUs (HIP)"),
     "taken": ([RuntimeError("CUDA error: busy\nmore")], None, "cuda:0 cannot be used (CUDA error: busy)"),
+    "gone": ([AssertionError("Invalid device id")], None, "cuda:0 cannot be used (Invalid device id)"),
 }
 
 
@@ -84,6 +85,14 @@ def test_card_that_cannot_do_it_leaves_it_to_the_cpu_in_one_line(monkeypatch: py
         Hardware("cuda")
     assert why in str(refused.value)
     assert "there is cpu, or leave out --device" in str(refused.value)
+
+
+def test_driver_that_answers_for_no_card_is_told_as_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, [])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    told: list[str] = []
+    Hardware("auto", told.append)
+    assert told == ["torch sees no GPU: the CPU compares the pairs"]
 
 
 @needs_triton
