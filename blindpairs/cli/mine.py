@@ -12,7 +12,6 @@ from blindpairs.cli.embed import RayAddress, Where
 from blindpairs.cli.groups import grouped
 from blindpairs.cli.index import index_folder
 from blindpairs.errors import ConfigError
-from blindpairs.selfjoin.shown import as_given, rounded
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -229,6 +228,7 @@ def _print_plan(
 ) -> None:
     from blindpairs.mine import Running
     from blindpairs.mine.planning import plan_mining
+    from blindpairs.selfjoin.shown import as_given
 
     device = _planned_device(run_options)
     running = Running(memory=_memory_budget(run_options.memory, space))
@@ -290,7 +290,7 @@ class MiningReport:
     page: "PageImages | None"
 
     def as_json(self) -> dict[str, Any]:
-        """One object for programs."""
+        """The object that --json prints."""
         pairs, page = str(self.space.pairs / "pairs.parquet"), str(self.space.gallery)
         files = {"pairs": pairs, "gallery": page if self.page else None}
         counts, advice = asdict(self.mined.counts), self.mined.advice
@@ -299,7 +299,9 @@ class MiningReport:
         return {"schema_version": 1, **files, **thresholds, **told, "unread": self.page.unread if self.page else {}}
 
     def as_text(self) -> str:
-        """Some lines for people."""
+        """The lines that are printed without --json."""
+        from blindpairs.selfjoin.shown import as_given
+
         counts, options = self.mined.counts, self.mined.options
         lines = [
             f"{self.space.pairs / 'pairs.parquet'}: {counts.kept:,} blind pairs among {counts.images:,} images "
@@ -339,7 +341,7 @@ def _unlike(count: int) -> str:
 
 
 def _unread(page: "PageImages", store: "Store", space: Workspace) -> str:
-    """How many images the page lacks, and what to do about it."""
+    """How many images are missing from the page, and what to do about it."""
     codes = ", ".join(f"{count:,} {code}" for code, count in page.unread.items())
     said = f"{sum(page.unread.values()):,} of the page's {page.wanted:,} images could not be read ({codes})"
     if "missing" not in page.unread or "reading" not in store.manifest["settings"]:  # an import knows no corpus
@@ -352,6 +354,8 @@ def _unread(page: "PageImages", store: "Store", space: Workspace) -> str:
 
 
 def _recall(join: Mapping[str, Any]) -> str:
+    from blindpairs.selfjoin.shown import rounded
+
     if join["recall"] is None:
         return f"{join['method']} was searched, and the sample held no pair to measure its recall with"
     low, high = join["recall_interval"]

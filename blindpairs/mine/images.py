@@ -97,10 +97,10 @@ def _equal(left: Vectors, right: Vectors) -> NDArray[np.bool_]:
 
 def _alike(left: Vectors, right: Vectors) -> NDArray[np.bool_]:
     """Whether the cosine of each two rows is at least ALIKE, in float64, where squares of float32 do not overflow."""
-    dot, one, other = (
+    dot, left_square, right_square = (
         np.einsum("ij,ij->i", *both, dtype=np.float64) for both in ((left, right), (left, left), (right, right))
     )
-    alike: NDArray[np.bool_] = dot >= ALIKE * np.sqrt(one) * np.sqrt(other)
+    alike: NDArray[np.bool_] = dot >= ALIKE * np.sqrt(left_square) * np.sqrt(right_square)
     return alike
 
 
