@@ -290,7 +290,7 @@ class MiningReport:
     page: "PageImages | None"
 
     def as_json(self) -> dict[str, Any]:
-        """One object for programs."""
+        """The object that --json prints."""
         pairs, page = str(self.space.pairs / "pairs.parquet"), str(self.space.gallery)
         files = {"pairs": pairs, "gallery": page if self.page else None}
         counts, advice = asdict(self.mined.counts), self.mined.advice
@@ -299,7 +299,7 @@ class MiningReport:
         return {"schema_version": 1, **files, **thresholds, **told, "unread": self.page.unread if self.page else {}}
 
     def as_text(self) -> str:
-        """Some lines for people."""
+        """The lines that are printed without --json."""
         from blindpairs.selfjoin.shown import as_given
 
         counts, options = self.mined.counts, self.mined.options
@@ -341,7 +341,7 @@ def _unlike(count: int) -> str:
 
 
 def _unread(page: "PageImages", store: "Store", space: Workspace) -> str:
-    """How many images the page lacks, and what to do about it."""
+    """How many images are missing from the page, and what to do about it."""
     codes = ", ".join(f"{count:,} {code}" for code, count in page.unread.items())
     said = f"{sum(page.unread.values()):,} of the page's {page.wanted:,} images could not be read ({codes})"
     if "missing" not in page.unread or "reading" not in store.manifest["settings"]:  # an import knows no corpus

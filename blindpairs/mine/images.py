@@ -34,8 +34,14 @@ class Images:
         return cls(ids, ids, np.zeros(count, bool))
 
 
-def check_lengths(images: Images, vectors: Sequence[Vectors]) -> None:
-    """Raise InputError, with the lengths, unless vectors and metadata have the same number of rows."""
+def check_arrays(images: Images, vectors: Sequence[Vectors]) -> None:
+    """Raise InputError unless vectors are float16 or float32 matrices with one row per image."""
+    for one in vectors:
+        if one.ndim != 2 or one.dtype not in (np.float16, np.float32):
+            raise InputError(
+                f"vectors must be (N, D) arrays of float16 or float32, not {one.shape} {one.dtype}: "
+                "reshape them, or convert them with astype"
+            )
     lengths = [len(images.ids), len(images.uris), len(images.low_information), *map(len, vectors)]
     if len(set(lengths)) > 1:
         raise InputError(f"ids, uris, flags and vectors must have one row per image; they have {lengths}")
@@ -97,10 +103,10 @@ def _equal(left: Vectors, right: Vectors) -> NDArray[np.bool_]:
 
 def _alike(left: Vectors, right: Vectors) -> NDArray[np.bool_]:
     """Whether the cosine of each two rows is at least ALIKE, in float64, where squares of float32 do not overflow."""
-    dot, one, other = (
+    dot, left_square, right_square = (
         np.einsum("ij,ij->i", *both, dtype=np.float64) for both in ((left, right), (left, left), (right, right))
     )
-    alike: NDArray[np.bool_] = dot >= ALIKE * np.sqrt(one) * np.sqrt(other)
+    alike: NDArray[np.bool_] = dot >= ALIKE * np.sqrt(left_square) * np.sqrt(right_square)
     return alike
 
 

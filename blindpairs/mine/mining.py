@@ -11,6 +11,7 @@ any two encoders can take them.
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from blindpairs.mine.advice import advise
@@ -83,10 +84,11 @@ def mine(
 
     Without `images`, their ids are the row numbers, and no image is blank. The same input gives the same result,
     whatever the order of the images. `progress(done, total)` counts tasks of the join. Raises InputError for arrays of
-    different lengths and for a vector without direction.
+    another shape or type, of different lengths, and for a vector without direction.
     """
-    images = images or Images.numbered(len(clip_vectors))
-    search = Search.of((clip_vectors, dino_vectors), images, options or MiningOptions(), running)
+    vectors = np.asanyarray(clip_vectors), np.asanyarray(dino_vectors)  # memory-mapped ones stay so
+    images = images or Images.numbered(len(vectors[0]) if vectors[0].ndim else 0)
+    search = Search.of(vectors, images, options or MiningOptions(), running)
     options = (options or MiningOptions()).resolved(search.random_sims)
     found = search.candidates(options, progress)
     best = found.best()

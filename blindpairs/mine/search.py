@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import InputError
 from blindpairs.mine.candidates import EDGES, Candidates, Cosines, Groups, Pairs
-from blindpairs.mine.images import Images, Indices, check_lengths, unique_indices
+from blindpairs.mine.images import Images, Indices, check_arrays, unique_indices
 from blindpairs.mine.options import DUPLICATE_DINO, MiningOptions
 from blindpairs.mine.ranking import Chosen, KeptPairs, choose, rank_order, score_by
 from blindpairs.mine.running import Join, Running
@@ -57,7 +57,7 @@ class Search:
     @classmethod
     def of(cls, vectors: tuple[Vectors, Vectors], images: Images, options: MiningOptions, running: Running) -> "Search":
         """Leave out the images that do not take part, centre where asked, and compare random pairs."""
-        check_lengths(images, vectors)
+        check_arrays(images, vectors)
         taking_part = np.flatnonzero(~np.asarray(images.low_information, bool) | options.keep_low_information)
         indices, unlike = unique_indices(images, vectors, taking_part)
         clip, dino = (_unit_rows(each, indices) for each in vectors)
@@ -140,6 +140,8 @@ def _unit_rows(vectors: Vectors, indices: Indices) -> UnitRows:
 
 
 def _tensor(vectors: Vectors) -> torch.Tensor:
+    if any(step < 0 for step in vectors.strides):  # torch cannot read backwards
+        vectors = vectors.copy()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it here
         return torch.from_numpy(vectors)

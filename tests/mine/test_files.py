@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from store_files import write_store
+from test_access import bound
 from test_mine import spread
 
 from blindpairs.errors import ConfigError, InputError
@@ -116,3 +117,24 @@ def test_pairs_of_another_run_than_their_record_are_refused(store: Store, tmp_pa
     (tmp_path / "one" / "pairs.parquet").replace(tmp_path / "two" / "pairs.parquet")
     with pytest.raises(InputError, match=r"is not the file that pairs\.json describes: run `blindpairs mine` again"):
         read_pairs(tmp_path / "two")
+
+
+READ = """
+import sys
+from pathlib import Path
+from blindpairs.errors import Refused
+from blindpairs.mine import read_pairs
+try:
+    read_pairs(Path(sys.argv[1]))
+except Refused as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("file", ["pairs.parquet", "pairs.json"])
+def test_pairs_that_may_not_be_read_are_not_called_damaged(store: Store, tmp_path: Path, file: str) -> None:
+    mine_store(store, tmp_path / "pairs", LOOSE)
+    (tmp_path / "pairs" / file).chmod(0)
+    said = bound(READ, tmp_path / "pairs")
+    assert said.startswith(f"cannot read {tmp_path / 'pairs' / file}: Permission denied")
+    assert "run `blindpairs mine`" not in said

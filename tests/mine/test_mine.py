@@ -271,21 +271,6 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
         MiningOptions(**options)
 
 
-@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 120])
-def test_arrays_alone_are_mined_by_their_row_numbers(count: int) -> None:
-    a, b = spread(count, 16, 4, 0.1, 2), spread(count, 16, 30, 0.05, 3)
-    mined = mine(a, b, options=MiningOptions(clip_min=0.8, dino_max=0.5))
-    clip, dino = exact_cosines(a), exact_cosines(b)
-    assert mined.counts.images == count
-    for row in mined.pairs.to_pylist():
-        i, j = int(row["image_id_a"]), int(row["image_id_b"])
-        assert i < j
-        assert (row["clip_sim"], row["dino_sim"]) == (clip[i, j], dino[i, j])
-    ids = Images.numbered(count).ids
-    assert list(ids) == sorted(ids)
-    assert [int(one) for one in ids] == list(range(count))
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_groups_are_those_of_following_every_link(seed: int) -> None:
     random = np.random.default_rng(seed)
