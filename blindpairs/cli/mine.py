@@ -11,7 +11,6 @@ from blindpairs.access import removed
 from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
 from blindpairs.cli.embed import RayAddress, Where
 from blindpairs.cli.groups import grouped
-from blindpairs.cli.index import index_folder
 from blindpairs.errors import ConfigError
 from blindpairs.selfjoin.shown import as_given, rounded
 from blindpairs.workspace import Workspace
@@ -172,7 +171,7 @@ def _stored_index(how: How, store: "Store", space: Workspace, gpus: "Gpus") -> C
     """An index of the work folder, built where it is not there."""
     from blindpairs.index import Making, build_index, load_index
 
-    folder = index_folder(space.root)
+    folder = space.index
     with progress_bar("index", "vectors") as show:
         file = build_index(
             store,

@@ -43,21 +43,21 @@ POSITION = struct.Struct("=qq")  # head of the shared block: (chunk number, inde
 
 @dataclass(frozen=True)
 class Decoding:
-    """What happens to every image. `geometries` are the distinct pixel preprocessings that the encoders need."""
+    """How every image is decoded. `preprocesses` are those that the encoders need, one a geometry."""
 
-    geometries: tuple[Preprocess, ...]
+    preprocesses: tuple[Preprocess, ...]
     limits: Limits = Limits()
     timeout: float = 60.0  # seconds one image may take
 
     @property
     def image_bytes(self) -> int:
-        """Shared memory of one image: uint8 (3, S, S) for each geometry."""
-        return sum(3 * geometry.size**2 for geometry in self.geometries)
+        """Shared memory of one image: (3, S, S) uint8 for each preprocess."""
+        return sum(3 * preprocess.size**2 for preprocess in self.preprocesses)
 
 
 @dataclass(frozen=True)
 class Image:
-    """One usable image. `pixels` holds (3, S, S) uint8 for each geometry, valid until the next image is asked for."""
+    """One usable image. `pixels` holds (3, S, S) uint8 for each preprocess, valid until the next image is asked for."""
 
     image_id: str
     width: int
@@ -132,14 +132,14 @@ class _Worker:
             self.seen = (position, now)
         return now - self.seen[1] > timeout + (STARTING if position[0] < 0 else 0)
 
-    def views(self, slot: int, index: int, geometries: Iterable[Preprocess]) -> tuple[np.ndarray[Any, Any], ...]:
+    def views(self, slot: int, index: int, preprocesses: Iterable[Preprocess]) -> tuple[np.ndarray[Any, Any], ...]:
         """The pixels of one image, without a copy."""
         views, start = [], POSITION.size + slot * self.slot_bytes
         start += index * (self.slot_bytes // CHUNK)
-        for geometry in geometries:
-            shape = (3, geometry.size, geometry.size)
-            views.append(np.frombuffer(self.block, np.uint8, 3 * geometry.size**2, start).reshape(shape))
-            start += 3 * geometry.size**2
+        for preprocess in preprocesses:
+            shape = (3, preprocess.size, preprocess.size)
+            views.append(np.frombuffer(self.block, np.uint8, 3 * preprocess.size**2, start).reshape(shape))
+            start += 3 * preprocess.size**2
         return tuple(views)
 
     def kill(self) -> int:
@@ -188,7 +188,7 @@ class DecodePool:
         assert chunk.worker is not None
         for index, (item, outcome) in enumerate(zip(chunk.items, chunk.outcomes, strict=True)):
             if isinstance(outcome, Image):
-                pixels = chunk.worker.views(chunk.slot, index, self._decoding.geometries)
+                pixels = chunk.worker.views(chunk.slot, index, self._decoding.preprocesses)
                 yield item, replace(outcome, pixels=pixels)
             else:
                 yield item, outcome
@@ -310,8 +310,8 @@ def _outcome(item: Item, decoding: Decoding, block: mmap.mmap, start: int) -> Ou
         data = read_item(item)
         identity = image_id(data)
         decoded = decode(data, decoding.limits)
-        for geometry in decoding.geometries:
-            pixels = geometry.apply(decoded.pixels)  # (3, S, S)
+        for preprocess in decoding.preprocesses:
+            pixels = preprocess.apply(decoded.pixels)  # (3, S, S)
             block[start : start + pixels.nbytes] = pixels.tobytes()
             start += pixels.nbytes
     except Undecodable as error:
