@@ -1,9 +1,9 @@
-"""What stands between this process and a file, told as what it is: refused, in the way, no room, or not there.
+"""Why a file cannot be read or written, as one sentence: permission denied, something in the way, no room, missing.
 
-Promises: a file that the system would not let us read is never taken for a damaged or a missing one; what is said
-names the place that refuses and whose it is; nothing here advises removing anything.
+Promises: a file that the system refuses to open is never taken for damaged or missing; the message names the file or
+folder that refuses, its owner and its mode; no message advises deleting anything.
 """
-# os.path answers False where a Path raises, on some releases of Python: here it is the question that matters.
+# os.path returns False where some releases of Python let a Path method raise.
 # ruff: noqa: PTH110, PTH112, PTH113, PTH114
 
 import errno
@@ -22,7 +22,7 @@ DENIED = (errno.EACCES, errno.EPERM)
 
 
 def present(path: Path) -> bool:
-    """Whether there is something at `path`; Refused where the system does not say, or where a link leads nowhere."""
+    """Whether `path` exists; Refused where the system does not tell, and for a link to nothing."""
     try:
         path.stat()
     except OSError as error:
@@ -34,9 +34,9 @@ def present(path: Path) -> bool:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say what hinders the block from reading `path`: Refused, or InputError where it is absent or no file.
+    """Turn an OSError of the block, which reads `path`, into Refused, or InputError where it is missing or no file.
 
-    A pipe is never opened: that would wait for whoever writes into it. A device need never end.
+    A pipe is never opened, because that would wait for a writer. A device may never end.
     """
     try:
         mode = path.stat().st_mode
@@ -48,7 +48,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
-    """The sentence for a file that could not be read."""
+    """The error for a file that could not be read."""
     if error.errno in ABSENT and not os.path.islink(path):
         return InputError(f"{path} is missing")
     if error.errno == errno.EISDIR:
@@ -57,7 +57,7 @@ def unreadable(path: Path, error: OSError) -> InputError:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """The sentence for a file or folder that could not be written."""
+    """The error for a file or folder that could not be written."""
     if error.errno in NO_ROOM:
         return InputError(f"no room to write {path}: {_said(error)}; free space, then run the same command to resume")
     why = _whose_or_what(path, error)
@@ -65,7 +65,7 @@ def unwritable(path: Path, error: OSError) -> InputError:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What a folder holds, in order of name; nothing where there is no folder, Refused where it may not be read."""
+    """The content of a folder in order of name; empty where there is no folder, Refused where it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -75,7 +75,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def removed(path: Path) -> None:
-    """Remove a file of ours, where there is one; InputError where that is not allowed."""
+    """Remove a file of ours if it exists; InputError where that is not allowed."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -83,7 +83,7 @@ def removed(path: Path) -> None:
 
 
 def obstacle(path: Path) -> str:
-    """The outermost thing on the way to `path` that no folder can be made through; empty where there is none."""
+    """What prevents the folder of `path` from being made, the outermost first; empty where nothing does."""
     whole = path.absolute()
     for place in (*reversed(whole.parents), whole):
         if os.path.islink(place) and not os.path.exists(place):
@@ -94,7 +94,7 @@ def obstacle(path: Path) -> str:
 
 
 def _said(error: OSError) -> str:
-    """The system's own words, one line of them: Arrow's are many."""
+    """The system's message, first line only: those of Arrow have many."""
     return ((os.strerror(error.errno) if error.errno else str(error)).splitlines() or ["no reason given"])[0][:160]
 
 
@@ -104,16 +104,16 @@ def _whose_or_what(path: Path, error: OSError) -> str:
 
 
 def _refusing(path: Path) -> str:
-    """Who owns the outermost place on the way to `path` that refuses us, and who we are."""
+    """Owner and mode of the outermost folder or file on `path` that denies access, and the user of this process."""
     whole = path.absolute()
     places = [*reversed(whole.parents), whole]
     for place in places:
         wanted = os.X_OK if os.path.isdir(place) and place != whole else os.R_OK
         if os.path.lexists(place) and not os.access(place, wanted):
             break
-    else:  # each can be read: it is writing that is refused, there or in the folder
+    else:  # all can be read: writing is denied, to the file or its folder
         refusing = [each for each in (whole, whole.parent) if _unwritable(each)]
-        refusing += [] if os.access(whole.parent, os.R_OK) else [whole.parent]  # a folder is read to be flushed
+        refusing += [] if os.access(whole.parent, os.R_OK) else [whole.parent]  # flushing a folder reads it
         place = refusing[0] if refusing else _nearest(whole)
     status = place.stat()
     return (

@@ -1,12 +1,13 @@
-"""What a user can do about what went wrong.
+"""Errors that a user can do something about.
 
-Every foreseen error is one of these classes, says what happened, with which value, and what to do next, in one or two
-lines; the command line prints it and leaves with `exit_code`. Any other exception is our bug and keeps its traceback.
+Every expected error is one of these classes. Its message says in one or two lines what happened, with which value, and
+what to do next; the command line prints it and exits with `exit_code`. Any other exception is a bug of ours and keeps
+its traceback.
 """
 
 
 class BlindpairsError(Exception):
-    """A foreseen error: the sentence is for the user, the exit code for the script that called us."""
+    """An expected error: the message is for the user, the exit code for the calling script."""
 
     exit_code = 3
 
@@ -16,11 +17,11 @@ class InputError(BlindpairsError):
 
 
 class Refused(InputError):
-    """The system would not let us read a file, which may be sound: nothing may be rebuilt or removed over it."""
+    """The system does not let us read a file. It may be intact, so nothing may be rebuilt or removed because of it."""
 
 
 class ConfigError(BlindpairsError):
-    """An option, or an artefact made with other options, does not fit this run."""
+    """An option is wrong, or does not fit an artefact that was made with other options."""
 
 
 class TooManyFailures(BlindpairsError):
@@ -30,7 +31,7 @@ class TooManyFailures(BlindpairsError):
 
 
 class AssetMissing(BlindpairsError):
-    """Weights or another asset is not on this machine and cannot be fetched."""
+    """Weights or another asset is not available on this machine and cannot be downloaded."""
 
     exit_code = 5
 

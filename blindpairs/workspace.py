@@ -1,7 +1,7 @@
-"""Where each artefact lives, and how files come into being.
+"""Where each artefact is, how files are written, and locks.
 
-Promises: a file under its final name is complete (written aside in the same folder, flushed to disk, renamed); what a
-killed run leaves behind is a hidden `.tmp` file that the next run removes; two runs never write the same part.
+Promises: a file under its final name is complete (written aside in the same folder, flushed to disk, renamed); a killed
+run leaves hidden `.tmp` files at most, which the next run removes; two runs never write the same part.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ from blindpairs.errors import AssetMissing, InputError, Locked
 
 SCHEMA_VERSION = 1
 GALLERY = "gallery.html"  # the page of the pairs, in their folder
-PLANNING = 1 << 40  # the lock file's byte for "is planning": far behind any part number
+PLANNING = 1 << 40  # the byte of the lock file that means "is planning": beyond any part number
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,29 @@ class Workspace:
         return self.root / "embeddings"
 
     @property
+    def failures(self) -> Path:
+        """The images without embeddings, and why; part of the embedding store."""
+        return self.embeddings / "failures"
+
+    @property
+    def index(self) -> Path:
+        """The folder of the FAISS indexes."""
+        return self.root / "index"
+
+    @property
     def pairs(self) -> Path:
         """The folder of the mined pairs."""
         return self.root / "pairs"
+
+    @property
+    def pairs_table(self) -> Path:
+        """The mined pairs."""
+        return self.pairs / "pairs.parquet"
+
+    @property
+    def pairs_record(self) -> Path:
+        """How the pairs were found; its existence means that the table is complete."""
+        return self.pairs / "pairs.json"
 
     @property
     def gallery(self) -> Path:
@@ -58,12 +78,12 @@ def demo_folder() -> Path:
 
 
 def stamp() -> dict[str, Any]:
-    """What every artefact says about its origin."""
+    """The versions that every artefact records."""
     return {"schema_version": SCHEMA_VERSION, "blindpairs": __version__}
 
 
 def canonical_json(value: object) -> str:
-    """One text per value, whatever the order of its keys: what gets hashed and compared."""
+    """JSON that does not depend on the order of keys, for hashing and comparing."""
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
 
@@ -79,7 +99,7 @@ def sha256_file(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of ours; a damaged one is the user's to know about."""
+    """The JSON object in a file of ours; InputError where the file is damaged, Refused where it cannot be read."""
     with reading(path):
         content = path.read_bytes()
     try:
@@ -95,7 +115,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def written_atomically(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that replaces it when the block ends well, and disappears when it does not.
 
-    The name carries host and process, so that a later run can tell a dead owner's leavings from a live one's.
+    The name carries host and process, so that a later run can tell whether the writer is still alive.
     """
     aside = path.with_name(aside_name(path.name))
     try:
@@ -111,18 +131,18 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
 
 def put(aside: Path, path: Path) -> None:
-    """Give a complete file its final name."""
+    """Rename a complete file to its final name, durably."""
     aside.replace(path)
     _flush(path.parent)  # the rename itself must survive a power cut
 
 
 def host_name() -> str:
-    """This machine's name, as far as a file name takes it: a kernel accepts slashes and bytes that are no text."""
+    """This machine's name as part of a file name: a kernel also accepts slashes and bytes that are not UTF-8."""
     return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())
 
 
 def aside_name(name: str) -> str:
-    """A hidden name for an unfinished file, by which `sweep` can tell whether its owner is alive."""
+    """A hidden name for an unfinished file, from which `sweep` can tell whether its owner is alive."""
     return f".{name}.{host_name()}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
 
 
@@ -146,7 +166,7 @@ def _flush(path: Path) -> None:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make an output folder, prove that it can be written before hours of work, and sweep dead runs' leavings."""
+    """Make an output folder, prove that it can be written before hours of work, and sweep it."""
     with written_atomically(folder / ".writable") as aside:
         aside.write_bytes(bytes(1 << 14))  # an empty file fits on a full disk
     removed(folder / ".writable")
@@ -154,8 +174,8 @@ def prepare_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that dead runs left in a folder, where that is allowed."""
-    for place, _, names in os.walk(folder):  # passes over folders that it may not read
+    """Remove the temporary files of dead runs below a folder, where that is allowed."""
+    for place, _, names in os.walk(folder):  # skips folders that cannot be read
         for name in names:
             if _owner_is_dead(name):
                 with suppress(OSError):
@@ -163,7 +183,7 @@ def sweep(folder: Path) -> None:
 
 
 def _owner_is_dead(aside: str) -> bool:
-    """Whether the process that was writing a temporary file is gone; another machine's may be alive."""
+    """Whether the writer of a temporary file is gone; False for one on another machine, which may be alive."""
     ours = re.fullmatch(rf"\..*\.{re.escape(host_name())}\.([1-9][0-9]{{0,8}})\.[0-9a-f]+\.tmp", aside, re.DOTALL)
     if not ours:
         return False
@@ -174,14 +194,14 @@ def _owner_is_dead(aside: str) -> bool:
         return True
     except PermissionError:
         return False
-    return process == os.getpid()  # ours, before we wrote any: a dead process that had our number
+    return process == os.getpid()  # we have written none yet: a dead process had our number
 
 
 class RunLock:
-    """Exclusive claim on numbered parts of a folder, one byte of its lock file each.
+    """Exclusive locks on numbered parts of a folder, one byte of its lock file each.
 
-    The kernel drops the claim with the process, however it dies, so there are no stale locks, no clocks and no
-    heartbeats; record locks also reach across machines where the file system carries them (NFS does).
+    The kernel releases a lock when its process ends, however it ends: there are no stale locks, clocks or heartbeats.
+    Record locks also work between machines where the file system supports them (NFS does).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -192,11 +212,11 @@ class RunLock:
             raise unwritable(self._path, error) from error
 
     def claim_all(self) -> None:
-        """Claim every part there may ever be, or raise Locked."""
+        """Lock all part numbers, or raise Locked."""
         self._claim([(0, PLANNING)])
 
     def claim(self, parts: Iterable[int]) -> None:
-        """Claim some parts, or raise Locked at the first that another run holds."""
+        """Lock some parts, or raise Locked at the first that another run holds."""
         self._claim((part, 1) for part in parts)
 
     def _claim(self, ranges: Iterable[tuple[int, int]]) -> None:
@@ -210,7 +230,7 @@ class RunLock:
             ) from error
         except OSError as error:  # ENOLCK, ENOSYS, EOPNOTSUPP: some network file systems
             raise self._no_locks(error) from error
-        with suppress(OSError):  # who holds it is a courtesy: a full disk must not end the run here
+        with suppress(OSError):  # the holder's name is only for messages: a full disk must not end the run here
             self._file.seek(0)
             self._file.truncate()
             self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -218,7 +238,7 @@ class RunLock:
 
     @contextmanager
     def planning(self) -> Iterator[None]:
-        """Wait for the turn to plan: of several shards started at once one plans, the others read what it wrote."""
+        """Hold the planning lock: of several shards started together one plans, the others wait and read the plan."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX, 1, PLANNING)
         except OSError as error:
@@ -229,8 +249,8 @@ class RunLock:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, PLANNING)
 
     def release(self) -> None:
-        """Give all claims back."""
-        with suppress(OSError):  # closing writes what a full disk refused before
+        """Release all locks."""
+        with suppress(OSError):  # closing retries a write that a full disk refused
             self._file.close()
 
     def _no_locks(self, error: OSError) -> InputError:

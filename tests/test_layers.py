@@ -1,6 +1,8 @@
 """Imports go one way: a module knows only what stands to its left, and only the command line knows the terminal."""
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,11 @@ STEPS = [
 ORDER = BASE + STEPS
 UNKNOWN_TO = {"selfjoin": {"images", "encoders", "store", "embed"}}  # it works on arrays
 TERMINAL = {"typer", "rich"}
+# The files of a store, as no module outside of store/ may spell them.
+STORE_FILES = re.compile(r"manifest\.json|plan\.parquet|\bpart-|\.done\.json|^failures$")
+NAMES_A_STORE_FILE = {"workspace.py"}  # where each artefact is, for messages
+# Parquet files of other formats, each of its own module: corpora, mined pairs, the demo's scenes.
+READS_PARQUET = {"images/parquet.py", "mine/files.py", "demo/corpus.py", "demo/truth.py"}
 
 
 def module_of(path: Path) -> str:
@@ -96,6 +103,38 @@ def test_nothing_prints() -> None:
         )
 
     assert [path.name for path in PACKAGE.rglob("*.py") if calls_print(path)] == []
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Every string of a file but its docstrings, the parts of f-strings each by itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node.value
+
+
+OUTSIDE_STORE = [path for path in sorted(PACKAGE.rglob("*.py")) if module_of(path) != "store"]
+
+
+@pytest.mark.parametrize("path", OUTSIDE_STORE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_store_touches_its_files(path: Path) -> None:
+    name = str(path.relative_to(PACKAGE))
+    if name not in NAMES_A_STORE_FILE:
+        assert [text for text in texts(path) if STORE_FILES.search(text)] == []
+    if name not in READS_PARQUET:
+        assert not {found for found in imports(path) if found.startswith("pyarrow.parquet")}
+
+
+def test_the_walk_sees_store_files_in_every_spelling(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text(
+        '"""Of manifest.json."""\nimport pyarrow.parquet as pq\ndef late(folder, n):\n    """Of plan.parquet."""\n'
+        '    return folder / "manifest.json", f"part-{n:05d}.done.json", folder / "failures", "no failures here"\n'
+    )
+    found = [text for text in texts(source) if STORE_FILES.search(text)]
+    assert sorted(found) == [".done.json", "failures", "manifest.json", "part-"]
+    assert "pyarrow.parquet" in imports(source)
 
 
 def test_the_walk_sees_imports_inside_functions_and_both_spellings(tmp_path: Path) -> None:

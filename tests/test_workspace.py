@@ -116,7 +116,17 @@ def test_sweeping_passes_over_names_that_only_look_like_ours(tmp_path: Path) -> 
 def test_artefacts_have_their_places() -> None:
     space = Workspace(Path("work"))
     assert space.embeddings == Path("work/embeddings")
+    assert space.index == Path("work/index")
+    assert space.pairs_table == Path("work/pairs/pairs.parquet")
+    assert space.pairs_record == Path("work/pairs/pairs.json")
     assert space.gallery == Path("work/pairs/gallery.html")
+
+
+def test_failures_are_where_the_store_writes_them() -> None:
+    from blindpairs.store import Part
+
+    space = Workspace(Path("work"))
+    assert Part(space.embeddings, 0).failures.parent == space.failures
 
 
 def test_file_system_without_locks_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

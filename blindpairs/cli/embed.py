@@ -131,11 +131,11 @@ def embed(
         else:
             load = functools.partial(load_encoder, device=device)
             report = embed_corpus(corpus, space.embeddings, specs, load, settings, show)
-    _print_report(report, as_json)
+    _print_report(report, space, as_json)
     if report.failure_rate > reading.max_failure_rate:
         raise TooManyFailures(
             f"{report.failed:,} of {report.rows + report.failed:,} images failed, more than --max-failure-rate "
-            f"{reading.max_failure_rate:g}; {report.folder / 'failures'} says which and why"
+            f"{reading.max_failure_rate:g}; {space.failures} says which and why"
         )
 
 
@@ -182,7 +182,7 @@ def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
     return specs
 
 
-def _print_report(report: "EmbedReport", as_json: bool) -> None:
+def _print_report(report: "EmbedReport", space: Workspace, as_json: bool) -> None:
     for warning in report.warnings:
         say(f"warning: {warning}")
     rate = report.embedded / report.seconds if report.embedded else 0.0
@@ -203,4 +203,4 @@ def _print_report(report: "EmbedReport", as_json: bool) -> None:
         if any(counts.values()):
             typer.echo(f"  {label}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count))
     if report.failed:
-        typer.echo(f"  {report.folder / 'failures'} says which images failed and why")
+        typer.echo(f"  {space.failures} says which images failed and why")

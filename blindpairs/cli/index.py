@@ -1,18 +1,12 @@
 """`blindpairs index`."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
 from blindpairs.workspace import Workspace
-
-
-def index_folder(work: Path) -> Path:
-    """Where a work folder keeps its indexes."""
-    return work / "index"
 
 
 @command
@@ -26,12 +20,13 @@ def index(
     from blindpairs.index import Gpus, Making, build_index
     from blindpairs.store import Store
 
-    store = Store.open(Workspace(work).embeddings)
+    space = Workspace(work)
+    store = Store.open(space.embeddings)
     with progress_bar("index", "vectors") as show:
         file = build_index(
             store,
             encoder,
-            index_folder(work),
+            space.index,
             kind=kind,
             making=Making(gpus=Gpus.visible(say)),
             progress=show,

@@ -10,7 +10,6 @@ import typer
 from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
 from blindpairs.cli.embed import RayAddress, Where
 from blindpairs.cli.groups import grouped
-from blindpairs.cli.index import index_folder
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
@@ -206,7 +205,7 @@ def _stored_index(run_options: RunOptions, store: "Store", space: Workspace, gpu
     """Opens an index of the work folder, which is built first if it is missing or out of date."""
     from blindpairs.index import Making, build_index, load_index
 
-    folder = index_folder(space.root)
+    folder = space.index
     with progress_bar("index", "vectors") as show:
         file = build_index(
             store,

@@ -1,8 +1,8 @@
-"""A corpus on its way to pixels: which images there are, their bytes, what those show, and the square an encoder takes.
+"""From a corpus to pixels: which images it has, their bytes, their pixels, and the input square of an encoder.
 
-Read in this order: `sources` (what the user named), `corpus` (what is in it: `folder`, `tar`, `parquet`), `item` (one
-planned image), `header` and `decode` (bytes to pixels), `preprocess` (pixels to an encoder's square), `workers` (all of
-that in other processes).
+Read in this order: `sources` (what the user named), `corpus` (its images; `folder`, `tar` and `parquet` read one kind
+of source each), `item` (one planned image), `header` and `decode` (bytes to pixels), `preprocess` (pixels to the input
+of an encoder), `workers` (all of that in other processes).
 """
 
 from blindpairs.images.corpus import Corpus, open_corpus, read_item, read_many

@@ -1,7 +1,7 @@
-"""Which column of a Parquet file holds the images, told from the file's schema alone.
+"""Which column of a Parquet file holds the images, decided from the schema of the file alone.
 
-Promises: a column is taken only where it plainly is the images, or was named; any other file is refused with a sentence
-that says what it holds and what can be done about it.
+Promises: a column is used only where it clearly holds the images, or was named; any other file is refused with a
+message that says what it holds and what to do.
 """
 
 from collections.abc import Iterator

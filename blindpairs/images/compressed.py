@@ -29,7 +29,7 @@ class Readable(Protocol):
         """Some bytes, at most `size`; none only at the end."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 def compression(head: bytes) -> str:
@@ -83,4 +83,4 @@ class _Streams:
         return data
 
     def close(self) -> None:
-        """Nothing to let go of: the file is its opener's."""
+        """Nothing to do: whoever opened the file closes it."""

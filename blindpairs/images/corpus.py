@@ -1,9 +1,9 @@
-"""Who reads which bytes: folders, WebDataset tars and Parquet files as one stream of images.
+"""Folders, WebDataset tars and Parquet files as one stream of images.
 
-Promises: the order is fixed by the names; planning reads no image; whatever is planned can be read in another process,
-and is either read as it was planned or fails under its own name, so that read + failed = planned. One bad file among
-several sources is such a failure; sources of which none can be used are an error before anything is planned. Nothing is
-extracted, unpickled, executed or fetched. Names stay strings, never Path: there may be millions, some of them no text.
+Promises: the order is fixed by the names; planning reads no image; a planned image can be read in another process, and
+either has the bytes that were planned or fails under its own name, so that read + failed = planned. One bad file among
+several sources is such a failure; if no source can be used, that is an error before anything is planned. Nothing is
+extracted, unpickled, executed or downloaded. Names are strings, not Paths: there may be millions, some not UTF-8.
 """
 
 import hashlib
@@ -107,14 +107,15 @@ class Corpus:
         self.notes: Counter[str] = Counter()
 
     def describe(self) -> str:
-        """The sources in a few words."""
+        """The first source, and how many more there are."""
         more = len(self.paths) - 1
         return printable_uri(self.paths[0])[0] + (f" and {more:,} more" if more else "")
 
     def fingerprint(self) -> str:
-        """64 hexadecimal digits that change when a planned file or container comes, goes, or changes size or time.
+        """64 hexadecimal digits that change when a planned file or container is added, removed or changed.
 
-        Opens no container, and reads only files whose name does not say whether they are images.
+        A change shows in size or modification time. Opens no container, and reads only files whose name does not say
+        whether they are images.
         """
         digest = hashlib.sha256(repr((self.options.column, self.options.allow_paths)).encode())
         for root, entry in self._entries(Counter()):
@@ -149,7 +150,7 @@ class Corpus:
             return
         try:
             yield from plan_container(entry.path, self.options, self.notes)
-        except (InputError, OSError) as error:  # one shard's failure, not the corpus's
+        except (InputError, OSError) as error:  # the failure of one shard does not end the run
             if isinstance(error, NoImages) and not named:
                 self.notes["Parquet files without images"] += 1
                 return
@@ -165,7 +166,7 @@ def plan_container(path: str, options: CorpusOptions, notes: Counter[str]) -> It
 
 
 def _is_parquet(path: str) -> bool:
-    """Which of the two readers takes a container. Raises InputError for what is neither, by the name it has."""
+    """Whether a container is Parquet, else tar. Raises InputError for a kind of file that is not read."""
     kind = kind_of_file(path)
     if not kind:
         refuse_unread(path)
@@ -193,11 +194,11 @@ def read_item(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
 
 
 def _defect(path: str, column: str) -> Undecodable:
-    """Why a container could not be planned to its end."""
+    """Why a container could not be read to its end when it was planned."""
     try:
         if not _is_parquet(path):
             return tar.tar_defect(path)
-        for allow_paths in (False, True):  # whichever it was planned with
+        for allow_paths in (False, True):  # the item does not say which it was planned with
             parquet.check_parquet(path, CorpusOptions(column, allow_paths=allow_paths))
     except NoImageColumn as error:
         return Undecodable("no_image_column", str(error))
@@ -209,7 +210,7 @@ def _defect(path: str, column: str) -> Undecodable:
 def _read_file(item: Item) -> bytes:
     path = system_name(item.uri, item.uri_bytes)
     try:
-        # O_NONBLOCK: should a FIFO have taken the file's place, it must not hang the worker.
+        # O_NONBLOCK: a FIFO that has replaced the file must not hang the worker.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
             _check_unchanged(os.fstat(file.fileno()), item)
             data = file.read()
@@ -243,7 +244,8 @@ Reference = tuple[str, bytes | None]
 def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Undecodable]]:
     """Read images again by (uri, uri_bytes). Yields (position in the input, bytes or failure), container by container.
 
-    An existing file goes before a container: `#` is legal in names. Containers are read in order, one pass each.
+    An existing file takes precedence over a container, because `#` is legal in names. Containers are read in one pass
+    each.
     """
     wanted: defaultdict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for position, (uri, uri_bytes) in enumerate(references):

@@ -1,10 +1,10 @@
-"""The bytes of one image file -> its pixels, and one verdict for every file there is.
+"""The bytes of one image file to its pixels, or one failure code.
 
 Promises: whatever the bytes are, `decode` returns pixels or raises `Undecodable`; the header's size is checked before
 any decoder allocates; the result does not depend on which decoder made it. EXIF orientation is applied once, here;
-transparency is composited on white; 16-bit samples are scaled, not clipped; of an animation the first frame counts.
-Large JPEGs go through torchcodec, which is two to three times as fast as Pillow and bit-equal to it; all else, and
-whatever torchcodec refuses, is Pillow's to judge. Nothing here renders a document or starts another program.
+transparency is composited on white; 16-bit samples are scaled, not clipped; of an animation the first frame is used.
+Large JPEGs are decoded by torchcodec, which is two to three times as fast as Pillow and equal in every bit; all else,
+and whatever torchcodec refuses, by Pillow. Nothing here renders a document or starts another program.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 if AvifImagePlugin.SUPPORTED:
     PLUGINS["avif"] = AvifImagePlugin.AvifImageFile
 
-# What Pillow says of files that it does not read, whole as they are; the last is what planes it cannot name end in.
+# Pillow's messages for intact files that it cannot read; the last one is about planes whose layout it does not know.
 UNREAD = ("unsupported", "not supported", "cannot handle", "unknown pixel mode", "unknown raw mode", "string index")
 FAST_PATH_PIXELS = 200 * 200  # below, Pillow is as fast, and small corpora never load torch here
 LUMINANCE = np.array([0.25, 0.5, 0.25], np.float32)
@@ -133,7 +133,7 @@ def _check_size(size: tuple[int, int] | None, limits: Limits) -> None:
 
 
 def _identify(data: bytes) -> str:
-    """The format by its magic; raises for everything that no decoder here should see."""
+    """The format by its magic bytes; raises for everything that must not reach a decoder."""
     if not data:
         raise Undecodable("empty", "the file has no bytes")
     if data.startswith(b"version https://git-lfs.github.com/spec/"):
@@ -149,9 +149,10 @@ def _identify(data: bytes) -> str:
 
 
 def _torch_pixels(data: bytes) -> Pixels | None:
-    """The fast path: a large baseline or progressive JPEG that has its end, or None where Pillow is to decide.
+    """The fast path: a large baseline or progressive JPEG that has its end, or None where Pillow decodes.
 
-    torchcodec 0.17 agreed with Pillow 13 in verdict and in every pixel on 10,000 mutated JPEGs, but only so fenced in.
+    Within these conditions torchcodec 0.17 agreed with Pillow 13 in verdict and in every pixel on 10,000 mutated
+    JPEGs; outside of them it did not.
     """
     header = jpeg_header(data)
     if header.width * header.height < FAST_PATH_PIXELS or header.frame not in (0xC0, 0xC1, 0xC2):
@@ -162,7 +163,7 @@ def _torch_pixels(data: bytes) -> Pixels | None:
     if decode_jpeg is None:
         return None
     source = bytearray(data)
-    for at in header.app1:  # torchcodec would turn the image by its own reading of Exif: as APP15 it is nobody's
+    for at in header.app1:  # torchcodec would turn the image by its own reading of Exif: as APP15 it is ignored
         source[at + 1] = 0xEF
     try:
         pixels: Pixels = decode_jpeg(source, mode="RGB").permute(1, 2, 0).numpy()  # (3, H, W) -> (H, W, 3), a view

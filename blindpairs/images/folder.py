@@ -1,4 +1,4 @@
-"""A tree of files -> the images and containers in it, in a fixed order, without holding the tree in memory.
+"""The images and containers in a tree of files, in a fixed order, without holding the tree in memory.
 
 Promises: one listing per folder, of which only the names are held; files of a folder come before its subfolders, both
 in name order; hidden names, links, sockets, pipes and devices are counted and left alone; loops end. A file with an
@@ -20,7 +20,7 @@ IMAGE_NAMES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jxl .jp2 .j2k .jpf .ppm .pgm"
     " .pbm .pnm .svg .eps .psd".split()
 )
-DOCUMENTS = {"pdf", "eps", "svg"}  # their content alone does not make a file an image of the corpus
+DOCUMENTS = {"pdf", "eps", "svg"}  # planned only where the file name says image
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _entry(path: str, notes: Counter[str]) -> Entry | None:
             return Entry(path, True, status.st_size, changed_at(status))
         if claims or holds_image(_head(path)):
             return Entry(path, False, status.st_size, changed_at(status))
-    except OSError:  # gone meanwhile, a dangling link, or not ours to read
+    except OSError:  # removed meanwhile, a link to nothing, or permission denied
         if claims:
             return Entry(path, False, 0, 0)
     unread = unread_kind(name)

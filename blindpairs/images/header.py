@@ -1,4 +1,4 @@
-"""What the bytes of an image say about themselves, before any decoder runs.
+"""The format, size and orientation in the header of an image file, read before any decoder runs.
 
 Promises: pure Python over bytes, no allocation that depends on what a header claims, no exception for any input. A file
 is known by its first bytes, never by its name: that is what keeps bombs, renamed files and error pages out of decoders.

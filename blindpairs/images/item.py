@@ -1,7 +1,7 @@
-"""One planned image: where its bytes lie, and what they were like when it was planned.
+"""One planned image: where its bytes are, and their size and time when it was planned.
 
-An Item is small, picklable and enough to read the image in another process. `offset` is -1 for a container that cannot
-be read to its end: the item then stands for the container's own failure, so that planned = read + failed still holds.
+An Item is small, picklable, and enough to read the image in another process. `offset` is -1 for a container that cannot
+be read to its end: the item then represents the failure of the container, so that planned = read + failed still holds.
 """
 
 import os
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 from blindpairs.errors import Undecodable
 
-# A larger member is no photograph; it is refused before a byte of it is read.
+# Anything larger is no photograph; it is refused before any of it is read.
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
-BROKEN = -1  # the offset of an item that stands for a container's failure
+BROKEN = -1  # the offset of an item that represents the failure of a container
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image of a corpus."""
+    """One planned image of a corpus."""
 
     uri: str  # absolute path, or CONTAINER#member, or CONTAINER#row; \xNN for bytes that are not UTF-8
     uri_bytes: bytes | None  # the uri's exact bytes, only where it is not UTF-8
     container: str  # the tar or Parquet file, written as the uri is; "" for a plain file. See container_path
-    size: int  # bytes of the image; -1 where only reading tells (Parquet)
+    size: int  # bytes of the image; -1 where it is known only after reading (Parquet)
     mtime_ns: int  # of the file or the container
     offset: int  # tar: where the member's data starts (after decompression); Parquet: row; plain file: 0
     column: str  # Parquet: name of the image column
@@ -42,9 +42,9 @@ class CorpusOptions:
 
 
 def printable_uri(name: str) -> tuple[str, bytes | None]:
-    """(uri, uri_bytes) of a path as os.fsdecode gives it: what is no UTF-8 becomes \\xNN, and then the bytes go along.
+    """(uri, uri_bytes) of a path as os.fsdecode gives it: \\xNN for bytes that are not UTF-8, and then the exact bytes.
 
-    The bytes decide, not the locale: a run in another one reads what is stored.
+    The bytes decide, not the locale, so a run in another locale can read what is stored.
     """
     exact = os.fsencode(name)
     try:
@@ -64,7 +64,7 @@ def of_utf8(text: str) -> str:
 
 
 def container_path(item: Item) -> str:
-    """The container's name as the file system knows it. It is not stored: tables hold only text."""
+    """The path of the container in the file system. It is derived, because tables hold only text."""
     if item.uri_bytes is None:
         return system_name(item.container, None)
     parts = os.fsdecode(item.uri_bytes).split("#")
@@ -72,17 +72,17 @@ def container_path(item: Item) -> str:
 
 
 def changed_at(status: os.stat_result) -> int:
-    """The modification time in nanoseconds, within the 64 bits that a plan has for it (the year 2262)."""
+    """The modification time in nanoseconds, clipped to the 64 bits of the plan (the year 2262)."""
     return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
 
 
 def check_bytes(size: int) -> None:
-    """Refuse what is too large to be read into memory as one image."""
+    """Undecodable for more bytes than one image may have in memory."""
     if size > MAX_IMAGE_BYTES:
         raise Undecodable("too_large", f"{size:,} bytes; an image may have {MAX_IMAGE_BYTES:,}")
 
 
 def broken_container(path: str, column: str = "") -> Item:
-    """The item that stands for a container's failure; `column` is the one that was asked for."""
+    """The item that represents the failure of a container; `column` is the one that was asked for."""
     uri, uri_bytes = printable_uri(path)
     return Item(uri, uri_bytes, uri, 0, 0, BROKEN, column)

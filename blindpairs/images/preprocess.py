@@ -1,9 +1,9 @@
-"""Decoded pixels -> the square an encoder was trained on, byte for byte as the encoder's own library would make it.
+"""Decoded pixels to the input square of an encoder, as the library of that encoder makes it.
 
 Promises: the result differs from the library's own pipeline by the rounding of its resampler (a few levels of 255), and
 the crop is cut at the very pixel where that library cuts it: open_clip and timm round half a pixel, transformers floors
 it, and one pixel of shift is up to 212 levels. Mean and std are recorded here but applied by the encoder on its device,
-so that workers hand over bytes. Memory is bounded by the source and the square, whatever the aspect ratio.
+so that workers send bytes. Memory is bounded by the source and the square, whatever the aspect ratio.
 """
 
 from dataclasses import asdict, dataclass
@@ -47,7 +47,7 @@ class Preprocess:
 
     @property
     def geometry(self) -> Geometry:
-        """All that `apply` depends on: encoders with equal geometry share one result."""
+        """A key of all that `apply` depends on: encoders with equal keys share one result."""
         return (self.size, self.resize, self.short_side, self.interpolation, self.crop_rounding)
 
     def apply(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

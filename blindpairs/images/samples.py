@@ -1,8 +1,8 @@
-"""What the samples of an opened image mean: which of them is black, how many bits count, which colour is transparent.
+"""The meaning of the samples of an opened image: which value is black, how many bits, which colour is transparent.
 
 Promises: the (H, W, 3) bytes that come out are the picture that the file describes, on white where it is transparent,
 or it is refused as `unsupported_mode`; never its negative, never clipped, never another layout read as this one. Pillow
-opens more kinds of TIFF than it reads right: each refusal below stands for one that came out wrong without a word.
+opens more kinds of TIFF than it reads correctly: each refusal below is one that came out wrong silently.
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
-"""What the user typed as a corpus -> existing local paths, each of a known kind.
+"""From the sources that the user named to existing local paths, each of a known kind.
 
 Promises: nothing here opens an address or runs a command; every path that comes back exists; a path that contains
-braces or stars literally is taken as it is. A file's kind is told by its content; by its name only where it has none.
+braces or stars literally is taken as it is. The kind of a file is decided by its content, and by its name only where
+the content does not tell.
 """
 
 import glob

@@ -1,8 +1,8 @@
 """WebDataset tars: planned by their headers, read in place, never extracted.
 
 Promises: a member's name is opaque text, so no path in an archive leads anywhere; only regular members are read; a file
-is read to its end, so that archives joined with `cat` give the members of each; a cut or damaged archive, over whose
-end the standard library passes in silence, is told from a whole one, and so is what follows an archive and is none.
+is read to its end, so that archives joined with `cat` give the members of each; a cut or damaged archive, which the
+standard library reads without an error, is recognised, and so is data after the archive that is no archive.
 Plain and compressed archives give the same items; a compressed one is read forwards: items in order cost one pass.
 """
 
@@ -111,7 +111,7 @@ class Forward:
         return self._take(size)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.stream.close()
         self.file.close()
 

@@ -1,10 +1,10 @@
-"""Decoding in worker processes: a crash, a hang or a killed process costs one image, which is named.
+"""Decoding in worker processes: a crash, a hang or a killed process costs one image, which is reported by name.
 
-Native decoders do crash on damaged files (a flipped byte in a PNG is enough for some), and a decoder that never returns
-is as bad. So every image is read, decoded and preprocessed in a worker process, which shares one block of memory with
-us: pixels go through the memory, everything else through a socket. Promises: results come in the order of the items; an
-image that kills its worker twice is given up as `decoder_crash`, one that outlasts the timeout as `timeout`; all other
-images are untouched by it; nothing outlives us.
+Native decoders can crash on damaged files (for some, one flipped byte in a PNG is enough), or never return. So every
+image is read, decoded and preprocessed in a worker process, which shares one block of memory with this one: pixels go
+through the memory, everything else through a socket. Promises: results come in the order of the items; an
+image that kills its worker twice is given up as `decoder_crash`, one that outlasts the timeout as `timeout`; no other
+image is affected; no worker outlives this process.
 
 The block is an anonymous memory file, not /dev/shm (64 MB in many containers, and full means SIGBUS).
 """
@@ -33,7 +33,7 @@ from blindpairs.images import Item, read_item
 from blindpairs.images.decode import Limits, decode, image_id
 from blindpairs.images.preprocess import Preprocess
 
-CHUNK = 16  # images a message: large enough that messages cost nothing, small enough that a crash repeats little
+CHUNK = 16  # images a message: enough that messages cost nothing, few enough that a crash repeats little
 # Not `-m`: classes pickled from a module that runs as __main__ would not be found on our side.
 START = "import sys; from blindpairs.images.workers import main; main(sys.argv[1:])"
 STARTING = 120.0  # seconds a worker may take to import its libraries, from a cold network disk
@@ -43,21 +43,21 @@ POSITION = struct.Struct("=qqq")
 
 @dataclass(frozen=True)
 class Decoding:
-    """What happens to every image. `geometries` are the distinct pixel preprocessings that the encoders need."""
+    """How every image is decoded. `preprocesses` are those that the encoders need, one a geometry."""
 
-    geometries: tuple[Preprocess, ...]
+    preprocesses: tuple[Preprocess, ...]
     limits: Limits = Limits()
     timeout: float = 60.0  # seconds one image may take, once its archive has been read up to it
 
     @property
     def image_bytes(self) -> int:
-        """Shared memory of one image: uint8 (3, S, S) for each geometry."""
-        return sum(3 * geometry.size**2 for geometry in self.geometries)
+        """Shared memory of one image: (3, S, S) uint8 for each preprocess."""
+        return sum(3 * preprocess.size**2 for preprocess in self.preprocesses)
 
 
 @dataclass(frozen=True)
 class Image:
-    """One usable image. `pixels` holds (3, S, S) uint8 for each geometry, valid until the next image is asked for."""
+    """One usable image. `pixels` holds (3, S, S) uint8 for each preprocess, valid until the next image is asked for."""
 
     image_id: str
     width: int
@@ -86,7 +86,7 @@ class _Chunk:
     number: int
     items: list[Item]
     crashes: dict[int, int] = field(default_factory=dict)  # index -> how often it killed a worker
-    verdicts: dict[int, Failed] = field(default_factory=dict)  # decided here, not by a worker
+    verdicts: dict[int, Failed] = field(default_factory=dict)  # failures decided here, not by a worker
     outcomes: list[Outcome] | None = None
     worker: "_Worker | None" = None
     slot: int = 0
@@ -123,7 +123,7 @@ class _Worker:
         try:
             self.connection.send((chunk.number, chunk.slot, chunk.items, frozenset(chunk.verdicts)))
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it is dead: reading from it will say so, and the chunk is done again elsewhere
+            pass  # it is dead: the next read finds out, and the chunk goes to another worker
 
     def stuck(self, now: float, timeout: float) -> bool:
         """Whether the worker has been on the image it is on for longer than the timeout."""
@@ -132,14 +132,14 @@ class _Worker:
             self.seen = (position, now)
         return now - self.seen[1] > timeout + (STARTING if position[0] < 0 else 0)
 
-    def views(self, slot: int, index: int, geometries: Iterable[Preprocess]) -> tuple[np.ndarray[Any, Any], ...]:
+    def views(self, slot: int, index: int, preprocesses: Iterable[Preprocess]) -> tuple[np.ndarray[Any, Any], ...]:
         """The pixels of one image, without a copy."""
         views, start = [], POSITION.size + slot * self.slot_bytes
         start += index * (self.slot_bytes // CHUNK)
-        for geometry in geometries:
-            shape = (3, geometry.size, geometry.size)
-            views.append(np.frombuffer(self.block, np.uint8, 3 * geometry.size**2, start).reshape(shape))
-            start += 3 * geometry.size**2
+        for preprocess in preprocesses:
+            shape = (3, preprocess.size, preprocess.size)
+            views.append(np.frombuffer(self.block, np.uint8, 3 * preprocess.size**2, start).reshape(shape))
+            start += 3 * preprocess.size**2
         return tuple(views)
 
     def kill(self) -> int:
@@ -188,7 +188,7 @@ class DecodePool:
         assert chunk.worker is not None
         for index, (item, outcome) in enumerate(zip(chunk.items, chunk.outcomes, strict=True)):
             if isinstance(outcome, Image):
-                pixels = chunk.worker.views(chunk.slot, index, self._decoding.geometries)
+                pixels = chunk.worker.views(chunk.slot, index, self._decoding.preprocesses)
                 yield item, replace(outcome, pixels=pixels)
             else:
                 yield item, outcome
@@ -207,7 +207,7 @@ class DecodePool:
             worker.submit(chunk)
 
     def _pump(self) -> None:
-        """Take in what the workers have, and look after those that died or hang."""
+        """Receive results from the workers, and replace those that died or hang."""
         busy = [worker for worker in self._workers if worker.chunks]
         ready = wait([worker.connection for worker in busy], timeout=min(1.0, self._decoding.timeout / 4))
         for worker in busy:
@@ -228,7 +228,7 @@ class DecodePool:
         chunk.outcomes = [chunk.verdicts.get(index, outcome) for index, outcome in enumerate(answer)]
 
     def _replace(self, worker: _Worker, *, timed_out: bool) -> None:
-        """Start a worker in a dead or stuck one's place; its unfinished chunks are done again without the culprit."""
+        """Replace a dead or stuck worker; its unfinished chunks are done again, without the image that caused it."""
         number, index, _ = POSITION.unpack_from(worker.block)
         status = worker.kill()
         if number < 0:
@@ -245,7 +245,7 @@ class DecodePool:
 
 
 def _blame(chunk: _Chunk, index: int, timed_out: bool, status: int, timeout: float) -> None:
-    """Judge the image that a worker died on. A first death may be the machine's fault (out of memory): once more."""
+    """Record what a worker died on. The first death may be due to the machine (out of memory), so it is retried."""
     if timed_out:
         chunk.verdicts[index] = Failed("timeout", f"decoding took longer than {timeout:g} s")
         return
@@ -294,7 +294,7 @@ def _environment() -> dict[str, str]:
 
 
 def work(connection: Connection, block: mmap.mmap) -> None:
-    """A worker's life: chunks in, outcomes out, until the other side is gone."""
+    """The loop of a worker: receive chunks, send outcomes, until the connection closes."""
     decoding: Decoding = connection.recv()
     slot_bytes = CHUNK * decoding.image_bytes
     while True:
@@ -317,8 +317,8 @@ def _outcome(item: Item, decoding: Decoding, block: mmap.mmap, start: int) -> Ou
         data = read_item(item, lambda: _step(block))
         identity = image_id(data)
         decoded = decode(data, decoding.limits)
-        for geometry in decoding.geometries:
-            pixels = geometry.apply(decoded.pixels)  # (3, S, S)
+        for preprocess in decoding.preprocesses:
+            pixels = preprocess.apply(decoded.pixels)  # (3, S, S)
             block[start : start + pixels.nbytes] = pixels.tobytes()
             start += pixels.nbytes
     except Undecodable as error:
@@ -336,12 +336,12 @@ def _step(block: mmap.mmap) -> None:
 
 def main(arguments: list[str]) -> None:
     """The process that `_Worker` starts: a socket and a block of memory, by descriptor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our end comes with the socket's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; a worker ends with its socket
     connection = Connection(int(arguments[0]))
     block = mmap.mmap(int(arguments[1]), 0)
     try:
         work(connection, block)
     except (BrokenPipeError, ConnectionResetError):
         pass
-    except Exception:  # a bug: its traceback belongs to the run, not to a lost stderr
+    except Exception:  # a bug: its traceback is raised in the main process
         connection.send(traceback.format_exc())

@@ -1,13 +1,13 @@
-"""Embeddings that another tool computed, as a store: so far those of clip-retrieval.
+"""Import of embeddings that clip-retrieval computed.
 
     img_emb/img_emb_0.npy             rows of float16 or float32, one file a partition
-    metadata/metadata_0.parquet       the same rows: column image_path (captions and all others stay out)
+    metadata/metadata_0.parquet       the same rows: column image_path (captions and other columns are not imported)
 
-Promises: nothing is unpickled; a partition is mapped, never loaded whole; the parts hold every row or say why not; a
-killed run goes on where it stood. clip-retrieval keeps no image bytes: where an image can still be read from its
-path it gets the id, size and flags that `blindpairs embed` gives it. Else the id is made from its path and its vectors
-(a path alone may stand for many images: webdataset counts its keys anew in every shard) and the flag is `not_decoded`.
-`blindpairs embed` refuses to write into such a store, because it cannot see what the vectors were made from.
+Promises: nothing is unpickled; a partition is mapped, never loaded whole; every row is in a part or in its
+failures; a killed run resumes. clip-retrieval keeps no image bytes: where an image can still be read from its
+path it gets the id, size and flags that `blindpairs embed` gives it. Otherwise the id is a hash of its path and its
+vectors (one path may name many images: webdataset counts its keys from 0 in every shard) and the flag is `not_decoded`.
+`blindpairs embed` refuses to write into such a store, because it cannot tell what the vectors were made from.
 """
 
 import hashlib
@@ -46,13 +46,13 @@ from blindpairs.workspace import RunLock, canonical_json, digest, sha256_file, s
 
 PART_ROWS = 16384
 DECODERS = min(8, os.cpu_count() or 1)
-SHORTEST = 1e-6  # of vectors that have a direction: float16 has no smaller numbers to build one from
+SHORTEST = 1e-6  # a shorter vector has no direction: float16 has no smaller numbers
 IDS = "sha256 of the image's bytes; where the flags say not_decoded, `uri:` and the sha256 of its path and its vectors"
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import left in the store: rows, failed rows by code, and how many rows have which flag."""
+    """What the store holds after an import: rows, failures by code, rows by flag."""
 
     folder: Path
     rows: int
@@ -99,7 +99,7 @@ def import_clip_retrieval(
 def _agree(
     store_folder: Path, folders: Mapping[str, Path], columns: Columns, sizes: Sequence[int], read_images: bool
 ) -> dict[str, Any]:
-    """Write the manifest, or check that the one there is of the same import; the one that holds."""
+    """Write the manifest, or check that the existing one is of the same import; returns the one that is valid."""
     sources = " and ".join(printable_uri(str(Path(source).resolve()))[0] for source in folders.values())
     manifest = {
         "settings": {
@@ -130,7 +130,7 @@ def _agree(
 
 
 def _agreed(store_folder: Path, there: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest that is there, where it is of the same import. Wherever it is resumed from, its paths stay."""
+    """The existing manifest, if it is of the same import. Its base of relative paths stays."""
     if is_imported(there) and there["settings"].get("image_id") != IDS:
         raise ConfigError(
             f"{store_folder} was imported by another release, which made image ids by another rule; the two must not "
@@ -158,7 +158,7 @@ def _flat(manifest: Mapping[str, Any]) -> dict[str, str]:
 def _write_parts(
     store_folder: Path, manifest: Mapping[str, Any], columns: Columns, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Commit the parts that are not there yet; the markers of all."""
+    """Commit the missing parts; returns the markers of all parts."""
     digests = {name: digest(description) for name, description in manifest["encoders"].items()}
     base = _folder_of(manifest["settings"]["relative paths are below"])
     markers, done = [], 0
@@ -230,7 +230,7 @@ def _unit(block: Vectors) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
 
 
 def _item(path: str, base: Path) -> Item:
-    """The image at a path; one that is no file (a webdataset key, a moved folder) has size -1 and keeps its name."""
+    """The image at a path; size -1 where there is no such file (a webdataset key, a moved folder)."""
     whole = base / path  # clip-retrieval writes paths as they were given to it, often relative ones
     try:
         status = whole.stat()
@@ -242,7 +242,7 @@ def _item(path: str, base: Path) -> Item:
 
 
 def _looked_at(items: Sequence[Item], pool: DecodePool | None) -> Iterator[Outcome | None]:
-    """What each image's file says; None where there is none, or nobody looks."""
+    """The outcome of reading each image; None where there is no file, or images are not to be read."""
     there = pool.outcomes(item for item in items if item.size >= 0) if pool else iter(())
     for item in items:
         yield next(there)[1] if pool and item.size >= 0 else None

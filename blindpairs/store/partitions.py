@@ -1,4 +1,4 @@
-"""What `clip-retrieval inference` wrote, as it lies there: pairs of files, found, opened and held against each other.
+"""The output of `clip-retrieval inference`: pairs of files, found, opened and checked against each other.
 
 Nothing is unpickled, and one file is open at a time: such folders hold thousands.
 """

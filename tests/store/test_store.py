@@ -9,7 +9,7 @@ import pytest
 from embed_process import make_photos, run
 
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.images import Item
+from blindpairs.images import Item, image_id
 from blindpairs.store import (
     Failure,
     Part,
@@ -153,3 +153,21 @@ def test_manifest_without_its_keys_is_told_with_its_price(tmp_path: Path) -> Non
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(InputError, match=r"manifest\.json is damaged: `embed --overwrite` embeds everything again"):
         Store.open(tmp_path)
+
+
+def test_columns_ids_and_failures_come_as_arrays_in_the_order_of_the_corpus(tmp_path: Path) -> None:
+    paths = make_photos(tmp_path / "photos", 20)
+    paths[3].write_bytes(b"")
+    paths[17].write_bytes(b"no image")
+    run(tmp_path / "photos", tmp_path / "store")
+    store = Store.open(tmp_path / "store")
+    kept = [path for path in paths if path not in (paths[3], paths[17])]
+    assert store.rows == 18
+    assert (store.column("clip").shape, store.column("clip").dtype) == ((18, 8), np.float16)
+    np.testing.assert_allclose(np.linalg.norm(store.column("dino").astype(np.float64), axis=1), 1, atol=1e-3)
+    ids = store.metadata(["image_id"])["image_id"].to_numpy()
+    assert ids.tolist() == [image_id(path.read_bytes()) for path in kept]
+    failures = store.failures()
+    assert failures["uri"].to_pylist() == [str(paths[3]), str(paths[17])]
+    assert failures["code"].to_pylist() == ["empty", "not_image"]
+    assert failures["row"].to_pylist() == [3, 1]  # within their parts of 16
