@@ -147,7 +147,7 @@ def _running(how: How, wanted: Wanted, store: "Store", space: Workspace) -> "Run
     if how.executor is Where.ray and how.method != "exact":
         raise ConfigError(f"--executor ray has the exact method only: leave out --method {how.method}, or --executor")
     if how.executor is Where.ray:
-        from blindpairs.executors.crew import Actors
+        from blindpairs.executors.actors import Actors
         from blindpairs.executors.joining import RayJoin
 
         actors = Actors(address=how.ray_address or None)

@@ -20,7 +20,7 @@ from blindpairs.embed.manifest import agree_on_manifest, refuse_imported
 from blindpairs.embed.run import run
 from blindpairs.encoders import choose_device, load_encoder
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.executors.crew import Actors, Crew
+from blindpairs.executors.actors import ActorPool, Actors
 from blindpairs.images import Corpus
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Part, summarise
@@ -57,7 +57,7 @@ class Embedder:
         """What the vectors depend on, by column: the manifest keeps it, and no actor may differ."""
         return {name: encoder.describe() for name, encoder in self._encoders.items()}
 
-    def do(self, numbers: Sequence[int]) -> tuple[int, int]:
+    def run_task(self, numbers: Sequence[int]) -> tuple[int, int]:
         """Make what is missing of these parts; the rows and failures that their markers count then."""
         if not self._manifest:
             self._arrive()
@@ -106,8 +106,8 @@ def embed_on_ray(
     try:
         lock.claim_all()
         refuse_imported(folder, options)
-        with Crew(actors, partial(Embedder, folder, loading, options)) as crew:
-            described = crew.describe()
+        with ActorPool(actors, partial(Embedder, folder, loading, options)) as pool:
+            described = pool.describe()
             with lock.planning():
                 manifest = agree_on_manifest(corpus, folder, described, options, report.warnings)
             parts = [Part(folder, number) for number in range(manifest["plan"]["parts"])]
@@ -115,7 +115,7 @@ def embed_on_ray(
             started = time.monotonic()
             planned, failed = sum(job.to_decode for job in jobs), 0
             progress(0, planned)
-            for _, made in crew.run(_calls([job.part.number for job in jobs], crew.count)):
+            for _, made in pool.run(_calls([job.part.number for job in jobs], pool.count)):
                 report.embedded, failed = report.embedded + made[0], failed + made[1]
                 progress(report.embedded, planned, failed)
             report.seconds = time.monotonic() - started

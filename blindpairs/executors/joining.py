@@ -21,7 +21,7 @@ import torch
 from blindpairs.access import present
 from blindpairs.cores import Cores
 from blindpairs.errors import InputError
-from blindpairs.executors.crew import Actors, Crew
+from blindpairs.executors.actors import ActorPool, Actors
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows
 from blindpairs.selfjoin.cells import Cells
@@ -62,7 +62,7 @@ class RayJoin:
     ) -> Iterator[PairBlock]:
         """The blocks of `similar_pairs`, in its order; `rows` and `other` are (the same) rows of the two columns.
 
-        Raises InputError where the store changes meanwhile or an actor cannot see it, and what `Crew.run` raises.
+        Raises InputError where the store changes meanwhile or an actor cannot see it, and what `ActorPool.run` raises.
         """
         refuse_unfit(rows, minimum, other)
         if rows.count < 2:
@@ -76,17 +76,17 @@ class RayJoin:
         columns = (self.column, self.other if other else "")
         with (
             _on_disk(prepared, folder) as preparation,
-            Crew(self.actors, partial(Joiner, folder, columns, fingerprint, preparation, device)) as crew,
+            ActorPool(self.actors, partial(JoinActor, folder, columns, fingerprint, preparation, device)) as pool,
         ):
-            spans = _spans(total, crew.count)
+            spans = _spans(total, pool.count)
             progress(0, total)
-            results = _in_places(crew.run(spans, ahead=AHEAD * crew.count))
+            results = _in_places(pool.run(spans, ahead=AHEAD * pool.count))
             for (_, stop), blocks in zip(spans, results, strict=True):
                 yield from map(_as_block, blocks)
                 progress(stop, total)
 
 
-class Joiner:
+class JoinActor:
     """An actor's side: the vectors and the driver's preparation, and the tasks that it is told to do."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Joiner:
     ) -> None:
         if not present(preparation):
             raise InputError(
-                f"{folder} is not to be seen on {socket.gethostname()}: give a --work folder on a disk that all "
+                f"{folder} cannot be read on {socket.gethostname()}: give a --work folder on a disk that all "
                 "machines of the cluster share"
             )
         store = Store.open(folder)
@@ -109,7 +109,7 @@ class Joiner:
         """Nothing: all that has to be the same comes from the driver."""
         return {}
 
-    def do(self, span: tuple[int, int]) -> list[Block]:
+    def run_task(self, span: tuple[int, int]) -> list[Block]:
         """The pairs of some consecutive tasks, in order."""
         tasks = deque(self._tasks[slice(*span)])
         results = in_order(self._prepared.engine, tasks, self._cores)
