@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from blindpairs.mine import Mined, MiningOptions, Running
     from blindpairs.mine.memory import Room
     from blindpairs.pages import PageImages
+    from blindpairs.selfjoin import Hardware
     from blindpairs.store import Store
 
 
@@ -186,16 +187,19 @@ def _stored_index(how: How, store: "Store", space: Workspace, gpus: "Gpus") -> C
     return lambda: load_index(file.path, store)
 
 
-PRODUCTS = {"amx": "AMX", "dot": "AVX512-BF16", "float32": "compiled float32", "torch": "torch"}
+PRODUCTS = {"amx": "AMX", "dot": "AVX512-BF16", "float32": "compiled float32", "torch": "torch", "triton": "Triton"}
 
 
 def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Workspace, as_json: bool) -> None:
     from blindpairs.mine import Running
     from blindpairs.mine.planning import plan_mining
+    from blindpairs.selfjoin import Hardware
 
-    device = _planned_device(how)
+    # --executor ray and an index have no estimate of their own: theirs is the exact join on this machine's CPU.
+    hardware = Hardware(how.device, say) if how.method == "exact" and how.executor is Where.here else Hardware("cpu")
+    device = _planned_device(how, hardware)
     running = Running(room=_room(how.memory, space))
-    plan = plan_mining(store, options, encoders=(how.encoder_a, how.encoder_b), running=running)
+    plan = plan_mining(store, options, encoders=(how.encoder_a, how.encoder_b), running=running, hardware=hardware)
     if as_json:
         told = {
             "pairs": plan.pairs,
@@ -212,25 +216,21 @@ def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Works
         f"(clip_sim >= {as_given(plan.clip_min)}, dino_sim <= {as_given(plan.dino_max)})",
         f"  method: {how.method}" + ("" if how.method == "exact" else "; these are the figures of the exact one"),
         f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
-        f"{PRODUCTS[plan.product]}; whole vectors would be {plan.whole_flops:.3g}",
+        f"{PRODUCTS.get(plan.product, plan.product)}; whole vectors would be {plan.whole_flops:.3g}",
         f"  memory: {plan.memory_bytes / gib:.2f} GiB (vectors {plan.vector_bytes / gib:.2f}, coordinates "
         f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}, libraries "
         f"{plan.library_bytes / gib:.2f}); "
         f"mapped from disk {plan.mapped_bytes / gib:.2f}",
-        f"  time: {_duration(plan.seconds)} at most for the join, judged by a sample on this machine"
-        + ("" if device == "cpu" else f", by the CPU alone: {device} will do it"),
+        f"  time: {_duration(plan.seconds)} at most for the join, judged by a sample on {plan.timed_on}"
+        + ("" if device == plan.timed_on else f"; mining will use {device}"),
     ]
     typer.echo("\n".join(lines))
 
 
-def _planned_device(how: How) -> str:
-    """What mining would run on, as far as can be told before it is tried; ConfigError for what it cannot."""
-    from blindpairs.selfjoin import Hardware
-
-    if how.executor is Where.ray:
-        return "cpu"
-    if how.method == "exact":
-        return " and ".join(Hardware(how.device, say).gpus) or "cpu"
+def _planned_device(how: How, hardware: "Hardware") -> str:
+    """The device that mining would run on, as far as is known before a try; ConfigError for one that cannot."""
+    if how.executor is Where.ray or how.method == "exact":
+        return " and ".join(hardware.gpus) or "cpu"
     from blindpairs.index import Gpus
 
     return Gpus.chosen(how.device, say).describe()

@@ -12,14 +12,14 @@ from torch import Tensor
 from blindpairs.index import Gpus, Recall, Searcher, choose_effort, neighbour_pairs
 from blindpairs.index.build import CPU_ALONE, Source, Vectors, build
 from blindpairs.progress import Progress, silent
-from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, pair_cosines
+from blindpairs.selfjoin import PairBlock, UnitRows, pair_cosines
 
 BLOCK_ROWS = 4096
 STEP_ROWS = 1 << 16  # of one step of progress
 
 
 class ApproximateJoin:
-    """To be called as `similar_pairs` is. `recall` is that of the first search: the one whose pairs are kept.
+    """A `selfjoin.Join` through an index. `recall` is that of the first search: the one whose pairs are kept.
 
     `stored` opens an index of the whole column, of which only the rows that take part count; without it the index is
     built in memory, 4 bytes a number.
@@ -47,10 +47,9 @@ class ApproximateJoin:
         /,
         *,
         other: UnitRows | None = None,
-        plan: JoinPlan | None = None,
         progress: Progress = silent,
     ) -> Iterator[PairBlock]:
-        """Most pairs of rows i < j with cosine >= `minimum`; `plan` is the exact join's and says nothing here."""
+        """Most pairs of rows i < j with cosine >= `minimum`."""
         if rows.count < 2:
             return
         searcher = self._searcher(rows)

@@ -10,7 +10,7 @@ from torch import Tensor
 from blindpairs.mine.options import MiningOptions
 from blindpairs.selfjoin import UnitRows
 from blindpairs.selfjoin.bound import product_error
-from blindpairs.selfjoin.verify import cosines
+from blindpairs.selfjoin.rows import cosines
 
 
 class Findings:

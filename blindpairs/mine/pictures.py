@@ -17,10 +17,10 @@ from blindpairs.mine.images import Images, Rows, check_lengths, distinct_rows
 from blindpairs.mine.memory import Halves, Keeper
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.ranking import Chosen, choose, rank_order
-from blindpairs.mine.running import Join, Running
+from blindpairs.mine.running import Running
 from blindpairs.mine.scores import score_by
 from blindpairs.progress import Progress, silent
-from blindpairs.selfjoin import UnitRows, pair_cosines
+from blindpairs.selfjoin import Join, UnitRows, pair_cosines
 
 BLOCK_ROWS = 4096
 Vectors = NDArray[np.floating[Any]]

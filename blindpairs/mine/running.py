@@ -1,61 +1,38 @@
-"""What mining runs on: the join that finds the pairs, and where large arrays lie. None of it changes what is sought."""
+"""What mining runs on: the join that finds the pairs, and the memory for large arrays. The options are elsewhere."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from blindpairs.mine.memory import Room
 from blindpairs.progress import Progress, silent
-from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, similar_pairs
+from blindpairs.selfjoin import Hardware, Join, PairBlock, UnitRows, similar_pairs
 
 EXACT = {"method": "exact", "exact": True}
 
 
-class Join(Protocol):
-    """`selfjoin.similar_pairs`, or something that can stand for it."""
-
-    def __call__(
-        self,
-        rows: UnitRows,
-        minimum: float,
-        /,
-        *,
-        other: UnitRows | None = None,
-        plan: JoinPlan | None = None,
-        progress: Progress = silent,
-    ) -> Iterator[PairBlock]:
-        """Pairs of rows i < j with cosine >= `minimum`, each once, and their cosine in `other`."""
-
-
 class ExactJoin:
-    """`similar_pairs` on some hardware, which it remembers: a GPU that failed once is not asked again."""
+    """`similar_pairs` on one `hardware`, which it keeps: a GPU that failed once is not tried again."""
 
     def __init__(self, hardware: Hardware) -> None:
         self._hardware = hardware
 
     def __call__(
-        self,
-        rows: UnitRows,
-        minimum: float,
-        /,
-        *,
-        other: UnitRows | None = None,
-        plan: JoinPlan | None = None,
-        progress: Progress = silent,
+        self, rows: UnitRows, minimum: float, /, *, other: UnitRows | None = None, progress: Progress = silent
     ) -> Iterator[PairBlock]:
-        """The pairs of `similar_pairs`."""
-        return similar_pairs(rows, minimum, other=other, plan=plan, progress=progress, hardware=self._hardware)
+        """See `selfjoin.Join`."""
+        return similar_pairs(rows, minimum, other=other, progress=progress, hardware=self._hardware)
 
     def describe(self) -> Mapping[str, Any]:
-        """What pairs.json says of it."""
-        return EXACT | {"device": self._hardware.describe()}
+        """What pairs.json records of the join: method, devices, and the engines that ran."""
+        return EXACT | {"device": self._hardware.describe(), "engine": self._hardware.engines()}
 
 
 @dataclass(frozen=True)
 class Running:
-    """`join` finds the pairs, and `describe` says afterwards how: `method`, and whether that is `exact`.
+    """`join` finds the pairs. `describe` tells afterwards how: `method`, and whether it is `exact`.
 
-    `room` bounds what vectors may take; without it they are all in memory.
+    `room` limits the memory of the vectors; without it they are all in memory.
     """
 
     join: Join = similar_pairs

@@ -349,8 +349,8 @@ def test_pairs_from_actors_are_those_of_one_machine_in_the_same_order(whole: Pat
     one, other = rows(whole, "clip", chosen), rows(whole, "dino", chosen)
     here = list(similar_pairs(one, 0.3, other=other, plan=plan))
     steps: list[tuple[int, int]] = []
-    join = RayJoin(TWO, whole, "clip", "dino")
-    there = list(join(one, 0.3, other=other, plan=plan, progress=lambda *call: steps.append(call[:2])))
+    join = RayJoin(TWO, whole, "clip", "dino", plan)
+    there = list(join(one, 0.3, other=other, progress=lambda *call: steps.append(call[:2])))
     assert len(here) == len(there) > 3
     for a, b in zip(here, there, strict=True):
         assert torch.equal(a.i, b.i)
@@ -365,8 +365,8 @@ def test_pairs_from_actors_are_those_of_one_machine_in_the_same_order(whole: Pat
 
 @pytest.mark.usefixtures("one_ray")
 def test_join_that_is_left_early_leaves_no_file_and_no_actor(whole: Path) -> None:
-    blocks = RayJoin(Actors(count=1), whole, "clip")(
-        rows(whole), 0.3, plan=JoinPlan(dimensions=3, cell_rows=4, span_rows=16)
+    blocks = RayJoin(Actors(count=1), whole, "clip", plan=JoinPlan(dimensions=3, cell_rows=4, span_rows=16))(
+        rows(whole), 0.3
     )
     assert len(next(blocks))
     assert list(whole.glob(".join*"))

@@ -28,8 +28,7 @@ from blindpairs.selfjoin.gpu.memory import HostTiles, Steps, unless_out_of_memor
 from blindpairs.selfjoin.gpu.points import DevicePoints, DeviceRows, pack_points
 from blindpairs.selfjoin.gpu.tiles import Shape, Tiles, empty_list, fits, is_right
 from blindpairs.selfjoin.points import NORM_COLUMNS
-from blindpairs.selfjoin.rows import UnitRows, refuse_unfit
-from blindpairs.selfjoin.task import PairBlock
+from blindpairs.selfjoin.rows import PairBlock, UnitRows, refuse_unfit
 
 SAMPLE_ROWS = 4096
 GROUP_BLOCKS = 512  # row blocks that pass over a strip together: it is read once from memory and then from L2
@@ -88,7 +87,7 @@ def similar_pairs_cuda(
     plan = plan or GpuPlan()
     hardware = hardware or Hardware("cpu" if plan.devices else "cuda")
     joins = ready(rows, other, minimum, plan, hardware)
-    hardware.uses(*(str(join.device) for join in joins))
+    hardware.uses("triton", *(str(join.device) for join in joins))
     spans = _spans(joins[0].points, joins[0].shape)
     done, total = 0, int((spans[:, 2] - spans[:, 1]).sum())
     with ExitStack() as stack:
@@ -180,13 +179,13 @@ class Join:
         return PairBlock(i.cpu(), j.cpu(), similarity.cpu(), other)
 
     def _on_host(self, items: Tensor) -> Iterator[PairBlock]:
-        self.hardware.uses("cpu")
+        self.hardware.uses("torch", "cpu")
         rows, columns = self.shape.rows, self.shape.columns
         for block, first, end in items.tolist():
             yield from self.host.pairs(block * rows, rows, first * columns, (end - first) * columns)
 
     def _on_host_segments(self, segments: Tensor) -> Iterator[PairBlock]:
-        self.hardware.uses("cpu")
+        self.hardware.uses("torch", "cpu")
         for code in segments.tolist():
             yield from self.host.pairs(code >> 32, 1, code & 0xFFFFFFFF, self.shape.columns)
 
@@ -317,6 +316,12 @@ def _resident(rows: UnitRows, device: torch.device, plan: GpuPlan) -> DeviceRows
     size = rows.count * rows.dimension * rows.vectors.element_size()
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else torch.inf
     return DeviceRows(rows, device, rows.device == device or size < plan.whole_share * free)
+
+
+def choose_columns(rows: UnitRows, minimum: float, plan: GpuPlan) -> int:
+    """K of the product that a join of `rows` would use, chosen on a sample where the rows lie."""
+    sample = rows.sample(SAMPLE_ROWS, plan.seed)
+    return plan.columns or _cheapest_columns(sample, principal_axes(sample), minimum)
 
 
 def _cheapest_columns(sample: Tensor, axes: Tensor, minimum: float) -> int:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from blindpairs.selfjoin.task import PairBlock
+from blindpairs.selfjoin.rows import PairBlock
 
 LOOK_SECONDS = 1.0  # how often somebody who waits for a lane looks whether it is still there
 

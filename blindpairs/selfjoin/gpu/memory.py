@@ -14,9 +14,7 @@ from torch import Tensor
 
 from blindpairs.selfjoin.device import Notice
 from blindpairs.selfjoin.gpu.points import DevicePoints, DeviceRows
-from blindpairs.selfjoin.rows import UnitRows
-from blindpairs.selfjoin.task import PairBlock
-from blindpairs.selfjoin.verify import confirmed, cosines
+from blindpairs.selfjoin.rows import PairBlock, UnitRows, confirmed, cosines
 
 LESS = 8  # what a step becomes smaller by
 HOST_COLUMNS = 8192  # of one product on the CPU

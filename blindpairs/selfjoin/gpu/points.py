@@ -41,7 +41,7 @@ class DeviceRows:
         rows = self._rows
         if rows.device.type == "cpu":
             return rows
-        return UnitRows(rows.vectors.cpu(), None if rows.chosen is None else rows.chosen.cpu())
+        return UnitRows(rows.vectors.cpu(), None if rows.chosen is None else rows.chosen.cpu(), compiled=rows.compiled)
 
     @property
     def count(self) -> int:
