@@ -19,6 +19,7 @@ Three ways to multiply, chosen when it is compiled:
 
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -28,7 +29,7 @@ Three ways to multiply, chosen when it is compiled:
 
 #define SIDE 32  /* rows and columns of a block of scores */
 #define PANEL 16 /* columns that lie together in memory */
-#define CELLS SIDE /* in a group */
+#define CELLS SIDE /* of a task */
 #define DEPTH 128 /* columns of a point, at most */
 
 #if !defined(FLOAT32) && defined(__AMX_BF16__) && defined(__linux__)
@@ -219,7 +220,6 @@ static void multiply(const element *rows, const element *panel, int64_t k, int p
 
 #endif
 
-int element_bytes(void) { return sizeof(element); }
 const char *kind(void) { return AMX ? "amx" : DOT ? "dot" : "float32"; }
 
 
@@ -386,7 +386,7 @@ static float rough_cosine(const rows_t *rows, int64_t one, int64_t two)
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-#define SUMS 128 /* LANES of cosine.py */
+#define SUMS 128 /* ACCUMULATORS of cosine.py */
 
 typedef float floats8 __attribute__((vector_size(32)));
 typedef double doubles8 __attribute__((vector_size(64)));
@@ -556,3 +556,37 @@ int64_t run(const points_t *p, const rows_t *rows, const rows_t *other, const ta
 }
 
 int64_t scratch_bytes(void) { return sizeof(candidates_t); }
+
+
+/* ---- what Python has to agree on: compiler.py compares this table with its own when it loads the library ---- */
+
+typedef struct {
+    const char *name;
+    int64_t value; /* of a constant, or the offset of a field, or the size of a struct */
+    int64_t bytes; /* of a field; 0 for the others */
+    char type;     /* of a field: d double, f float, q int64_t, P pointer; 0 for the others */
+} entry_t;
+
+#define TYPE(x) _Generic((x), double: 'd', float: 'f', int64_t: 'q', default: 'P')
+#define FIELD(s, f) {#s "." #f, offsetof(s, f), sizeof(((s *)0)->f), TYPE(((s *)0)->f)}
+#define NUMBER(name, number) {name, number, 0, 0}
+
+static const entry_t LAYOUT[] = {
+    NUMBER("element_bytes", sizeof(element)), NUMBER("column_multiple", AMX || DOT ? 32 : 8),
+    NUMBER("PANEL", PANEL), NUMBER("CELLS", CELLS), NUMBER("SUMS", SUMS), NUMBER("DEPTH", DEPTH),
+    NUMBER("points_t", sizeof(points_t)), NUMBER("rows_t", sizeof(rows_t)),
+    NUMBER("task_t", sizeof(task_t)), NUMBER("result_t", sizeof(result_t)),
+    FIELD(points_t, left), FIELD(points_t, panels), FIELD(points_t, centres), FIELD(points_t, centre_panels),
+    FIELD(points_t, centre_halves), FIELD(points_t, own), FIELD(points_t, starts), FIELD(points_t, first_panel),
+    FIELD(points_t, order), FIELD(points_t, columns), FIELD(points_t, reach), FIELD(points_t, skip_error),
+    FIELD(points_t, square_error),
+    FIELD(rows_t, vectors), FIELD(rows_t, lengths), FIELD(rows_t, squares), FIELD(rows_t, chosen),
+    FIELD(rows_t, dimension), FIELD(rows_t, stride), FIELD(rows_t, half),
+    FIELD(task_t, group), FIELD(task_t, first_cell), FIELD(task_t, first_other), FIELD(task_t, last_other),
+    FIELD(task_t, capacity), FIELD(task_t, rough), FIELD(task_t, minimum), FIELD(task_t, dense_share),
+    FIELD(result_t, most), FIELD(result_t, lists), FIELD(result_t, met), FIELD(result_t, i), FIELD(result_t, j),
+    FIELD(result_t, similarity), FIELD(result_t, other), FIELD(result_t, found),
+    {0, 0, 0, 0},
+};
+
+const entry_t *layout(void) { return LAYOUT; }

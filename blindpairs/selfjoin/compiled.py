@@ -13,7 +13,6 @@ from torch import Tensor
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import product_error
 from blindpairs.selfjoin.cells import (
-    CELLS_PER_TASK,
     SortedRows,
     Task,
     dense_pairs,
@@ -21,12 +20,20 @@ from blindpairs.selfjoin.cells import (
     skip_error,
     square_error,
 )
-from blindpairs.selfjoin.compiler import RESULTS, CompiledCode, PointsStruct, ResultStruct, RowsStruct, TaskStruct
+from blindpairs.selfjoin.compiler import (
+    CELLS_PER_TASK,
+    PANEL,
+    RESULTS,
+    CompiledCode,
+    PointsStruct,
+    ResultStruct,
+    RowsStruct,
+    TaskStruct,
+)
 from blindpairs.selfjoin.plan import JoinPlan
 from blindpairs.selfjoin.points import Points
 from blindpairs.selfjoin.rows import PairBlock, rough_minimum
 
-PANEL = 16  # columns that lie together in memory
 PACKED = 1 << 16  # columns that are packed at a time
 DENSE_SHARE = 0.1  # where more pairs than this pass, one product over all D columns beats deciding them one by one
 

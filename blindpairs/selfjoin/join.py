@@ -16,8 +16,9 @@ from typing import Protocol
 from blindpairs.cores import Cores
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin.bound import principal_axes
-from blindpairs.selfjoin.cells import CELLS_PER_TASK, Engine, SortedRows, Task, partition
+from blindpairs.selfjoin.cells import Engine, SortedRows, Task, partition
 from blindpairs.selfjoin.compiled import CompiledEngine
+from blindpairs.selfjoin.compiler import CELLS_PER_TASK
 from blindpairs.selfjoin.device import CannotRun, Hardware
 from blindpairs.selfjoin.plain import TorchEngine
 from blindpairs.selfjoin.plan import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, cheapest

@@ -22,7 +22,7 @@ from blindpairs.errors import ConfigError
 from blindpairs.mine import MiningOptions, planning
 from blindpairs.mine.memory import available_memory, read_bytes
 from blindpairs.mine.pictures import Pictures
-from blindpairs.selfjoin import JoinPlan
+from blindpairs.selfjoin import Hardware, JoinPlan
 from blindpairs.selfjoin.compiler import compiled_code
 
 THRESHOLDS = ("--clip-min", "0.8", "--dino-max", "0.5", "--no-gallery")
@@ -277,7 +277,9 @@ def test_time_of_a_plan_grows_with_the_pairs_from_whichever_samples_it_has_time_
 
     sizes: list[int] = []
 
-    def timed(pictures: Pictures, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
+    def timed(
+        pictures: Pictures, options: MiningOptions, plan: JoinPlan, hardware: Hardware, size: int
+    ) -> tuple[float, int]:
         sizes.append(size)
         return pairs(size) / 1000, size
 

@@ -1,4 +1,4 @@
-"""The join on GPUs: what `join.similar_pairs` promises, with every pair compared by the kernels of `kernel.py`.
+"""The join on GPUs: what `join.similar_pairs` promises, with every pair compared by the kernels of `kernels.py`.
 
 The rows are ordered along their first axis, so the partners of a block of rows form one range of places: whatever lies
 farther off than `reach` on that axis alone is never visited. The tiles that remain are cut into items (one block of

@@ -39,7 +39,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of `packed` (N, 2 K), which `kernel.py` describes; read only, for any number of threads."""
+    """The tiles of `packed` (N, 2 K), which `kernels.py` describes; read only, for any number of threads."""
 
     packed: Tensor
     shape: Shape
@@ -71,7 +71,7 @@ class Tiles:
 
 
 def empty_list(capacity: int, device: torch.device) -> Tensor:
-    """An empty list of codes, see `kernel.py`."""
+    """An empty list of codes, see `kernels.py`."""
     codes = torch.empty(2 + capacity, dtype=torch.int64, device=device)
     codes[0], codes[1] = 0, capacity
     return codes
