@@ -1,19 +1,19 @@
-/* The inside of the join on a CPU: skip, score and decide one task without leaving the cache.
+/* A task of the join on a CPU: skip, score and decide without leaving the cache.
 
-compiler.py builds this file for the processor at hand, compiled.py fills the arrays, cells.py and points.py derive the
-two tests. A task is a group of 32 neighbouring cells against a span of cells:
+compiler.py builds this file for this CPU and checks its structs and constants against its own; compiled.py fills the
+arrays; cells.py and points.py derive the two tests. A task is a group of 32 neighbouring cells against a span of cells:
 
     reach    which rows of the span can be near anything in each cell    one score per row and cell
     meet     those rows against the rows of the cell                     one score per pair, and its sign is the verdict
     decide   the few pairs that passed, on the whole vectors             float32 drops, float64 decides
 
-Scores are computed for 32 rows and 32 columns at a time into a block of 4 KB and tested there: a matrix product by a
-library has to write its result for somebody else to read, which took longer than the product (0.24 ns a pair and core
+Scores are computed for 32 rows and 32 columns at a time into a block of 4 KB and tested there: a library's matrix
+product writes its result to memory to be read again, which took longer than the product (0.24 ns a pair and core
 for both with torch in bfloat16 on a Sapphire Rapids of 2.6 GHz, 0.09 ns here).
 
 Three ways to multiply, chosen when it is compiled:
-    AMX            bfloat16, 16 x 16 x 32 at an instruction: 1.4 TFLOP/s a core with the test, of 2.7 by the manual
-    AVX512-BF16    bfloat16, on AMD's Zen 4 and 5 only: Intel's does no more a cycle than its float32 (0.7 of it, seen)
+    AMX            bfloat16, 16 x 16 x 32 at an instruction: 1.4 TFLOP/s a core with the test, of 2.7 in Intel's manual
+    AVX512-BF16    bfloat16, on AMD's Zen 4 and 5 only: Intel's does 0.7 of the float32 rate (measured)
     float32        any vectors: 170 GFLOP/s a core with AVX512, 110 with AVX2, here
 */
 
@@ -92,7 +92,7 @@ typedef struct {
     int64_t capacity;                 /* of what is found */
     float rough;                      /* float32 cosines below it are no pairs */
     double minimum;
-    float dense_share;                /* a cell where more pass is left to the caller */
+    float dense_share;                /* a cell with a larger share of passed pairs is left to the caller */
 } task_t;
 
 typedef struct {
@@ -119,10 +119,10 @@ typedef struct {
     uint8_t rows[16];
 } tiles_t;
 
-/* Linux lends the tiles to a process that asks for them. */
+/* A Linux process has to request the tiles. */
 int ready(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
 
-/* Other code of this thread may have set up the tiles for itself and believe them still so. */
+/* Other code of this thread (oneDNN) may have configured the tiles and may rely on it: restore them afterwards. */
 static tiles_t begin_tiles(void)
 {
     tiles_t before = {0}, ours = {.palette = 1};
@@ -371,7 +371,7 @@ static inline void some(const rows_t *rows, const void *vector, int64_t at, floa
     eight(rows, rest, 0, out);
 }
 
-/* Within g(D + 8) of the cosine (verify.py), in any order of summation; infinite where it cannot be as near, for a scale
+/* Within g(D + 8) of the cosine (rows.py), in any order of summation; infinite if it cannot be, because a scale
 below the normal numbers has lost digits. */
 static float rough_cosine(const rows_t *rows, int64_t one, int64_t two)
 {
@@ -528,7 +528,7 @@ static int meet(const points_t *p, const rows_t *rows, const rows_t *other, cons
         for (int64_t panel = 0; panel < panels; panel += 2) {
             int both = panel + 1 < panels ? 2 : 1;
             multiply(gathered, p->panels + PANEL * k * (p->first_panel[cell] + panel), k, both, scores);
-            if (!any_passed(scores, both)) continue; /* rows behind `count` are older ones: they can but ask in vain */
+            if (!any_passed(scores, both)) continue; /* rows from `count` on are stale: collect ignores them */
             int64_t first = p->starts[cell] + PANEL * panel, left = size - PANEL * panel;
             collect(p, scores, list + at, count, first, left < PANEL * both ? (int)left : PANEL * both, held);
             if (held->passed > 4096 + (int64_t)(t->dense_share * out->met[a] * size)) goto too_many;

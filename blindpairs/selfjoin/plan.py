@@ -1,6 +1,6 @@
 """The numbers that change the speed of a join on the CPU and never its result.
 
-Tried on 50,000 to 1,000,000 vectors of tests/benchmarks/vectors.py, and left out:
+Measured on 50,000 to 1,000,000 vectors of tests/benchmarks/vectors.py, and rejected:
 * the residual norms as one coordinate more (|x - y|^2 >= |xk - yk|^2 + (|xr| - |yr|)^2): at k = 32 it rejects 6 % of
   the survivors, and one more principal axis rejects more;
 * cells by recursive halving along principal axes instead of k-means: with 400 cells of 50,000 rows, 44 % of the rows
@@ -42,11 +42,11 @@ CHOICES = {2: (28, 60, 92, 124), 4: (12, 20, 28, 44, 60, 92, 124)}  # k by the s
 
 @dataclass(frozen=True)
 class JoinPlan:
-    """The knobs of a join.
+    """The numbers that change the speed of a join on the CPU, never its result and never its engine.
 
-    `dimensions` is k, the coordinates of the bound (four columns more are spent on the norms). Of two sets of rows,
-    cells of up to `cell_rows` neighbours are compared at once with `span_rows` other rows; `block_pairs` is about how
-    many pairs are held before they are handed out. Without `compiled`, torch does everything.
+    `dimensions` is k, the coordinates of the bound; the norms take four more columns. A cell has at most `cell_rows`
+    rows, and a task compares 32 cells with a span of at most `span_rows` rows. A block has about `block_pairs` pairs at
+    most (16 bytes a pair, 32 with `other`, for each thread). `seed` draws the sample and the first centres of cells.
     """
 
     dimensions: int = 28

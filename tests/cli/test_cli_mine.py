@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from blindpairs.errors import ConfigError
 from blindpairs.mine import MiningOptions, planning
 from blindpairs.mine.memory import available_memory, read_bytes
 from blindpairs.mine.pictures import Pictures
-from blindpairs.selfjoin import Hardware, JoinPlan
+from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, similar_pairs
 from blindpairs.selfjoin.compiler import compiled_code
 
 THRESHOLDS = ("--clip-min", "0.8", "--dino-max", "0.5", "--no-gallery")
@@ -288,6 +289,35 @@ def test_time_of_a_plan_grows_with_the_pairs_from_whichever_samples_it_has_time_
     monkeypatch.setattr(planning, "_timed", timed)
     assert called("mine", work, *THRESHOLDS, "--plan")["seconds"] == pytest.approx(pairs(398) / 1000)
     assert sizes == {0.0: [50, 50], 2.0: [50, 50, 100], math.inf: [50, 50, 100, 200]}[enough]
+
+
+@pytest.mark.parametrize("method", ["exact", "ivf"])
+def test_plan_times_the_engine_that_mining_will_use(work: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    asked: list[tuple[str, ...]] = []
+    real = similar_pairs
+
+    def noted(rows: UnitRows, minimum: float, *, hardware: Hardware, **options: Any) -> Iterator[PairBlock]:
+        asked.append(hardware.gpus)
+        return real(rows, minimum, hardware=hardware, **options)
+
+    def on_gpus(*arguments: Any) -> Iterator[PairBlock]:
+        arguments[-1].uses("triton", "cuda:7")
+        yield from ()
+
+    def one_gpu(hardware: Hardware, device: str = "auto", *_: Any, **__: Any) -> None:
+        real_init(hardware, "cpu")
+        hardware.gpus = () if device == "cpu" else ("cuda:7",)
+
+    real_init = Hardware.__init__
+    monkeypatch.setattr(Hardware, "__init__", one_gpu)
+    monkeypatch.setattr(planning, "similar_pairs", noted)
+    monkeypatch.setattr("blindpairs.selfjoin.join._on_gpus", on_gpus)
+    monkeypatch.setattr(planning, "_bound", lambda *_: (60, 64))
+    plan = called("mine", work, *THRESHOLDS, "--method", method, "--plan")
+    wanted = ("cuda:7", "triton") if method == "exact" else ("cpu", plan["product"])
+    assert (plan["timed_on"], plan["product"]) == wanted
+    assert set(asked) == {("cuda:7",) if method == "exact" else ()}
+    assert called("mine", work, *THRESHOLDS, "--device", "cpu", "--plan")["timed_on"] == "cpu"
 
 
 def test_plan_is_told_in_sentences(work: Path) -> None:

@@ -42,7 +42,7 @@ def unless_out_of_memory(work: Callable[[], Result]) -> Result | None:
 
 
 class Steps:
-    """How much the lanes of one device do at once: `capacity` row pieces of a launch, `segments` of them decided."""
+    """How much the workers of one device do at once: `capacity` row pieces of a launch, `segments` of them decided."""
 
     def __init__(self, device: str, capacity: int, segments: int, least: int, notice: Notice) -> None:
         self.capacity, self.segments = max(capacity, least), max(1, segments)
@@ -51,7 +51,7 @@ class Steps:
         self._lock = threading.Lock()
 
     def smaller(self, capacity: int, segments: int) -> None:
-        """After a step of these sizes did not fit: another lane may have made them smaller meanwhile."""
+        """After a step of these sizes did not fit: another worker may have made them smaller meanwhile."""
         with self._lock:
             if self.exhausted or capacity > self.capacity or segments > self.segments:
                 return

@@ -1,7 +1,7 @@
-"""The two kernels that look at tiles, `find` and `expand`, launched on points of one device; and their proof.
+"""The two kernels that look at tiles, `find` and `expand`, launched on points of one device; and their check.
 
-Nobody can test a kernel on every card and compiler that it will meet. So each is held to plain arithmetic on the card
-at hand, on points whose scores are whole numbers and therefore the same everywhere, before a join trusts it.
+A kernel cannot be tested here on every card and compiler. So before a join uses it, its results on this card are
+compared with plain arithmetic, on points whose scores are whole numbers and therefore exact everywhere.
 """
 
 from dataclasses import dataclass
