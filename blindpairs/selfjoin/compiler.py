@@ -58,17 +58,28 @@ class NotCompiled(Exception):
 
 
 def compiled_code() -> CompiledCode | None:
-    """The library for this machine, or None: `build` says why."""
+    """The library for this machine, or None: `why_not_compiled` tells why."""
+    found = _built_or_why_not()
+    return found if isinstance(found, CompiledCode) else None
+
+
+def why_not_compiled() -> str:
+    """Why `compiled_code` is None; empty if it is not."""
+    found = _built_or_why_not()
+    return "" if isinstance(found, CompiledCode) else str(found)
+
+
+def _built_or_why_not() -> CompiledCode | NotCompiled:
     with _BUILDING:  # the threads of a join may all call at once
         return _built_once()
 
 
 @cache
-def _built_once() -> CompiledCode | None:
+def _built_once() -> CompiledCode | NotCompiled:
     try:
         return build()
-    except NotCompiled:
-        return None
+    except NotCompiled as error:
+        return error
 
 
 _BUILDING = threading.Lock()
@@ -146,8 +157,8 @@ def _load(file: Path) -> CompiledCode | None:
     """None if the operating system does not let this process use AMX's tiles."""
     library = ctypes.CDLL(str(file))
     if not all(hasattr(library, name) for name in ("ready", "layout", *(name for name, *_ in FUNCTIONS))):
-        raise OSError(f"error: {file} is another library")
-    layout = _agreed_layout(library, file)
+        raise OSError(f"{file} is another library")
+    layout = _agreed_layout(library)
     if not library.ready():
         return None
     library.kind.restype = ctypes.c_char_p
@@ -267,11 +278,11 @@ def _layout_of(library: ctypes.CDLL) -> Facts:
     return facts
 
 
-def _agreed_layout(library: ctypes.CDLL, file: Path) -> Layout:
+def _agreed_layout(library: ctypes.CDLL) -> Layout:
     """How the library wants its points. Raises OSError if it and this file differ: a call would corrupt memory."""
     theirs, ours = _layout_of(library), _expected_layout()
     element, multiple = (theirs.pop(name, (0, 0, ""))[0] for name in ("element_bytes", "column_multiple"))
     differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
     if differing or element not in DTYPES:
-        raise OSError(f"error: {file.name} has another memory layout than compiler.py ({', '.join(differing[:3])})")
+        raise OSError(f"{SOURCE.name} has another memory layout than compiler.py ({', '.join(differing[:3])})")
     return Layout(DTYPES[element], multiple)

@@ -30,14 +30,16 @@ class Hardware:
 
     `asked` is `auto` (every GPU that can run a join, else the CPU), `cpu`, `cuda` (every GPU) or `cuda:1`. On the CPU,
     compiled code runs the join; with `compiled=False` torch does all of it, and no compiled code of ours is loaded.
-    `notice` gets one line when the CPU replaces a GPU. Raises ConfigError for a named device that cannot run a join: a
-    run that asks for a GPU by name must not take fifty times as long instead.
+    `notice` gets one line if the CPU replaces a GPU, and one if torch replaces compiled code.
+    Raises ConfigError for a named device that cannot run a join: a run that asks for a GPU by name must not take fifty
+    times as long instead.
     """
 
     def __init__(self, asked: str = "auto", notice: Notice = silent, *, compiled: bool = True) -> None:
         self.notice, self.compiled = notice, compiled
         self._devices: list[str] = []
         self._engines: list[str] = []
+        self._told: set[str] = set()
         self.gpus: tuple[str, ...] = ()
         if asked == "cpu":
             return
@@ -54,6 +56,12 @@ class Hardware:
         """Use no GPU from now on, and say why."""
         self.gpus = ()
         self.notice(f"{why}: the CPU compares the pairs")
+
+    def tell_once(self, text: str) -> None:
+        """Give `notice` this line, unless it had it before."""
+        if text not in self._told:
+            self._told.add(text)
+            self.notice(text)
 
     def uses(self, engine: str, *devices: str) -> None:
         """Record an engine that runs a join, and its devices."""

@@ -18,7 +18,7 @@ from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin.bound import principal_axes
 from blindpairs.selfjoin.cells import Engine, SortedRows, Task, partition
 from blindpairs.selfjoin.compiled import CompiledEngine
-from blindpairs.selfjoin.compiler import CELLS_PER_TASK
+from blindpairs.selfjoin.compiler import CELLS_PER_TASK, why_not_compiled
 from blindpairs.selfjoin.device import CannotRun, Hardware
 from blindpairs.selfjoin.plain import TorchEngine
 from blindpairs.selfjoin.plan import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, cheapest
@@ -86,6 +86,8 @@ def similar_pairs(
     with Cores(rows.device) as cores:
         prepared = prepare(rows, minimum, cores, plan=plan, other=other)
         hardware.uses(prepared.engine.name, rows.device.type)
+        if rows.compiled and rows.code is None and (reason := why_not_compiled()):
+            hardware.tell_once(f"{reason}: torch compares the pairs, which takes two to four times as long")
         tasks = deque(tasks_of(prepared))
         done, total = 0, len(tasks)
         progress(done, total)

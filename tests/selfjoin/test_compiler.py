@@ -252,10 +252,15 @@ def test_library_with_another_struct_or_constant_is_refused_and_torch_does_the_j
         build(variants=[("-DFLOAT32",)])
     assert not list(cache.iterdir())
     monkeypatch.setattr(compiler, "_built_once", compiler._built_once.__wrapped__)
-    hardware = Hardware("cpu")
+    told: list[str] = []
+    hardware = Hardware("cpu", told.append)
     vectors = torch.nn.functional.normalize(torch.ones(5, 3))
     assert sum(map(len, similar_pairs(vectors, 0.9, hardware=hardware))) == 10
+    assert sum(map(len, similar_pairs(vectors, 0.9, hardware=hardware))) == 10
     assert hardware.engines() == "torch"
+    assert [line.startswith((os.environ.get("CC", "cc"), "cc")) for line in told] == [True]
+    assert "memory layout" in told[0]
+    assert told[0].endswith("torch compares the pairs, which takes two to four times as long")
 
 
 def test_cached_library_with_another_layout_is_built_again(cache: Path, tmp_path: Path) -> None:
