@@ -123,7 +123,7 @@ def embed(
     settings = replace(_settings(how, reading, device), overwrite=overwrite)
     with progress_bar("embed") as show:
         if cluster.executor is Where.ray:
-            from blindpairs.executors.crew import Actors
+            from blindpairs.executors.actors import Actors
             from blindpairs.executors.embedding import Loading, embed_on_ray
 
             actors = Actors(cpus=settings.workers, gpus=cluster.ray_gpus, address=cluster.ray_address or None)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from blindpairs.index import Gpus
     from blindpairs.mine import Mined, MiningOptions, Running
     from blindpairs.pages import PageImages
+    from blindpairs.selfjoin import Hardware
     from blindpairs.store import Store
     from blindpairs.store.memory import MemoryBudget
 
@@ -184,7 +185,7 @@ def _running(run_options: RunOptions, options: "MiningOptions", store: "Store", 
             f"--executor ray has the exact method only: leave out --method {run_options.method}, or --executor"
         )
     if run_options.executor is Where.ray:
-        from blindpairs.executors.crew import Actors
+        from blindpairs.executors.actors import Actors
         from blindpairs.executors.joining import RayJoin
 
         actors = Actors(address=run_options.ray_address or None)
@@ -219,7 +220,7 @@ def _stored_index(run_options: RunOptions, store: "Store", space: Workspace, gpu
     return lambda: load_index(file.path, store)
 
 
-PRODUCTS = {"amx": "AMX", "dot": "AVX512-BF16", "float32": "compiled float32", "torch": "torch"}
+PRODUCTS = {"amx": "AMX", "dot": "AVX512-BF16", "float32": "compiled float32", "torch": "torch", "triton": "Triton"}
 
 
 def _print_plan(
@@ -227,11 +228,16 @@ def _print_plan(
 ) -> None:
     from blindpairs.mine import Running
     from blindpairs.mine.planning import plan_mining
+    from blindpairs.selfjoin import Hardware
     from blindpairs.selfjoin.shown import as_given
 
-    device = _planned_device(run_options)
+    # --executor ray and an index have no estimate of their own: theirs is the exact join on this machine's CPU.
+    local = run_options.method == "exact" and run_options.executor is Where.here
+    hardware = Hardware(run_options.device, say) if local else Hardware("cpu")
+    device = _planned_device(run_options, hardware)
     running = Running(memory=_memory_budget(run_options.memory, space))
-    plan = plan_mining(store, options, encoders=(run_options.encoder_a, run_options.encoder_b), running=running)
+    encoders = (run_options.encoder_a, run_options.encoder_b)
+    plan = plan_mining(store, options, encoders=encoders, running=running, hardware=hardware)
     if as_json:
         told = {
             "pairs": plan.pairs,
@@ -249,25 +255,21 @@ def _print_plan(
         f"  method: {run_options.method}"
         + ("" if run_options.method == "exact" else "; these are the figures of the exact one"),
         f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
-        f"{PRODUCTS[plan.product]}; whole vectors would be {plan.whole_flops:.3g}",
+        f"{PRODUCTS.get(plan.product, plan.product)}; whole vectors would be {plan.whole_flops:.3g}",
         f"  memory: {plan.memory_bytes / gib:.2f} GiB (vectors {plan.vector_bytes / gib:.2f}, coordinates "
         f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}, libraries "
         f"{plan.library_bytes / gib:.2f}); "
         f"mapped from disk {plan.mapped_bytes / gib:.2f}",
-        f"  time: {_duration(plan.seconds)} at most for the join, judged by a sample on this machine"
-        + ("" if device == "cpu" else f", by the CPU alone: {device} will do it"),
+        f"  time: {_duration(plan.seconds)} at most for the join, judged by a sample on {plan.timed_on}"
+        + ("" if device == plan.timed_on else f"; mining will use {device}"),
     ]
     typer.echo("\n".join(lines))
 
 
-def _planned_device(run_options: RunOptions) -> str:
-    """What mining would run on, as far as is known before it is tried; ConfigError for an unusable device."""
-    from blindpairs.selfjoin import Hardware
-
-    if run_options.executor is Where.ray:
-        return "cpu"
-    if run_options.method == "exact":
-        return " and ".join(Hardware(run_options.device, say).gpus) or "cpu"
+def _planned_device(run_options: RunOptions, hardware: "Hardware") -> str:
+    """The device that mining would run on, as far as is known before a try; ConfigError for one that cannot."""
+    if run_options.executor is Where.ray or run_options.method == "exact":
+        return " and ".join(hardware.gpus) or "cpu"
     from blindpairs.index import Gpus
 
     return Gpus.chosen(run_options.device, say).describe()

@@ -1,14 +1,14 @@
-"""The same work on many machines: as one of n independent shards, or as tasks for actors of a Ray cluster.
+"""Work on many machines: as one of n independent shards, or as tasks of actors in a Ray cluster.
 
-`cluster` finds out which shard this process is; `crew` shares tasks out to Ray actors, for `embedding` and `joining`.
-Importing any of those last three needs Ray; nothing else in the package imports it.
+`shard` reads from the environment which shard this process is. `actors` is a pool of Ray actors; `embedding` and
+`joining` run on it. Importing one of these three needs Ray. Importing `executors` or `shard` does not.
 """
 
 from blindpairs.errors import ConfigError
 
 
 class RayMissing(ConfigError):
-    """Ray was asked for and is not installed: a matter of how the command was called, as a wrong option is."""
+    """Ray was asked for and is not installed. The exit code is that of a wrong option."""
 
     exit_code = 2
 

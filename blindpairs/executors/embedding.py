@@ -19,7 +19,7 @@ from blindpairs.embed.loop import PartJob
 from blindpairs.embed.sequence import LocalRunner, embed_with, unfinished_jobs
 from blindpairs.encoders import choose_device, load_encoder
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.executors.crew import Actors, Crew
+from blindpairs.executors.actors import ActorPool, Actors
 from blindpairs.images import Corpus
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Part, has_manifest, prepare_store, read_manifest, summary_of
@@ -59,7 +59,7 @@ class Embedder:
         """What the vectors of each column depend on; all actors must agree."""
         return self._runner.describe()
 
-    def do(self, numbers: Sequence[int]) -> tuple[int, int]:
+    def run_task(self, numbers: Sequence[int]) -> tuple[int, int]:
         """Complete these parts; returns how many rows and how many failures they have."""
         self._manifest = self._manifest or self._read_manifest()
         parts = [Part(self._folder, number) for number in numbers]
@@ -79,20 +79,20 @@ class Embedder:
 
 
 class RayRunner:
-    """The `embed.sequence.Runner` of a crew of Embedders."""
+    """The `embed.sequence.Runner` of a pool of Embedders."""
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+    def __init__(self, pool: ActorPool) -> None:
+        self._pool = pool
 
     def describe(self) -> Mapping[str, Mapping[str, object]]:
         """The descriptions from the first actor; one that differs later ends the run."""
-        return self._crew.describe()
+        return self._pool.describe()
 
     def run(self, jobs: Sequence[PartJob], manifest: Mapping[str, Any], progress: Progress) -> int:
         """Share the parts out; actors read the manifest from the disk."""
         planned, embedded, failed = sum(job.to_decode for job in jobs), 0, 0
         progress(0, planned)
-        for _, (rows, failures) in self._crew.run(_calls([job.part.number for job in jobs], self._crew.count)):
+        for _, (rows, failures) in self._pool.run(_calls([job.part.number for job in jobs], self._pool.count)):
             embedded, failed = embedded + rows, failed + failures
             progress(embedded, planned, failed)
         return embedded
@@ -119,8 +119,8 @@ def embed_on_ray(
 
     @contextmanager
     def start() -> Iterator[RayRunner]:
-        with Crew(actors, partial(Embedder, folder, loading, options)) as crew:
-            yield RayRunner(crew)
+        with ActorPool(actors, partial(Embedder, folder, loading, options)) as pool:
+            yield RayRunner(pool)
 
     return embed_with(start, corpus, folder, options, progress)
 

@@ -1,10 +1,10 @@
-"""The self-join on Ray: its tasks shared out to actors, its blocks of pairs in the order that they have here.
+"""The self-join on Ray: actors run its tasks, and the blocks of pairs keep the order that they have without Ray.
 
-Which pairs a task finds depends on how the rows were sorted into cells, and that on the last bits of sums that another
-processor or a GPU rounds otherwise: actors that sorted for themselves would cut the work
-differently, and pairs would fall between. So the driver sorts, once, and leaves what it made in the store's folder
-(some 160 bytes a row), where actors map it into memory. The vectors they read from the store themselves, and each does
-its tasks as its own processor does them best.
+The pairs of a task depend on how the rows were sorted into cells, and the sorting depends on the last bits of sums,
+which another processor or a GPU rounds differently. If each actor sorted for itself, the tasks of two actors would not
+fit together, and pairs would be lost. So the driver sorts once and writes the result to the store's folder (some 160
+bytes a row), where actors map it into memory. Actors read the vectors from the store, and each runs its tasks with the
+best engine of its own machine.
 """
 
 import socket
@@ -21,35 +21,34 @@ import torch
 from blindpairs.access import present
 from blindpairs.cores import Cores
 from blindpairs.errors import InputError
-from blindpairs.executors.crew import Actors, Crew
+from blindpairs.executors.actors import ActorPool, Actors
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows
-from blindpairs.selfjoin.cells import Cells
+from blindpairs.selfjoin.cells import Cells, SortedRows
 from blindpairs.selfjoin.join import Prepared, engine_of, in_order, prepare, tasks_of
 from blindpairs.selfjoin.points import Points
 from blindpairs.selfjoin.rows import refuse_unfit
-from blindpairs.selfjoin.task import SortedRows
 from blindpairs.store import Store
 from blindpairs.workspace import aside_name
 
 TASKS_A_CALL = 64  # at most: about a second's work of one core
-AHEAD = 4  # calls for each actor that may be done before their turn to be handed out
+AHEAD = 4  # calls for each actor whose results may wait for an earlier one
 
 Block = dict[str, Any]  # a PairBlock's fields as arrays, which travel without a copy
 
 
 @dataclass(frozen=True)
 class RayJoin:
-    """`selfjoin.similar_pairs` for the columns of a store, done by Ray actors: to be called as that is.
+    """A `selfjoin.Join` of the columns of a store that Ray actors run, with the pairs of `similar_pairs`.
 
-    Every machine has to see `folder` under this path, and every actor holds the columns; `actors.cpus` is the number
-    of its threads.
+    Every machine must see `folder` under this path. Every actor holds the columns and runs `actors.cpus` threads.
     """
 
     actors: Actors
     folder: Path  # of the store
     column: str
     other: str = ""
+    plan: JoinPlan | None = None  # None: chosen for the rows
 
     def __call__(
         self,
@@ -57,12 +56,11 @@ class RayJoin:
         minimum: float,
         *,
         other: UnitRows | None = None,
-        plan: JoinPlan | None = None,
         progress: Progress = silent,
     ) -> Iterator[PairBlock]:
-        """The blocks of `similar_pairs`, in its order; `rows` and `other` are (the same) rows of the two columns.
+        """See `selfjoin.Join`; `rows` and `other` are the same rows of the two columns.
 
-        Raises InputError where the store changes meanwhile or an actor cannot see it, and what `Crew.run` raises.
+        Raises InputError where the store changes meanwhile or an actor cannot read it, and what `ActorPool.run` raises.
         """
         refuse_unfit(rows, minimum, other)
         if rows.count < 2:
@@ -70,17 +68,17 @@ class RayJoin:
         folder = self.folder.absolute()  # actors have working folders of their own
         fingerprint = Store.open(folder).fingerprint()
         with Cores(rows.device) as cores:
-            prepared = prepare(rows, minimum, cores, plan=plan, other=other)
+            prepared = prepare(rows, minimum, cores, plan=self.plan, other=other)
         total = sum(1 for _ in tasks_of(prepared))
         device = "cuda" if self.actors.gpus else "cpu"
         columns = (self.column, self.other if other else "")
         with (
             _on_disk(prepared, folder) as preparation,
-            Crew(self.actors, partial(Joiner, folder, columns, fingerprint, preparation, device)) as crew,
+            ActorPool(self.actors, partial(JoinActor, folder, columns, fingerprint, preparation, device)) as pool,
         ):
-            spans = _spans(total, crew.count)
+            spans = _spans(total, pool.count)
             progress(0, total)
-            results = _in_places(crew.run(spans, ahead=AHEAD * crew.count))
+            results = _in_places(pool.run(spans, ahead=AHEAD * pool.count))
             for (_, stop), blocks in zip(spans, results, strict=True):
                 yield from map(_as_block, blocks)
                 progress(stop, total)
@@ -90,15 +88,15 @@ class RayJoin:
         return {"method": "exact", "exact": True, "executor": "ray", "device": "cuda" if self.actors.gpus else "cpu"}
 
 
-class Joiner:
-    """An actor's side: the vectors and the driver's preparation, and the tasks that it is told to do."""
+class JoinActor:
+    """The worker of an actor: the vectors, the driver's sorted rows, and the tasks that the actor runs."""
 
     def __init__(
         self, folder: Path, columns: tuple[str, str], fingerprint: str, preparation: Path, device: str
     ) -> None:
         if not present(preparation):
             raise InputError(
-                f"{folder} is not to be seen on {socket.gethostname()}: give a --work folder on a disk that all "
+                f"{folder} cannot be read on {socket.gethostname()}: give a --work folder on a disk that all "
                 "machines of the cluster share"
             )
         store = Store.open(folder)
@@ -110,10 +108,10 @@ class Joiner:
         self._tasks = list(tasks_of(self._prepared))
 
     def describe(self) -> Mapping[str, Any]:
-        """Nothing: all that has to be the same comes from the driver."""
+        """Nothing: what must be equal in all actors comes from the driver."""
         return {}
 
-    def do(self, span: tuple[int, int]) -> list[Block]:
+    def run_task(self, span: tuple[int, int]) -> list[Block]:
         """The pairs of some consecutive tasks, in order."""
         tasks = deque(self._tasks[slice(*span)])
         results = in_order(self._prepared.engine, tasks, self._cores)
@@ -125,19 +123,19 @@ def _as_arrays(block: PairBlock) -> Block:
 
 
 def _as_block(arrays: Block) -> PairBlock:
-    # A copy, because what Ray hands out cannot be written to.
+    # Copied, because arrays from Ray are read-only.
     columns: dict[str, Any] = {name: None if array is None else torch.tensor(array) for name, array in arrays.items()}
     return PairBlock(**columns)
 
 
 def _spans(total: int, actors: int) -> list[tuple[int, int]]:
-    """Task numbers from 0 to `total`, a call's worth each."""
+    """Ranges (start, stop) of task numbers below `total`, one for each call."""
     size = max(1, min(TASKS_A_CALL, total // (8 * actors)))
     return [(start, min(start + size, total)) for start in range(0, total, size)]
 
 
 def _in_places(answers: Iterator[tuple[int, list[Block]]]) -> Iterator[list[Block]]:
-    """Results in the order of their tasks, holding those that come early."""
+    """Results in the order of their tasks; early ones are held."""
     early: dict[int, list[Block]] = {}
     place = 0
     for where, result in answers:
@@ -149,9 +147,9 @@ def _in_places(answers: Iterator[tuple[int, list[Block]]]) -> Iterator[list[Bloc
 
 @contextmanager
 def _on_disk(prepared: Prepared, folder: Path) -> Iterator[Path]:
-    """A file with everything of `prepared` but the vectors, for as long as the block lasts.
+    """A file with all of `prepared` but the vectors; deleted at the exit of the context.
 
-    Its name is that of an unfinished file, so that `prepare_folder` sweeps it away once its owner is dead.
+    It has the name of an unfinished file, so `prepare_folder` removes it if this process dies.
     """
     path = folder / aside_name("join")
     join = prepared.join

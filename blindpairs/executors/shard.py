@@ -1,22 +1,22 @@
 """Which of n shards this process is, as a scheduler tells it: Slurm, Kubernetes, torchrun.
 
-Shards know nothing of each other, so there is no coordinator to start, to reach or to lose: each takes every n-th part.
-Promise: a scheduler that says half of what is needed is an error that names the variable, never a guess; two processes
-that guessed the same shard would lock each other out, and one that nobody guessed would be missing.
+Shards are independent and need no coordinator: each takes every n-th part. Promise: if a scheduler sets only some of
+the variables, that is an error that names the missing one. Nothing is guessed: two processes with the same shard would
+lock each other out, and a shard that no process took would be missing.
 """
 
 from collections.abc import Mapping
 
 from blindpairs.errors import ConfigError
 
-# Kubernetes gives an indexed job its index and nowhere the count, so that the job's own file has to.
+# Kubernetes sets the index of an indexed job but not its count: the job's manifest has to.
 KUBERNETES_COUNTS = ("BLINDPAIRS_SHARDS", "JOB_COMPLETIONS")
 
 
 def choose_shard(text: str, environ: Mapping[str, str]) -> tuple[int, int]:
-    """What --shard means: `i/n` says it, `auto` asks the environment, nothing is the whole. Returns (index, count).
+    """(index, count) for the value of --shard: `i/n`, `auto` for the environment, or empty for 0/1.
 
-    Raises ConfigError for anything else, and for `auto` where no scheduler says anything.
+    Raises ConfigError for anything else, and for `auto` if no scheduler sets its variables.
     """
     if not text:
         return 0, 1
@@ -40,9 +40,9 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def shard_from_environment(environ: Mapping[str, str]) -> tuple[int, int] | None:
-    """(index, count) from the first of these that speaks: a Slurm array, a Kubernetes indexed job, RANK, a Slurm step.
+    """(index, count) from the first of these that is set: a Slurm array, a Kubernetes indexed job, RANK, a Slurm step.
 
-    None where none does. Raises ConfigError, with variable and value, where one says too little or nonsense.
+    None if none is. Raises ConfigError with the variable and its value if one is incomplete or invalid.
     """
     if "SLURM_ARRAY_TASK_ID" in environ:
         return _slurm_array(environ)
@@ -56,7 +56,7 @@ def shard_from_environment(environ: Mapping[str, str]) -> tuple[int, int] | None
         return _within(environ, "JOB_COMPLETION_INDEX", count)
     if "RANK" in environ:
         return _within(environ, "RANK", "WORLD_SIZE")
-    # A single task has these, too: a whole job then, not one of its shards.
+    # A job of a single task has these variables too: it is not a shard.
     if "SLURM_PROCID" in environ and _number(environ, "SLURM_NTASKS", default=1) > 1:
         return _within(environ, "SLURM_PROCID", "SLURM_NTASKS")
     return None
@@ -66,7 +66,7 @@ def _slurm_array(environ: Mapping[str, str]) -> tuple[int, int]:
     """`--array=10-40:10` numbers its tasks 10, 20, 30, 40: shards 0 to 3 of 4."""
     task, count = _number(environ, "SLURM_ARRAY_TASK_ID"), _number(environ, "SLURM_ARRAY_TASK_COUNT")
     first = _number(environ, "SLURM_ARRAY_TASK_MIN", default=0)
-    step = _number(environ, "SLURM_ARRAY_TASK_STEP", default=1) or 1  # Slurm says 0 of a list such as 1,2,7
+    step = _number(environ, "SLURM_ARRAY_TASK_STEP", default=1) or 1  # 0 for a list such as 1,2,7
     index, between = divmod(task - first, step)
     if between or not 0 <= index < count:
         raise ConfigError(
@@ -86,7 +86,7 @@ def _within(environ: Mapping[str, str], index_name: str, count_name: str) -> tup
 def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
     if name not in environ:
         if default is None:
-            raise ConfigError(f"{name} is not set, so the shard cannot be told: set it, or give --shard i/n")
+            raise ConfigError(f"{name} is not set, so the shard is unknown: set it, or give --shard i/n")
         return default
     if not _is_count(environ[name]):
         raise ConfigError(f"{name}={environ[name]!r} is not a number from 0 on: give --shard i/n")

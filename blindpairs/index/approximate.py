@@ -22,7 +22,7 @@ STEP_ROWS = 1 << 16  # of one step of progress
 
 
 class ApproximateJoin:
-    """A join for `mine.Running`. `recall` is that of the first search, whose pairs are kept.
+    """A `selfjoin.Join` through an index. `recall` is that of the first search, whose pairs are kept.
 
     `stored` opens an index of the whole column; rows that do not take part are ignored. Without it the index is built
     in memory, 4 bytes a number.

@@ -11,8 +11,8 @@ from torch import Tensor
 from blindpairs.errors import ConfigError
 from blindpairs.index.search import SLACK, Searcher, neighbour_pairs
 from blindpairs.selfjoin import UnitRows
+from blindpairs.selfjoin.rows import confirmed
 from blindpairs.selfjoin.shown import as_given
-from blindpairs.selfjoin.verify import confirmed
 from blindpairs.statistics import effective_count, wilson_interval
 
 SAMPLE_ROWS = 1000

@@ -17,7 +17,7 @@ from torch import Tensor
 from blindpairs.index.build import CPU_ALONE, Vectors, faiss_errors
 from blindpairs.index.gpus import FAILURES, Gpus
 from blindpairs.selfjoin import PairBlock, UnitRows
-from blindpairs.selfjoin.verify import confirmed
+from blindpairs.selfjoin.rows import confirmed
 
 Indices = NDArray[np.int64]
 

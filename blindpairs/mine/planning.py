@@ -1,9 +1,9 @@
-"""What mining a store would take, told before it is begun: nothing is mined, and only a sample is compared."""
+"""What mining a store would take: nothing is mined, and only samples are compared."""
 
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,23 +12,24 @@ from blindpairs.mine.files import read_store
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.running import LOCAL, Running
 from blindpairs.mine.search import Search
-from blindpairs.selfjoin import JoinPlan, plan_join, row_bytes, similar_pairs
+from blindpairs.selfjoin import Hardware, JoinPlan, UnitRows, plan_join, row_bytes, similar_pairs
+from blindpairs.selfjoin.points import NORM_COLUMNS
 from blindpairs.store import Store
 
 SAMPLES = (4096, 16384, 65536)  # images
-ENOUGH_SECONDS = 0.5  # a sample that takes as long is the last: the next would take up to 16 times as long
-THREAD_BYTES = 48 << 20  # of the join's buffers; see JoinPlan
+ENOUGH_SECONDS = 0.5  # after a sample this slow there is no larger one, which would take up to 16 times as long
+THREAD_BYTES = 48 << 20  # of the join's buffers, for each thread
 
 
 @dataclass(frozen=True)
 class MiningPlan:
-    """The exact join of the images that take part, `dimensions` (k) being the axes of its bound.
+    """The exact join of the images that take part, on the engine that mining will use.
 
-    `product` is what multiplies on this machine: compiled for amx, dot or float32, or torch.
-    `flops` are those of the bound if nothing were skipped, `whole_flops` those of comparing the vectors themselves.
-    Bytes: vectors in memory or mapped from disk, coordinates, buffers, and what the process held before: Python and its
-    libraries. `seconds` are those of the join alone, from above, for this machine: what a sample took, times the ratio
-    of the pairs.
+    `product` is that engine: amx, dot or float32 of compiled code, torch, or triton; `timed_on` is its device.
+    `dimensions` (k) are the axes of the bound, `flops` those of the bound if nothing were skipped, and `whole_flops`
+    those of comparing the whole vectors. Bytes: vectors in memory or mapped from disk, coordinates, buffers, and
+    Python with its libraries. With a GPU, coordinates and buffers are those of the CPU, which may have to take over.
+    `seconds` is an upper estimate of the join alone: the time of a sample times the ratio of the pairs.
     """
 
     images: int
@@ -37,6 +38,7 @@ class MiningPlan:
     dino_max: float
     dimensions: int
     product: str
+    timed_on: str
     flops: int
     whole_flops: int
     vector_bytes: int
@@ -48,12 +50,12 @@ class MiningPlan:
 
     @property
     def pairs(self) -> int:
-        """How many pairs there are."""
+        """The pairs of the images that take part."""
         return self.taking_part * (self.taking_part - 1) // 2
 
     @property
     def memory_bytes(self) -> int:
-        """What has to be in memory."""
+        """The memory that mining needs."""
         return self.vector_bytes + self.coordinate_bytes + self.buffer_bytes + self.library_bytes
 
 
@@ -63,14 +65,23 @@ def plan_mining(
     *,
     encoders: tuple[str, str] = ("clip", "dino"),
     running: Running = LOCAL,
+    hardware: Hardware | None = None,
 ) -> MiningPlan:
-    """Read a store as mining would, choose k, and time the join on a sample of its images."""
+    """Read a store as mining would, choose k, and time the exact join on a sample of its images.
+
+    `hardware` is what mining will use, by default everything that this machine has.
+    """
+    hardware = hardware or Hardware()
     library_bytes = _peak_bytes()
     images, vectors = read_store(store, encoders, running)
     search = Search.of(vectors, images, options or MiningOptions(), running)
     options = (options or MiningOptions()).resolved(search.random_sims)
-    plan = plan_join(search.clip, options.clip_min)
-    count, k = len(search.ids), min(plan.dimensions, search.clip.dimension)
+    if not hardware.compiled:
+        search = replace(search, clip=search.clip.without_compiled_code())
+    rows, count = search.clip, len(search.ids)
+    plan = plan_join(rows, options.clip_min)
+    seconds = _seconds(search, options, plan, hardware)  # a GPU that fails leaves `hardware` with the CPU alone
+    k, columns = _bound(rows, options.clip_min, plan, hardware)
     pairs = count * (count - 1) // 2
     mapped = sum(one.nbytes for one in search.arrays if isinstance(one, np.memmap))
     return MiningPlan(
@@ -79,36 +90,48 @@ def plan_mining(
         clip_min=options.clip_min,
         dino_max=options.dino_max,
         dimensions=k,
-        product=code.kind if (code := plan.code(search.clip.device)) else "torch",
-        flops=2 * plan.layout(search.clip.device).columns(k) * pairs,
-        whole_flops=2 * search.clip.dimension * pairs,
+        product=hardware.engines() or (rows.code.kind if rows.code else "torch"),
+        timed_on=hardware.describe(),
+        flops=2 * columns * pairs,
+        whole_flops=2 * rows.dimension * pairs,
         vector_bytes=sum(one.nbytes for one in search.arrays) - mapped,
         mapped_bytes=mapped,
-        coordinate_bytes=count * row_bytes(plan, search.clip.device),
+        coordinate_bytes=count * row_bytes(plan, rows.layout),
         buffer_bytes=THREAD_BYTES * torch.get_num_threads(),
         library_bytes=library_bytes,
-        seconds=_seconds(search, options, plan),
+        seconds=seconds,
     )
 
 
+def _bound(rows: UnitRows, minimum: float, plan: JoinPlan, hardware: Hardware) -> tuple[int, int]:
+    """The axes of the bound, and the columns of the product that computes it."""
+    if hardware.gpus:
+        from blindpairs.selfjoin.gpu.join import GpuPlan, choose_columns  # late: it loads Triton
+
+        columns = choose_columns(rows, minimum, GpuPlan())
+        return min(columns - NORM_COLUMNS, rows.dimension), columns
+    k = min(plan.dimensions, rows.dimension)
+    return k, rows.layout.columns(k)
+
+
 def _peak_bytes() -> int:
-    """The most that this process has held."""
+    """The peak memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10
 
 
-def _seconds(search: Search, options: MiningOptions, plan: JoinPlan) -> float:
-    """The time of the whole join, from above: a larger one skips more, so its pairs cost no more than a sample's."""
+def _seconds(search: Search, options: MiningOptions, plan: JoinPlan, hardware: Hardware) -> float:
+    """An upper estimate for the whole join: a larger one skips more, so its pairs cost no more than a sample's."""
     count = len(search.ids)
-    _timed(search, options, plan, SAMPLES[0])  # the first of all also loads what it needs
-    large, many = _timed(search, options, plan, SAMPLES[0])
+    _timed(search, options, plan, hardware, SAMPLES[0])  # the first run also loads libraries and compiles
+    large, many = _timed(search, options, plan, hardware, SAMPLES[0])
     per_pair = large / max(1.0, _pairs(many))
     for size in SAMPLES[1:]:
         small, few = large, many
         if few == count or small > ENOUGH_SECONDS:
             break
-        large, many = _timed(search, options, plan, size)
-        per_pair = max(0.0, large - small) / (_pairs(many) - _pairs(few))  # without what beginning takes
+        large, many = _timed(search, options, plan, hardware, size)
+        per_pair = max(0.0, large - small) / (_pairs(many) - _pairs(few))  # without the start-up time
     return large + per_pair * (_pairs(count) - _pairs(many))
 
 
@@ -116,10 +139,10 @@ def _pairs(count: int) -> float:
     return count * (count - 1) / 2
 
 
-def _timed(search: Search, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
-    """Seconds of the join of some of the images, and of how many."""
+def _timed(search: Search, options: MiningOptions, plan: JoinPlan, hardware: Hardware, size: int) -> tuple[float, int]:
+    """The seconds of the join of a sample of the images, and the number of images in it."""
     clip, dino = (rows.part(size, options.seed) for rows in (search.clip, search.dino))
     started = time.perf_counter()
-    for _ in similar_pairs(clip, options.clip_min, other=dino, plan=plan):
+    for _ in similar_pairs(clip, options.clip_min, other=dino, plan=plan, hardware=hardware):
         pass
     return time.perf_counter() - started, clip.count

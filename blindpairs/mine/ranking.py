@@ -23,7 +23,7 @@ from blindpairs.mine.candidates import Cosines, Groups, Pairs
 from blindpairs.mine.options import MiningOptions
 from blindpairs.selfjoin import UnitRows
 from blindpairs.selfjoin.bound import product_error
-from blindpairs.selfjoin.verify import cosines
+from blindpairs.selfjoin.rows import cosines
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from blindpairs.mine.candidates import EDGES, Candidates, Cosines, Groups, Pairs
 from blindpairs.mine.images import Images, Indices, check_arrays, unique_indices
 from blindpairs.mine.options import DUPLICATE_DINO, MiningOptions
 from blindpairs.mine.ranking import Chosen, KeptPairs, choose, rank_order, score_by
-from blindpairs.mine.running import Join, Running
+from blindpairs.mine.running import Running
 from blindpairs.progress import Progress, silent
-from blindpairs.selfjoin import UnitRows, pair_cosines
+from blindpairs.selfjoin import Join, UnitRows, pair_cosines
 from blindpairs.store.memory import Float16, VectorPlacement
 
 BLOCK_ROWS = 4096

@@ -1,16 +1,24 @@
-"""All pairs of vectors above a cosine, exactly: the self-join that mining stands on.
+"""All pairs of vectors above a cosine, exactly: the self-join that mining is built on.
 
-Read in this order: `cosine` (what decides, to the last bit), `bound` and `points` (why no pair is lost), `cells` (what
-is skipped), `join` (how the work is cut), `plain` (a task in torch) and `compiled.c` (the same at the speed of the
-processor), `verify` (who decides), `plan` (what makes it fast), `device` (whether a GPU does it), and the package `gpu`
-(the same for GPUs).
+Read in this order: `join` (how the work is split), `cosine` (what decides, to the last bit), `rows` (the vectors, and
+deciding), `bound` and `points` (why no pair is lost), `cells` (what is skipped), `compiled` and `compiled.c` (a task in
+C) or `plain` (a task in torch). Beside them: `plan` (the numbers that make it fast), `device` (the choice of engine),
+`compiler` (building the C code), and the package `gpu` (the join on GPUs).
 """
 
 from blindpairs.selfjoin.device import Hardware
-from blindpairs.selfjoin.join import similar_pairs
+from blindpairs.selfjoin.join import Join, similar_pairs
 from blindpairs.selfjoin.plan import JoinPlan, plan_join, row_bytes
-from blindpairs.selfjoin.rows import UnitRows
-from blindpairs.selfjoin.task import PairBlock
-from blindpairs.selfjoin.verify import pair_cosines
+from blindpairs.selfjoin.rows import PairBlock, UnitRows, pair_cosines
 
-__all__ = ["Hardware", "JoinPlan", "PairBlock", "UnitRows", "pair_cosines", "plan_join", "row_bytes", "similar_pairs"]
+__all__ = [
+    "Hardware",
+    "Join",
+    "JoinPlan",
+    "PairBlock",
+    "UnitRows",
+    "pair_cosines",
+    "plan_join",
+    "row_bytes",
+    "similar_pairs",
+]

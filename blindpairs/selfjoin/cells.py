@@ -1,4 +1,4 @@
-"""The rows sorted into cells of near neighbours, and the rows that can be skipped without a product.
+"""The rows sorted into cells of near neighbours, the rows that can be skipped, and the tasks made of cells.
 
 For any two points a, b of the coordinate space, and any x, y with |y - x| <= reach:
     y.(b - a) - x.(b - a) <= reach |b - a|.
@@ -17,17 +17,20 @@ cancels, `square_error` is what the sum may fall short: g C^2 for the product, 4
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
-from blindpairs.selfjoin.bound import UNIT_ROUNDOFF
+from blindpairs.selfjoin.bound import UNIT_ROUNDOFF, product_error
 from blindpairs.selfjoin.points import BLOCK_ROWS, Points
+from blindpairs.selfjoin.rows import PairBlock, Scratch, UnitRows, cosines, decided
 
 ROUNDS = 2  # four take longer by more than what they save
 SAMPLE_PER_CELL = 24
 ASSIGN_ROWS = 1024
+DENSE_ROWS = 512
 FLAT = 128  # more cells are found in two steps: 434 cells of 50,000 rows took 0.09 s in one, 0.03 s in two
 
 
@@ -42,6 +45,41 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+
+@dataclass(frozen=True)
+class SortedRows:
+    """The rows of a join for cosines >= `minimum`, sorted into cells; `points` are in the order of the cells."""
+
+    rows: UnitRows
+    other: UnitRows | None
+    cells: Cells
+    points: Points
+    minimum: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """Cells first_cell to last_cell against cells first_other to last_other, with first_other >= first_cell.
+
+    The cells from first_cell on are in one group: numbers 32 n to 32 n + 31.
+    """
+
+    first_cell: int
+    last_cell: int
+    first_other: int
+    last_other: int
+
+
+class Engine(Protocol):
+    """What runs the tasks: `compiled.CompiledEngine` or `plain.TorchEngine`."""
+
+    @property
+    def name(self) -> str:
+        """amx, dot or float32 for compiled code; torch."""
+
+    def run(self, task: Task) -> tuple[list[PairBlock], Task | None]:
+        """The pairs of a task and None; or, if there are many, those of its first cells and the rest of the task."""
 
 
 def partition(points: Tensor, count: int, most_rows: int, seed: int, cores: Cores) -> Cells:
@@ -84,6 +122,26 @@ def skip_error(points: Points, cells: Cells, of_product: float) -> float:
 def square_error(halves: Tensor, of_product: float) -> float:
     """By how much |a|^2 + |b|^2 - 2 a.b may fall short; `halves` are |a|^2 / 2, `of_product` is g."""
     return 4 * (of_product + 4 * UNIT_ROUNDOFF) * float(halves.max()) * (1 + 1e-6) + 1e-12
+
+
+def dense_pairs(join: SortedRows, cell: int, places: Tensor) -> list[PairBlock]:
+    """The pairs of one cell with the rows at the later `places`, for a cell of which many pairs pass the bound.
+
+    One product over all columns then rules out the others faster than gathering the two rows of each pair.
+    """
+    cells, rows = join.cells, join.rows
+    inside = torch.arange(cells.starts[cell], cells.starts[cell + 1], device=places.device)
+    right = rows.take(cells.order[inside]).T  # (D, cell)
+    rough = join.minimum - product_error(rows.dimension + 8)
+    scratch, blocks = Scratch(rows.device), []
+    for part in places.split(DENSE_ROWS):
+        scores = rows.take(cells.order[part], scratch) @ right  # (part, cell)
+        row, column = ((scores >= rough) & (part[:, None] > inside)).nonzero(as_tuple=True)
+        one, two = cells.order[part[row]], cells.order[inside[column]]
+        i, j, similarity = decided(rows, torch.minimum(one, two), torch.maximum(one, two), join.minimum, scratch)
+        other = cosines(join.other, i, j, scratch) if join.other is not None else None
+        blocks.append(PairBlock(i, j, similarity, other))
+    return blocks
 
 
 def _cells(points: Tensor, rows: Tensor, count: float, most_rows: int, seed: int) -> tuple[Tensor, list[int], Tensor]:

@@ -1,24 +1,25 @@
-/* The inside of the join on a CPU: skip, score and decide one task without leaving the cache.
+/* A task of the join on a CPU: skip, score and decide without leaving the cache.
 
-compiler.py builds this file for the processor at hand, compiled.py fills the arrays, cells.py and points.py derive the
-two tests. A task is a group of 32 neighbouring cells against a span of cells:
+compiler.py builds this file for this CPU and checks its structs and constants against its own; compiled.py fills the
+arrays; cells.py and points.py derive the two tests. A task is a group of 32 neighbouring cells against a span of cells:
 
     reach    which rows of the span can be near anything in each cell    one score per row and cell
     meet     those rows against the rows of the cell                     one score per pair, and its sign is the verdict
     decide   the few pairs that passed, on the whole vectors             float32 drops, float64 decides
 
-Scores are computed for 32 rows and 32 columns at a time into a block of 4 KB and tested there: a matrix product by a
-library has to write its result for somebody else to read, which took longer than the product (0.24 ns a pair and core
+Scores are computed for 32 rows and 32 columns at a time into a block of 4 KB and tested there: a library's matrix
+product writes its result to memory to be read again, which took longer than the product (0.24 ns a pair and core
 for both with torch in bfloat16 on a Sapphire Rapids of 2.6 GHz, 0.09 ns here).
 
 Three ways to multiply, chosen when it is compiled:
-    AMX            bfloat16, 16 x 16 x 32 at an instruction: 1.4 TFLOP/s a core with the test, of 2.7 by the manual
-    AVX512-BF16    bfloat16, on AMD's Zen 4 and 5 only: Intel's does no more a cycle than its float32 (0.7 of it, seen)
+    AMX            bfloat16, 16 x 16 x 32 at an instruction: 1.4 TFLOP/s a core with the test, of 2.7 in Intel's manual
+    AVX512-BF16    bfloat16, on AMD's Zen 4 and 5 only: Intel's does 0.7 of the float32 rate (measured)
     float32        any vectors: 170 GFLOP/s a core with AVX512, 110 with AVX2, here
 */
 
 #include <float.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -28,7 +29,7 @@ Three ways to multiply, chosen when it is compiled:
 
 #define SIDE 32  /* rows and columns of a block of scores */
 #define PANEL 16 /* columns that lie together in memory */
-#define CELLS SIDE /* in a group */
+#define CELLS SIDE /* of a task */
 #define DEPTH 128 /* columns of a point, at most */
 
 #if !defined(FLOAT32) && defined(__AMX_BF16__) && defined(__linux__)
@@ -91,7 +92,7 @@ typedef struct {
     int64_t capacity;                 /* of what is found */
     float rough;                      /* float32 cosines below it are no pairs */
     double minimum;
-    float dense_share;                /* a cell where more pass is left to the caller */
+    float dense_share;                /* a cell with a larger share of passed pairs is left to the caller */
 } task_t;
 
 typedef struct {
@@ -118,10 +119,10 @@ typedef struct {
     uint8_t rows[16];
 } tiles_t;
 
-/* Linux lends the tiles to a process that asks for them. */
+/* A Linux process has to request the tiles. */
 int ready(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
 
-/* Other code of this thread may have set up the tiles for itself and believe them still so. */
+/* Other code of this thread (oneDNN) may have configured the tiles and may rely on it: restore them afterwards. */
 static tiles_t begin_tiles(void)
 {
     tiles_t before = {0}, ours = {.palette = 1};
@@ -219,7 +220,6 @@ static void multiply(const element *rows, const element *panel, int64_t k, int p
 
 #endif
 
-int element_bytes(void) { return sizeof(element); }
 const char *kind(void) { return AMX ? "amx" : DOT ? "dot" : "float32"; }
 
 
@@ -371,7 +371,7 @@ static inline void some(const rows_t *rows, const void *vector, int64_t at, floa
     eight(rows, rest, 0, out);
 }
 
-/* Within g(D + 8) of the cosine (verify.py), in any order of summation; infinite where it cannot be as near, for a scale
+/* Within g(D + 8) of the cosine (rows.py), in any order of summation; infinite if it cannot be, because a scale
 below the normal numbers has lost digits. */
 static float rough_cosine(const rows_t *rows, int64_t one, int64_t two)
 {
@@ -386,7 +386,7 @@ static float rough_cosine(const rows_t *rows, int64_t one, int64_t two)
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-#define SUMS 128 /* LANES of cosine.py */
+#define SUMS 128 /* ACCUMULATORS of cosine.py */
 
 typedef float floats8 __attribute__((vector_size(32)));
 typedef double doubles8 __attribute__((vector_size(64)));
@@ -528,7 +528,7 @@ static int meet(const points_t *p, const rows_t *rows, const rows_t *other, cons
         for (int64_t panel = 0; panel < panels; panel += 2) {
             int both = panel + 1 < panels ? 2 : 1;
             multiply(gathered, p->panels + PANEL * k * (p->first_panel[cell] + panel), k, both, scores);
-            if (!any_passed(scores, both)) continue; /* rows behind `count` are older ones: they can but ask in vain */
+            if (!any_passed(scores, both)) continue; /* rows from `count` on are stale: collect ignores them */
             int64_t first = p->starts[cell] + PANEL * panel, left = size - PANEL * panel;
             collect(p, scores, list + at, count, first, left < PANEL * both ? (int)left : PANEL * both, held);
             if (held->passed > 4096 + (int64_t)(t->dense_share * out->met[a] * size)) goto too_many;
@@ -556,3 +556,37 @@ int64_t run(const points_t *p, const rows_t *rows, const rows_t *other, const ta
 }
 
 int64_t scratch_bytes(void) { return sizeof(candidates_t); }
+
+
+/* ---- what Python has to agree on: compiler.py compares this table with its own when it loads the library ---- */
+
+typedef struct {
+    const char *name;
+    int64_t value; /* of a constant, or the offset of a field, or the size of a struct */
+    int64_t bytes; /* of a field; 0 for the others */
+    char type;     /* of a field: d double, f float, q int64_t, P pointer; 0 for the others */
+} entry_t;
+
+#define TYPE(x) _Generic((x), double: 'd', float: 'f', int64_t: 'q', default: 'P')
+#define FIELD(s, f) {#s "." #f, offsetof(s, f), sizeof(((s *)0)->f), TYPE(((s *)0)->f)}
+#define NUMBER(name, number) {name, number, 0, 0}
+
+static const entry_t LAYOUT[] = {
+    NUMBER("element_bytes", sizeof(element)), NUMBER("column_multiple", AMX || DOT ? 32 : 8),
+    NUMBER("PANEL", PANEL), NUMBER("CELLS", CELLS), NUMBER("SUMS", SUMS), NUMBER("DEPTH", DEPTH),
+    NUMBER("points_t", sizeof(points_t)), NUMBER("rows_t", sizeof(rows_t)),
+    NUMBER("task_t", sizeof(task_t)), NUMBER("result_t", sizeof(result_t)),
+    FIELD(points_t, left), FIELD(points_t, panels), FIELD(points_t, centres), FIELD(points_t, centre_panels),
+    FIELD(points_t, centre_halves), FIELD(points_t, own), FIELD(points_t, starts), FIELD(points_t, first_panel),
+    FIELD(points_t, order), FIELD(points_t, columns), FIELD(points_t, reach), FIELD(points_t, skip_error),
+    FIELD(points_t, square_error),
+    FIELD(rows_t, vectors), FIELD(rows_t, lengths), FIELD(rows_t, squares), FIELD(rows_t, chosen),
+    FIELD(rows_t, dimension), FIELD(rows_t, stride), FIELD(rows_t, half),
+    FIELD(task_t, group), FIELD(task_t, first_cell), FIELD(task_t, first_other), FIELD(task_t, last_other),
+    FIELD(task_t, capacity), FIELD(task_t, rough), FIELD(task_t, minimum), FIELD(task_t, dense_share),
+    FIELD(result_t, most), FIELD(result_t, lists), FIELD(result_t, met), FIELD(result_t, i), FIELD(result_t, j),
+    FIELD(result_t, similarity), FIELD(result_t, other), FIELD(result_t, found),
+    {0, 0, 0, 0},
+};
+
+const entry_t *layout(void) { return LAYOUT; }

@@ -1,6 +1,6 @@
-"""The tasks of a join in compiled code (compiled.c): what it is given, and what it gives back.
+"""The tasks of a join in compiled code (compiled.c): its arguments and its results.
 
-A task runs without the interpreter's lock from its first row to its last pair, so every core is busy with one.
+The C code runs a whole task without the interpreter's lock, so every core runs one.
 """
 
 import threading
@@ -12,30 +12,44 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import product_error
-from blindpairs.selfjoin.cells import onto_own_centres, skip_error, square_error
-from blindpairs.selfjoin.compiler import RESULTS, CompiledCode, PointsStruct, ResultStruct, RowsStruct, TaskStruct
+from blindpairs.selfjoin.cells import (
+    SortedRows,
+    Task,
+    dense_pairs,
+    onto_own_centres,
+    skip_error,
+    square_error,
+)
+from blindpairs.selfjoin.compiler import (
+    CELLS_PER_TASK,
+    PANEL,
+    RESULTS,
+    CompiledCode,
+    PointsStruct,
+    ResultStruct,
+    RowsStruct,
+    TaskStruct,
+)
 from blindpairs.selfjoin.plan import JoinPlan
 from blindpairs.selfjoin.points import Points
-from blindpairs.selfjoin.task import CELLS_PER_TASK, PairBlock, SortedRows, Task
-from blindpairs.selfjoin.verify import dense_pairs, rough_minimum
+from blindpairs.selfjoin.rows import PairBlock, rough_minimum
 
-PANEL = 16  # columns that lie together in memory
 PACKED = 1 << 16  # columns that are packed at a time
 DENSE_SHARE = 0.1  # where more pairs than this pass, one product over all D columns beats deciding them one by one
 
 
 class CompiledEngine:
-    """What the tasks share, read only, and buffers for each thread."""
+    """What all tasks share, read only, and the buffers of each thread."""
 
     def __init__(self, code: CompiledCode, join: SortedRows, plan: JoinPlan, cores: Cores) -> None:
-        self._code, self._join, self._plan = code, join, plan
+        self._code, self._join, self._plan, self.name = code, join, plan, code.kind
         self._buffers = threading.local()
         self._points, self._kept = _points_struct(join, cores)
         self._rows = join.rows.struct()
         self._other = join.other.struct() if join.other is not None else RowsStruct()
 
     def run(self, task: Task) -> tuple[list[PairBlock], Task | None]:
-        """See `task.Engine`."""
+        """See `cells.Engine`."""
         buffers = self._of_thread()
         asked = TaskStruct(
             group=task.first_cell // CELLS_PER_TASK,
@@ -54,7 +68,7 @@ class CompiledEngine:
         blocks, cell = [block] if len(block) else [], asked.group * CELLS_PER_TASK + done
         if done == CELLS_PER_TASK:
             return blocks, None
-        if len(block) == 0:  # nothing else was in the way: it is the cell itself that has too many pairs
+        if len(block) == 0:  # the buffers were empty, so the cell alone has too many pairs
             starts = self._join.cells.starts
             places = buffers.places(done, starts[task.last_other] - starts[task.first_other])
             blocks += dense_pairs(self._join, cell, places)
@@ -69,7 +83,7 @@ class CompiledEngine:
 
 
 class _Buffers:
-    """What one thread's tasks write to."""
+    """The memory that the tasks of one thread write to."""
 
     def __init__(self, plan: JoinPlan, scratch_bytes: int, count: int) -> None:
         self.most = torch.empty(CELLS_PER_TASK, CELLS_PER_TASK)
@@ -82,18 +96,18 @@ class _Buffers:
         self.struct = ResultStruct(*(getattr(self, name).data_ptr() for name in RESULTS))
 
     def block(self, with_other: bool) -> PairBlock:
-        """A copy of what was found."""
+        """A copy of the pairs found."""
         part = slice(int(self.found[0]))
         other = self.other[part].clone() if with_other else None
         return PairBlock(self.i[part].clone(), self.j[part].clone(), self.similarity[part].clone(), other)
 
     def places(self, cell: int, span: int) -> Tensor:
-        """The places of a span of so many that reach a cell of its group."""
+        """The places, in a span of this size, that reach a cell of the group."""
         return self.lists[cell * span : cell * span + int(self.met[cell])].long()
 
 
 def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[Any, ...]]:
-    """Everything of the points, and the tensors that it points into."""
+    """The struct of the points, and the tensors whose addresses it holds."""
     cells, points = join.cells, join.points
     k, dtype = points.columns, points.values.dtype
     groups = -(-len(cells) // CELLS_PER_TASK)
@@ -130,7 +144,7 @@ def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[
 
 
 def _right_panels(points: Points, places: Tensor) -> Tensor:
-    """The right sides of the points at `places` (n,), in panels; a few at a time, for all together are a third more."""
+    """The right sides of the points at `places` (n,), in panels. Packing all at once would take a third more memory."""
     panels = points.values.new_empty(len(places), points.columns)
     for part, index in zip(panels.split(PACKED), places.split(PACKED), strict=True):
         part.view(-1).copy_(_panels(points.right(index)).view(-1))

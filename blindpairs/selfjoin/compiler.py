@@ -1,15 +1,17 @@
-"""compiled.c, built for the processor at hand when it is first needed, and loaded.
+"""Builds compiled.c for this CPU when it is first needed, and loads it.
 
-Built where it runs, since only there is known what the processor can do: a wheel would have to carry every variant.
-That takes less than a second, once; the result is kept in the user's cache folder under a digest of the source, the
-compiler and what that compiler knows of the processor, so that machines which share a home folder do not share code.
-Without a C compiler there is `None`, and plain.py does the same work in two to four times the time.
+It is built where it runs, because a wheel would need a variant for every CPU. That takes less than a second, once. The
+library is kept in the user's cache folder under a digest of the source, the compiler and its macros for this CPU, so
+that machines which share a home folder do not share code. Constants and structs are compared with those of this file
+when it is loaded, and a library that differs is not used. Without a library, plain.py does the same work in two to four
+times the time.
 """
 
 import atexit
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import platform
 import secrets
@@ -25,22 +27,26 @@ from pathlib import Path
 
 import torch
 
-from blindpairs.selfjoin.points import Layout
+from blindpairs.selfjoin.bound import MOST_AXES
+from blindpairs.selfjoin.cosine import ACCUMULATORS
+from blindpairs.selfjoin.points import NORM_COLUMNS, Layout
 
 SOURCE = Path(__file__).with_name("compiled.c")
 X86 = platform.machine() in ("x86_64", "AMD64")
-TARGET = "-march=native" if X86 else "-mcpu=native"  # the processor at hand
+TARGET = "-march=native" if X86 else "-mcpu=native"  # this CPU
 # GCC, tuning for AMD's Zen, multiplies and adds in two steps, since a chain of fused ones would wait for each other.
 # Here eight chains run beside each other: 93 GFLOP/s a core on a Zen 3 instead of 52.
 FLAGS = ("-O3", "-shared", "-fPIC", *(("-mtune=haswell",) if X86 else ()))
-VARIANTS: tuple[tuple[str, ...], ...] = ((), ("-DFLOAT32",))  # the second where the system does not lend AMX's tiles
-LAYOUTS = {2: Layout(torch.bfloat16, 32), 4: Layout(torch.float32, 8)}  # by the size of an element
+VARIANTS: tuple[tuple[str, ...], ...] = ((), ("-DFLOAT32",))  # the second for an operating system without AMX's tiles
+DTYPES = {2: torch.bfloat16, 4: torch.float32}  # of a stored coordinate, by its bytes
+PANEL = 16  # columns that lie together in memory
+CELLS_PER_TASK = 32
 TIMEOUT = 120.0  # seconds
 
 
 @dataclass(frozen=True)
 class CompiledCode:
-    """The loaded code. `layout` is how it wants its points; `kind` names its product: amx, dot or float32."""
+    """The loaded library. `layout` is that of its points; `kind` names its product: amx, dot or float32."""
 
     library: ctypes.CDLL
     layout: Layout
@@ -48,30 +54,41 @@ class CompiledCode:
 
 
 class NotCompiled(Exception):
-    """Why there is no compiled code, for people."""
+    """There is no compiled code; the message says why."""
 
 
 def compiled_code() -> CompiledCode | None:
-    """The code for this machine, or None."""
-    with _BUILDING:  # the first to ask are the threads of one join, all at once
+    """The library for this machine, or None: `why_not_compiled` tells why."""
+    found = _built_or_why_not()
+    return found if isinstance(found, CompiledCode) else None
+
+
+def why_not_compiled() -> str:
+    """Why `compiled_code` is None; empty if it is not."""
+    found = _built_or_why_not()
+    return "" if isinstance(found, CompiledCode) else str(found)
+
+
+def _built_or_why_not() -> CompiledCode | NotCompiled:
+    with _BUILDING:  # the threads of a join may all call at once
         return _built_once()
 
 
 @cache
-def _built_once() -> CompiledCode | None:
+def _built_once() -> CompiledCode | NotCompiled:
     try:
         return build()
-    except NotCompiled:
-        return None
+    except NotCompiled as error:
+        return error
 
 
 _BUILDING = threading.Lock()
 
 
 def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) -> CompiledCode:
-    """Compile, or take from the cache, and load the first that works. Raises NotCompiled where there is no way to."""
+    """Load the first variant that works, from the cache or compiled. Raises NotCompiled if none does."""
     if sys.platform not in ("linux", "darwin"):
-        raise NotCompiled(f"compiled code is made on Linux and macOS, not on {sys.platform}")
+        raise NotCompiled(f"{SOURCE.name} is built on Linux and macOS only, not on {sys.platform}")
     name = os.environ.get("CC", "").strip() or "cc"
     command = name.split()  # "ccache gcc", "gcc -m64"
     if shutil.which(command[0]) is None:
@@ -83,43 +100,43 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
             raise NotCompiled(f"{name} cannot build {SOURCE.name}: {_said(error)}") from error
         if code is not None:
             return code
-    raise NotCompiled(f"the system lends {SOURCE.name} nothing that it is built for")
+    raise NotCompiled(f"this CPU lacks the instructions that {SOURCE.name} was built for")
 
 
 def _code(compiler: list[str], flags: tuple[str, ...]) -> CompiledCode | None:
-    """The code for these flags, compiled unless it lies in the cache."""
-    known = _run([*compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # version and processor, as macros
+    """The library for these flags, from the cache or compiled. None if this system cannot run it."""
+    known = _run([*compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # the version and the CPU, as macros
     digest = hashlib.sha256("\0".join([known, *FLAGS, *flags]).encode() + SOURCE.read_bytes()).hexdigest()[:24]
     file = _cache_folder() / f"selfjoin-{digest}.so"
     if file.exists() and file.stat().st_uid == os.geteuid():
-        with contextlib.suppress(OSError):  # cut short by a power failure, or not ours: made again
+        with contextlib.suppress(OSError):  # truncated by a power failure, or another library: built again
             return _load(file)
     aside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
     try:
         _run([*compiler, *FLAGS, *flags, "-o", str(aside), str(SOURCE), "-lm"])
-        code = _load(aside)  # by a name that was never loaded: the system would give what it has under an old one
-        aside.replace(file)  # never written in place: another process may have it loaded
+        code = _load(aside)  # by a new name: for a name that is loaded, dlopen returns the old library
+        aside.replace(file)  # not overwritten in place: another process may have it loaded
     finally:
         aside.unlink(missing_ok=True)
     return code
 
 
 def _said(error: Exception) -> str:
-    """The line of a compiler's message that says what is wrong, or what the error says where there is none."""
+    """The line of a compiler's message that has the error, else the first, else the error itself."""
     message = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
     lines = message.split("\n") if message.strip() else [str(error)]
     return next((line for line in lines if "error" in line), lines[0]).strip()
 
 
 def _cache_folder() -> Path:
-    """A folder that nobody else writes to: code is loaded from it."""
+    """A folder that only this user can write to, because code is loaded from it."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         folder = (base if base.is_absolute() else Path.home() / ".cache") / "blindpairs"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o022 and os.access(folder, os.W_OK):
             return folder
-    except (OSError, RuntimeError):  # RuntimeError: a user without a home, as some containers give
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home, as in some containers
         pass
     return _own_folder()
 
@@ -137,17 +154,18 @@ def _run(command: list[str]) -> str:
 
 
 def _load(file: Path) -> CompiledCode | None:
-    """None where the system does not let this process use the processor's tiles."""
+    """None if the operating system does not let this process use AMX's tiles."""
     library = ctypes.CDLL(str(file))
-    if not hasattr(library, "ready"):
-        raise OSError(f"{file} is something else")
+    if not all(hasattr(library, name) for name in ("ready", "layout", *(name for name, *_ in FUNCTIONS))):
+        raise OSError(f"{file} is another library")
+    layout = _agreed_layout(library)
     if not library.ready():
         return None
     library.kind.restype = ctypes.c_char_p
     for name, results, arguments in FUNCTIONS:
         function = getattr(library, name)
         function.restype, function.argtypes = results, arguments
-    return CompiledCode(library, LAYOUTS[library.element_bytes()], library.kind().decode())
+    return CompiledCode(library, layout, library.kind().decode())
 
 
 class RowsStruct(ctypes.Structure):
@@ -215,3 +233,56 @@ FUNCTIONS = (
     ("cosines", None, (_ROWS, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)),
     ("scratch_bytes", ctypes.c_int64, ()),
 )
+
+
+class _Entry(ctypes.Structure):
+    """`entry_t` of compiled.c."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("value", ctypes.c_int64),
+        ("bytes", ctypes.c_int64),
+        ("type", ctypes.c_char),
+    )
+
+
+Facts = dict[str, tuple[int, int, str]]  # by name: value, bytes and type as entry_t has them
+
+STRUCTS: dict[str, type[ctypes.Structure]] = {
+    "points_t": PointsStruct,
+    "rows_t": RowsStruct,
+    "task_t": TaskStruct,
+    "result_t": ResultStruct,
+}
+CONSTANTS = {"PANEL": PANEL, "CELLS": CELLS_PER_TASK, "SUMS": ACCUMULATORS, "DEPTH": MOST_AXES + NORM_COLUMNS}
+_TYPES = {ctypes.c_double: "d", ctypes.c_float: "f", ctypes.c_int64: "q", ctypes.c_void_p: "P"}
+
+
+def _expected_layout() -> Facts:
+    """The constants, struct sizes and struct fields as this file has them."""
+    facts: Facts = {name: (value, 0, "") for name, value in CONSTANTS.items()}
+    for name, struct in STRUCTS.items():
+        facts[name] = (ctypes.sizeof(struct), 0, "")
+        for field, kind, *_ in struct._fields_:
+            place = getattr(struct, field)
+            facts[f"{name}.{field}"] = (place.offset, place.size, _TYPES[kind])
+    return facts
+
+
+def _layout_of(library: ctypes.CDLL) -> Facts:
+    """The same as a library has them, and `element_bytes` and `column_multiple`, which it alone knows."""
+    library.layout.restype = ctypes.POINTER(_Entry)
+    entries, facts = library.layout(), Facts()
+    for entry in itertools.takewhile(lambda entry: entry.name, map(entries.__getitem__, itertools.count())):
+        facts[entry.name.decode()] = (entry.value, entry.bytes, entry.type.rstrip(b"\0").decode())
+    return facts
+
+
+def _agreed_layout(library: ctypes.CDLL) -> Layout:
+    """How the library wants its points. Raises OSError if it and this file differ: a call would corrupt memory."""
+    theirs, ours = _layout_of(library), _expected_layout()
+    element, multiple = (theirs.pop(name, (0, 0, ""))[0] for name in ("element_bytes", "column_multiple"))
+    differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    if differing or element not in DTYPES:
+        raise OSError(f"{SOURCE.name} has another memory layout than compiler.py ({', '.join(differing[:3])})")
+    return Layout(DTYPES[element], multiple)

@@ -2,10 +2,11 @@
 
     s = dot(x, y) / sqrt(dot(x, x) dot(y, y)), kept within -1 and 1;  x and y as stored, float16 or float32, in float64
 
-`dot` adds in one order: 128 lanes, the product of dimension d going to lane d mod 128 in turn, then the upper half of
-the lanes onto the lower half until one lane is left. The products are exact, for two significands of 24 bits fit into
-53, so a fused multiply-add changes nothing; sums, quotients and roots are those of IEEE 754. Hence torch, compiled code
-and Triton agree in every bit, on every processor (`compiled.c`, `kernel.py` and this file say the same thing).
+`dot` adds in one order: the product of dimension d is added to accumulator d mod 128, in the order of d; then the upper
+half of the 128 accumulators is added to the lower half until one is left. The products are exact, for two significands
+of 24 bits fit into 53, so a fused multiply-add changes nothing; sums, quotients and roots are those of IEEE 754. Hence
+torch, compiled code and Triton agree in every bit on every CPU and GPU: this file, `compiled.c` and `gpu/kernels.py`
+add in the same order.
 
 What follows: s is symmetric. Equal vectors have 1 exactly and opposite ones -1, since sqrt(q q) = q in IEEE arithmetic;
 so have vectors that differ by a power of two in length. Any other multiple of a vector has a cosine within
@@ -22,25 +23,25 @@ from torch import Tensor
 
 from blindpairs.selfjoin.bound import error_growth
 
-LANES = 128
+ACCUMULATORS = 128
 
 
 def cosine_error(dimension: int) -> float:
     """How far a cosine of vectors of so many dimensions may be from the real one."""
-    additions = -(-dimension // LANES) + LANES.bit_length() - 1
+    additions = -(-dimension // ACCUMULATORS) + ACCUMULATORS.bit_length() - 1
     return 2 * error_growth(additions + 3, 2.0**-53)
 
 
 def summed(products: Tensor) -> Tensor:
     """The sum of each row of `products` (n, D) float64 in the order of `dot`, (n,)."""
-    lanes = products.new_zeros(len(products), LANES)
-    for part in products.split(LANES, dim=1):
-        lanes[:, : part.shape[1]] += part
-    width = LANES // 2
+    accumulators = products.new_zeros(len(products), ACCUMULATORS)
+    for part in products.split(ACCUMULATORS, dim=1):
+        accumulators[:, : part.shape[1]] += part
+    width = ACCUMULATORS // 2
     while width:
-        lanes[:, :width] += lanes[:, width : 2 * width]
+        accumulators[:, :width] += accumulators[:, width : 2 * width]
         width //= 2
-    return lanes[:, 0]
+    return accumulators[:, 0]
 
 
 def root(numbers: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Which devices a join runs on, and why it is not a GPU.
+"""Which engine runs a join, and why it is not a GPU.
 
-Nothing here loads Triton or touches a GPU's memory: what can be told from the properties of a card is told here, and
-what only trying shows (`gpu.ready`) is told to the same `Hardware`, which then keeps to the CPU.
+Nothing here loads Triton or uses a GPU's memory. What the properties of a card tell is checked here. What only a try
+shows is found by `gpu.join.ready`, and the same `Hardware` then keeps to the CPU.
 """
 
 import importlib.util
@@ -18,23 +18,28 @@ Notice = Callable[[str], None]
 
 
 def silent(_: str) -> None:
-    """For callers that want no notices."""
+    """Drop the notice."""
 
 
 class CannotRun(Exception):
-    """Why the GPUs cannot do a join. Raised before its first pair is handed out, and never after."""
+    """The GPUs cannot run a join, with the reason. Raised only before its first pair."""
 
 
 class Hardware:
-    """What a join may run on: `auto` (every GPU that can do it, else the CPU), `cpu`, `cuda` or `cuda:1`.
+    """The choice of engine for joins, and a record of the engines that ran.
 
-    `notice` is told in one line why the CPU steps in, once. Raises ConfigError for a device that was named and cannot
-    do it: a run that was given a GPU by name should not begin to take fifty times as long.
+    `asked` is `auto` (every GPU that can run a join, else the CPU), `cpu`, `cuda` (every GPU) or `cuda:1`. On the CPU,
+    compiled code runs the join; with `compiled=False` torch does all of it, and no compiled code of ours is loaded.
+    `notice` gets one line if the CPU replaces a GPU, and one if torch replaces compiled code.
+    Raises ConfigError for a named device that cannot run a join: a run that asks for a GPU by name must not take fifty
+    times as long instead.
     """
 
-    def __init__(self, asked: str = "auto", notice: Notice = silent) -> None:
-        self.notice = notice
-        self.used: list[str] = []
+    def __init__(self, asked: str = "auto", notice: Notice = silent, *, compiled: bool = True) -> None:
+        self.notice, self.compiled = notice, compiled
+        self._devices: list[str] = []
+        self._engines: list[str] = []
+        self._told: set[str] = set()
         self.gpus: tuple[str, ...] = ()
         if asked == "cpu":
             return
@@ -48,28 +53,39 @@ class Hardware:
             self.keep_to_the_cpu(why)
 
     def keep_to_the_cpu(self, why: str) -> None:
-        """No GPU is asked again."""
+        """Use no GPU from now on, and say why."""
         self.gpus = ()
         self.notice(f"{why}: the CPU compares the pairs")
 
-    def uses(self, *names: str) -> None:
-        """Note what did some of the work."""
-        self.used += [name for name in names if name not in self.used]
+    def tell_once(self, text: str) -> None:
+        """Give `notice` this line, unless it had it before."""
+        if text not in self._told:
+            self._told.add(text)
+            self.notice(text)
+
+    def uses(self, engine: str, *devices: str) -> None:
+        """Record an engine that runs a join, and its devices."""
+        self._engines += [] if engine in self._engines else [engine]
+        self._devices += [device for device in devices if device not in self._devices]
 
     def describe(self) -> str:
-        """What did the work, as `cuda:0`, `cpu`, or `cuda:0 and cpu` where one took over from the other."""
-        return " and ".join(self.used or ["cpu"])
+        """The devices that ran joins: `cuda:0`, `cpu`, or `cuda:0 and cpu` if the CPU took over."""
+        return " and ".join(self._devices or ["cpu"])
+
+    def engines(self) -> str:
+        """The engines that ran joins: `triton`, `amx`, `dot`, `float32` (compiled) or `torch`; empty if none did."""
+        return " and ".join(self._engines)
 
 
 def why_not(index: int) -> str:
-    """Why the GPU of this number cannot run the join's kernels, as far as its properties tell; empty where they can."""
+    """Why the GPU of this number cannot run the join's kernels, by its properties; empty if it can."""
     if reason := _why_none():
         return reason
     if index >= torch.cuda.device_count():
         return f"there is no cuda:{index}"
     try:
         properties: Any = torch.cuda.get_device_properties(index)
-    except (RuntimeError, AssertionError) as error:  # an old driver, a card taken by another, a number that went
+    except (RuntimeError, AssertionError) as error:  # an old driver, a card in exclusive use, a number that is gone
         return f"cuda:{index} cannot be used ({str(error).partition(chr(10))[0]})"
     capability = (properties.major, properties.minor)
     if capability < BF16_SINCE:
@@ -81,7 +97,7 @@ def why_not(index: int) -> str:
 
 
 def _why_none() -> str:
-    """Why no GPU at all can; empty where one might."""
+    """Why no GPU can run them; empty if one might."""
     if torch.version.hip is not None:
         return "this torch is built for AMD GPUs (HIP), and the join's kernels are written for NVIDIA's"
     if not torch.cuda.is_available() or not torch.cuda.device_count():
@@ -100,6 +116,6 @@ def _number(asked: str) -> int:
 
 
 def _available() -> str:
-    """What may be asked for on this machine."""
+    """The devices that may be asked for on this machine."""
     names = [f"cuda:{index}" for index in range(torch.cuda.device_count()) if not why_not(index)]
     return f"there is {', '.join([*names, 'cpu'])}, or leave out --device"

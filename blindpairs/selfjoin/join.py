@@ -1,43 +1,54 @@
-"""All pairs of rows above a cosine, exactly: how the work is laid out and run.
+"""All pairs of rows above a cosine, exactly: how the work is split and run.
 
-The rows become points (points.py), the points are sorted into cells of neighbours (cells.py), and groups of cells
-against spans of rows are tasks, each done by one core: by compiled code where there is a C compiler (compiled.py), else
-by torch (plain.py).
+The rows become points (points.py), the points are sorted into cells of neighbours (cells.py), and a task compares a
+group of cells with a span of rows on one core. Compiled code runs the tasks (compiled.py) if there is a C compiler,
+else torch (plain.py). GPUs have a join of their own (the package gpu).
 """
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-
-from torch import Tensor
+from typing import Any, Protocol
 
 from blindpairs.cores import Cores
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin.bound import principal_axes
-from blindpairs.selfjoin.cells import partition
+from blindpairs.selfjoin.cells import Engine, SortedRows, Task, partition
 from blindpairs.selfjoin.compiled import CompiledEngine
+from blindpairs.selfjoin.compiler import CELLS_PER_TASK, why_not_compiled
 from blindpairs.selfjoin.device import CannotRun, Hardware
-from blindpairs.selfjoin.plain import PlainEngine
+from blindpairs.selfjoin.plain import TorchEngine
 from blindpairs.selfjoin.plan import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, cheapest
 from blindpairs.selfjoin.points import place_points
-from blindpairs.selfjoin.rows import UnitRows, refuse_unfit
-from blindpairs.selfjoin.task import CELLS_PER_TASK, Engine, PairBlock, SortedRows, Task
+from blindpairs.selfjoin.rows import PairBlock, UnitRows, Vectors, refuse_unfit
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A join that is ready to run: its rows sorted into cells, and what does its tasks."""
+    """A join that is ready to run: its rows sorted into cells, and the engine of its tasks."""
 
     join: SortedRows
     plan: JoinPlan
     engine: Engine
 
 
+class Join(Protocol):
+    """A search for the similar pairs of rows, exact as `similar_pairs` or approximate."""
+
+    def __call__(
+        self, rows: UnitRows, minimum: float, /, *, other: UnitRows | None = None, progress: Progress = silent
+    ) -> Iterator[PairBlock]:
+        """Pairs i < j of `rows` with cosine >= `minimum`, each once, with their cosine in `other` if that is given."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What is recorded of the join afterwards: at least `method`, and whether it is `exact`."""
+
+
 def similar_pairs(
-    vectors: Tensor | UnitRows,
+    vectors: Vectors | UnitRows,
     minimum: float,
     *,
     other: UnitRows | None = None,
@@ -47,29 +58,39 @@ def similar_pairs(
 ) -> Iterator[PairBlock]:
     """Every pair of rows of `vectors` (N, D) float16 or float32 with cosine >= `minimum`, each once, in blocks.
 
-    Decided in float64 on the vectors as stored, with the same bits by every engine (`cosine.py`). Memory: the given
-    vectors, some 300 to 600 bytes a row, and some tens of MB per thread, however many pairs there are; nothing of size
-    N x N. With `other`, vectors of the same N, each pair found is also given its cosine there.
-    The blocks and their order do not depend on the number of threads. `progress(done, total)` counts tasks.
-    The GPUs of `hardware` do it (`gpu.py`) where there are some that can, unless a plan asks for this path; without
-    `hardware`, those are all of this machine.
+    `vectors` is a tensor, a NumPy array, or `UnitRows`. For a matrix of your own:
+
+        for block in similar_pairs(vectors, 0.95):
+            print(block.i, block.j, block.similarity)  # (n,) each: row numbers i < j, and float64 cosines
+
+    Cosines are decided in float64 on the vectors as stored, with the same bits by every engine (`cosine.py`). With
+    `other`, vectors of the same N, each pair found also gets its cosine there.
+    `hardware` chooses the engine: its GPUs, else compiled code, else torch. The default is `Hardware()`, everything
+    that this machine has. The numbers of `plan` are those of the CPU, and are chosen for these vectors if not given.
+    If a GPU cannot do it, the CPU does; `hardware` records what did the work. With the same engine, blocks and their
+    order do not depend on the number of threads. `progress(done, total)` counts tasks.
+    Memory: the given vectors, 300 to 600 bytes a row, and tens of MB per thread; nothing of size N x N.
     Raises InputError for a row without direction and for `other` of another number of rows, ConfigError for a `minimum`
-    that is no cosine.
+    outside of -1 to 1. Nothing runs, and nothing is raised, before the first block is asked for.
     """
-    rows = vectors if isinstance(vectors, UnitRows) else UnitRows(vectors)
+    hardware = hardware or Hardware()
+    rows = vectors if isinstance(vectors, UnitRows) else UnitRows(vectors, compiled=hardware.compiled)
     refuse_unfit(rows, minimum, other)
+    if not hardware.compiled:
+        rows, other = rows.without_compiled_code(), other and other.without_compiled_code()
     if rows.count < 2:
         return
-    hardware = hardware or Hardware()
-    if plan is None and hardware.gpus:
+    if hardware.gpus:
         try:
             yield from _on_gpus(rows, minimum, other, progress, hardware)
             return
         except CannotRun as error:  # never after the first pair
             hardware.keep_to_the_cpu(str(error))
-    hardware.uses(rows.device.type)
     with Cores(rows.device) as cores:
         prepared = prepare(rows, minimum, cores, plan=plan, other=other)
+        hardware.uses(prepared.engine.name, rows.device.type)
+        if rows.compiled and rows.code is None and (reason := why_not_compiled()):
+            hardware.tell_once(f"{reason}: torch compares the pairs, which takes two to four times as long")
         tasks = deque(tasks_of(prepared))
         done, total = 0, len(tasks)
         progress(done, total)
@@ -93,44 +114,43 @@ def _on_gpus(
 def prepare(
     rows: UnitRows, minimum: float, cores: Cores, *, plan: JoinPlan | None = None, other: UnitRows | None = None
 ) -> Prepared:
-    """Rotate, choose a plan where none is given, and sort the rows into cells."""
+    """Find the axes, choose a plan if none is given, and sort the rows into cells."""
     sample = rows.sample(SAMPLE_ROWS, seed=plan.seed if plan else 0)
     axes = cores.start(lambda: principal_axes(sample[::AXES_STEP])).result().float()
     if plan is None:
-        plan = cheapest(sample, axes, minimum, JoinPlan(), cores)
-    layout = plan.layout(rows.device)
-    points = place_points(rows, axes[:, : plan.dimensions], minimum, layout, cores)
+        plan = cheapest(sample, axes, minimum, JoinPlan(), rows.code, cores)
+    points = place_points(rows, axes[:, : plan.dimensions], minimum, rows.layout, cores)
     count = round(rows.count / (plan.cell_rows * FILL))
     cells = partition(points.values.float(), count, plan.cell_rows, plan.seed, cores)
-    cells = replace(cells, centres=cells.centres.to(layout.dtype).float())  # any centres do: these are points, too
-    points = points.reordered(cells.order)  # those in the old order are gone before the engine makes its own
+    # Any centres are correct. These are stored as points are, because compiled code multiplies them as points.
+    cells = replace(cells, centres=cells.centres.to(rows.layout.dtype).float())
+    points = points.reordered(cells.order)  # frees those in the old order before the engine makes its own
     join = SortedRows(rows, other, cells, points, minimum)
     return Prepared(join, plan, engine_of(join, plan, cores))
 
 
 def engine_of(join: SortedRows, plan: JoinPlan, cores: Cores) -> Engine:
-    """What does the tasks of a join on this machine: compiled code if it takes such points, else torch."""
-    code = plan.code(join.rows.device)
-    takes = [code is not None and code.layout.dtype == join.points.values.dtype, join.rows.dense]
-    if code is not None and all([*takes, join.other is None or join.other.dense]):
+    """The engine of a join on the CPU: compiled code if it reads these rows and points, else torch."""
+    code, other = join.rows.code, join.other
+    if code is not None and code.layout.dtype == join.points.values.dtype and (other is None or other.code is not None):
         return CompiledEngine(code, join, plan, cores)
-    return PlainEngine.of(join, plan, cores)
+    return TorchEngine.of(join, plan, cores)
 
 
 def tasks_of(prepared: Prepared) -> Iterator[Task]:
-    """All the work of a join, in an order that depends on the data and the plan alone."""
+    """All tasks of a join, in an order that depends on the data and the plan alone."""
     starts, cells = prepared.join.cells.starts, len(prepared.join.cells)
     for first in range(0, cells, CELLS_PER_TASK):
         other = first
         while other < cells:
             last = bisect_right(starts, starts[other] + prepared.plan.span_rows) - 1
-            last = max(last, other + 1)  # a cell of more rows than a span is one by itself
+            last = max(last, other + 1)  # a cell with more rows than a span
             yield Task(first, min(first + CELLS_PER_TASK, cells), other, last)
             other = last
 
 
 def in_order(engine: Engine, tasks: deque[Task], cores: Cores) -> Iterator[tuple[list[PairBlock], bool]]:
-    """The results of the tasks in their order, a few being under way; False with those of an unfinished task."""
+    """(blocks, whether its task is finished) in the order of the tasks, of which a few run at a time."""
     running: deque[Future[tuple[list[PairBlock], Task | None]]] = deque()
     while tasks or running:
         while tasks and len(running) < cores.count + 2:

@@ -1,8 +1,8 @@
-"""The tasks of a join in torch alone: on any device, without a compiler, and what the compiled ones are held to.
+"""The tasks of a join in torch alone: on any device and without a compiler. Tests compare compiled code with it.
 
 skip    rows that cannot reach anything in the cell   (cells.py: one product per row and cell)
 score   the other rows against the cell, K columns, row maximum   (points.py: one product per pair)
-verify  the few pairs that passed, on the whole vectors   (verify.py)
+verify  the few pairs that passed, on the whole vectors   (rows.py)
 """
 
 from dataclasses import dataclass, replace
@@ -13,11 +13,9 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import product_error
-from blindpairs.selfjoin.cells import onto_own_centres, skip_error
+from blindpairs.selfjoin.cells import SortedRows, Task, dense_pairs, onto_own_centres, skip_error
 from blindpairs.selfjoin.plan import JoinPlan
-from blindpairs.selfjoin.scratch import Scratch, where
-from blindpairs.selfjoin.task import PairBlock, SortedRows, Task
-from blindpairs.selfjoin.verify import confirmed, cosines, dense_pairs
+from blindpairs.selfjoin.rows import PairBlock, Scratch, confirmed, cosines, where
 
 COLUMNS = 32  # with a number of columns that is no multiple, a product takes 4/3 and a row maximum 5 times as long
 CHUNK_ROWS = 1024  # scores of one product: 1 MB; 512 rows take 1.2 times as long per pair, 8192 rows 1.4 times
@@ -25,8 +23,8 @@ DENSE_SHARE = 0.03  # where more pairs than this pass, one product over all D co
 
 
 @dataclass(frozen=True)
-class PlainEngine:
-    """Everything that the tasks share, read only."""
+class TorchEngine:
+    """What all tasks share, read only."""
 
     join: SortedRows
     plan: JoinPlan
@@ -36,9 +34,10 @@ class PlainEngine:
     reach: float
     skip_error: float
     scratch: Scratch
+    name: str = "torch"
 
     @classmethod
-    def of(cls, join: SortedRows, plan: JoinPlan, cores: Cores) -> "PlainEngine":
+    def of(cls, join: SortedRows, plan: JoinPlan, cores: Cores) -> "TorchEngine":
         """Lay the points out for products."""
         cells, points = join.cells, join.points
         count = len(points.values)
@@ -49,7 +48,7 @@ class PlainEngine:
         return cls(join, plan, left.float(), right.float(), own, points.reach, error, scratch)
 
     def run(self, task: Task) -> tuple[list[PairBlock], Task | None]:
-        """See `task.Engine`."""
+        """See `cells.Engine`."""
         starts = self.join.cells.starts
         waiting: list[tuple[Tensor, Tensor]] = []
         blocks: list[PairBlock] = []

@@ -1,6 +1,6 @@
-"""How a join is carried out: numbers that change its speed and never its result.
+"""The numbers that change the speed of a join on the CPU and never its result.
 
-Tried on 50,000 to 1,000,000 vectors of tests/benchmarks/vectors.py, and left out:
+Measured on 50,000 to 1,000,000 vectors of tests/benchmarks/vectors.py, and rejected:
 * the residual norms as one coordinate more (|x - y|^2 >= |xk - yk|^2 + (|xr| - |yr|)^2): at k = 32 it rejects 6 % of
   the survivors, and one more principal axis rejects more;
 * cells by recursive halving along principal axes instead of k-means: with 400 cells of 50,000 rows, 44 % of the rows
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import principal_axes
-from blindpairs.selfjoin.compiler import CompiledCode, compiled_code
+from blindpairs.selfjoin.compiler import CompiledCode
 from blindpairs.selfjoin.points import Layout
-from blindpairs.selfjoin.rows import UnitRows
+from blindpairs.selfjoin.rows import UnitRows, Vectors
 
 SAMPLE_ROWS = 4096
 AXES_STEP = 2  # every other row of the sample: as good axes, in two thirds of the time
@@ -42,56 +42,50 @@ CHOICES = {2: (28, 60, 92, 124), 4: (12, 20, 28, 44, 60, 92, 124)}  # k by the s
 
 @dataclass(frozen=True)
 class JoinPlan:
-    """The knobs of a join.
+    """The numbers that change the speed of a join on the CPU, never its result and never its engine.
 
-    `dimensions` is k, the coordinates of the bound (four columns more are spent on the norms). Of two sets of rows,
-    cells of up to `cell_rows` neighbours are compared at once with `span_rows` other rows; `block_pairs` is about how
-    many pairs are held before they are handed out. Without `compiled`, torch does everything.
+    `dimensions` is k, the coordinates of the bound; the norms take four more columns. A cell has at most `cell_rows`
+    rows, and a task compares 32 cells with a span of at most `span_rows` rows. A block has about `block_pairs` pairs at
+    most (16 bytes a pair, 32 with `other`, for each thread). `seed` draws the sample and the first centres of cells.
     """
 
     dimensions: int = 28
     cell_rows: int = 192
     span_rows: int = 32768
     block_pairs: int = 1 << 18
-    compiled: bool = True
     seed: int = 0
 
-    def code(self, device: torch.device) -> CompiledCode | None:
-        """The compiled code that does it on this machine, if any."""
-        return compiled_code() if self.compiled and device.type == "cpu" else None
 
-    def layout(self, device: torch.device) -> Layout:
-        """How the points are stored."""
-        code = self.code(device)
-        return code.layout if code is not None else Layout()
+def row_bytes(plan: JoinPlan, layout: Layout) -> int:
+    """The bytes that a join on the CPU holds for each row beside its vector.
 
-
-def row_bytes(plan: JoinPlan, device: torch.device) -> int:
-    """What a join holds of each row beside its vectors: its point, that as both sides of a score, its place and cell.
-
-    A tenth more of one side, for cells begin panels of their own.
+    These are its point, the point as the left and the right side of a score, its place and its cell. The right sides
+    take a tenth more, because each cell begins a new panel.
     """
-    layout = plan.layout(device)
     columns = layout.columns(plan.dimensions)
     return layout.dtype.itemsize * (plan.dimensions + columns + columns * 11 // 10) + 48
 
 
-def plan_join(vectors: Tensor | UnitRows, minimum: float, *, compiled: bool = True, seed: int = 0) -> JoinPlan:
-    """The plan with the cheapest k for pairs of cosine >= `minimum` among `vectors` (N, D), judged on a sample."""
+def plan_join(vectors: Vectors | UnitRows, minimum: float, *, seed: int = 0) -> JoinPlan:
+    """The plan of the lowest expected cost for the pairs of cosine >= `minimum` of `vectors` (N, D).
+
+    It is estimated on a sample of 4,096 rows, for the engine of these rows: compiled code or torch (`UnitRows.code`).
+    Raises what `UnitRows` raises.
+    """
     rows = vectors if isinstance(vectors, UnitRows) else UnitRows(vectors)
     if rows.count < 2:
-        return JoinPlan(compiled=compiled, seed=seed)
+        return JoinPlan(seed=seed)
     with Cores(rows.device) as cores:
         sample = rows.sample(SAMPLE_ROWS, seed)
         axes = cores.start(lambda: principal_axes(sample[::AXES_STEP])).result().float()
-        return cheapest(sample, axes, minimum, JoinPlan(compiled=compiled, seed=seed), cores)
+        return cheapest(sample, axes, minimum, JoinPlan(seed=seed), rows.code, cores)
 
 
-def cheapest(sample: Tensor, axes: Tensor, minimum: float, plan: JoinPlan, cores: Cores) -> JoinPlan:
+def cheapest(
+    sample: Tensor, axes: Tensor, minimum: float, plan: JoinPlan, code: CompiledCode | None, cores: Cores
+) -> JoinPlan:
     """`plan` with the k of the lowest expected cost per pair: half of `sample` (n, D) is compared with the rest."""
-    code = plan.code(sample.device)
-    kind = code.kind if code is not None else "torch"
-    layout = plan.layout(sample.device)
+    kind, layout = (code.kind, code.layout) if code is not None else ("torch", Layout())
     order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(1)).to(sample.device)
     points = cores.start(lambda: (sample @ axes)[order]).result()
     half = min(len(points) // 2, COMPARED_ROWS)

@@ -3,8 +3,8 @@
 **The bound**, in the terms of `bound.py`. A pair of cosine >= minimum lies within
     distance = s (sqrt(2 - 2 minimum + 2 cosine_error) + 5 u)
 in the k coordinates: the real cosine is within `cosine_error` of the one that decides (`cosine.py`), each float32 row
-is within 2 u + O(u^2) of the real unit row, and the axes V lengthen by s at most. What the computer makes of a
-coordinate differs from it twice:
+is within 2 u + O(u^2) of the real unit row, and the axes V lengthen by s at most. The computed coordinate differs
+from it twice:
 * computing it costs at most `projection_error` in all k together (`bound.projection_error`);
 * storing it as bfloat16 moves the point. No analysis of that is needed: how far each point moved is measured, in
   float64, and *the rounded points are taken for the points*.
@@ -36,20 +36,20 @@ from blindpairs.selfjoin.cosine import cosine_error
 
 BLOCK_ROWS = 4096
 NORM_COLUMNS = 4  # of the K columns: threshold and half norm, a high and a low part each
-FAR = -1024.0  # in place of a norm: padding passes with nothing
+FAR = -1024.0  # in place of a norm: padding never passes
 LEFT_OUT = {torch.bfloat16: 2.0**-17, torch.float32: 2.0**-40}  # of a number, by its high and low part
 
 
-class Rows(Protocol):
-    """What is projected: `rows.UnitRows`, or `gpu.points.DeviceRows`."""
+class RowSource(Protocol):
+    """The rows to project: `rows.UnitRows` or `gpu.points.DeviceRows`."""
 
     @property
     def device(self) -> torch.device:
-        """Where they are computed."""
+        """The device that projects them."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of rows."""
 
     def block(self, start: int, stop: int) -> Tensor:
         """Rows start to stop as unit rows, (stop - start, D) float32."""
@@ -57,19 +57,19 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """How a product wants its points: their type, and of what its columns must be a multiple."""
+    """How points are stored for a product: their type, and the multiple that its columns are padded to."""
 
     dtype: torch.dtype = torch.float32
     multiple: int = 8
 
     def columns(self, dimensions: int) -> int:
-        """K: the columns of a point of so many dimensions."""
+        """K: the columns of a product of points in this many dimensions."""
         return -(-(dimensions + NORM_COLUMNS) // self.multiple) * self.multiple
 
 
 @dataclass(frozen=True)
 class Points:
-    """k stored coordinates of every row, and what a pair's must satisfy."""
+    """k stored coordinates of every row, and the bound for the two points of a pair."""
 
     values: Tensor  # (N, k) bfloat16 or float32
     halves: Tensor  # (N,) float64: half the squared norm of the stored point
@@ -87,7 +87,7 @@ class Points:
         return Points(self.values[order], self.halves[order], self.columns, self.reach, self.error)
 
     def left(self, padding: int) -> Tensor:
-        """Every point as the left side of a product, and `padding` that pass with nothing: (N + padding, K)."""
+        """Every point as the left side of a product, and `padding` rows that never pass: (N + padding, K)."""
         count, k = self.values.shape
         sides = self.values.new_zeros(count + padding, self.columns)
         sides[:count, :k] = self.values
@@ -97,7 +97,7 @@ class Points:
         return sides
 
     def right(self, index: Tensor) -> Tensor:
-        """The points that `index` (n,) numbers as the right side, (n, K); numbers from N on pass with nothing."""
+        """The points that `index` (n,) numbers as the right side, (n, K); numbers from N on never pass."""
         count, k = self.values.shape
         there = index < count
         index = index.clamp(max=count - 1)
@@ -115,14 +115,14 @@ class Points:
 
 
 def farthest(dimension: int, minimum: float) -> float:
-    """How far apart the float32 rows of a pair may be, of whose cosine the definition says that it is enough."""
+    """The largest distance of the float32 rows of a pair whose cosine, as defined, is at least `minimum`."""
     return math.sqrt(max(0.0, 2 - 2 * minimum + 2 * cosine_error(dimension))) + 5 * UNIT_ROUNDOFF
 
 
-def place_points(rows: Rows, axes: Tensor, minimum: float, layout: Layout, cores: Cores) -> Points:
+def place_points(rows: RowSource, axes: Tensor, minimum: float, layout: Layout, cores: Cores) -> Points:
     """Project `rows` on `axes` (D, k), round, measure the rounding, and derive how near a wanted pair must come.
 
-    Float64 axes are multiplied in float64, which a GPU has to spare; float32 ones in float32.
+    Float64 axes are multiplied in float64, as on GPUs; float32 axes in float32.
     """
     dimension, k = axes.shape
     values = torch.empty(rows.count, k, dtype=layout.dtype, device=rows.device)

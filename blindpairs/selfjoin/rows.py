@@ -1,22 +1,93 @@
-"""The vectors of a join: as stored, which is what decides, and as unit rows of float32, which are made when asked for.
+"""The vectors of a join as stored, their cosines, and the pairs that are decided by them.
 
 The stored vectors stay as they came (float16 for a whole corpus). Beside them are kept their squared lengths in
 float64, of which `cosine.py` makes cosines, and their lengths in float32, so that the same row has the same float32
 numbers wherever and however often it is asked for. Both have the same bits on every device.
+
+**Deciding.** `cosine.py` defines the cosine that decides. A float32 dot product of unit rows is within g(D + 8) of it,
+g(n) = n u / (1 - n u): D for the sum, 4 for two rows that were each divided by a rounded length, or 6 where they were
+scaled by a rounded 1 / length (`compiled.c`), and the rest for rounding the minimum itself and for `cosine_error`,
+which is far smaller than u. A pair that lies below the minimum by more than that is dropped. Every other pair is
+decided, and reported, by the definition. So all engines agree on every pair.
 """
 
+import copy
+import math
+import threading
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.selfjoin.compiler import RowsStruct, compiled_code
-from blindpairs.selfjoin.cosine import root, summed
-from blindpairs.selfjoin.scratch import Scratch
+from blindpairs.selfjoin.bound import error_growth
+from blindpairs.selfjoin.compiler import CompiledCode, RowsStruct, compiled_code
+from blindpairs.selfjoin.cosine import quotient, root, summed
+from blindpairs.selfjoin.points import Layout
 from blindpairs.selfjoin.shown import as_given
 
 BLOCK_ROWS = 4096
 MEASURED_ROWS = 256  # at a time by torch: their float64 squares stay in the cache
+CHUNK_PAIRS = 128  # two blocks of 128 x 768 float32 rows are 0.8 MB: in the cache from the gather to the sum
+
+Vectors = Tensor | NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class PairBlock:
+    """Some of the pairs found by a join: n pairs of row numbers i < j, as CPU tensors of length n."""
+
+    i: Tensor  # (n,) int64
+    j: Tensor  # (n,) int64
+    similarity: Tensor  # (n,) float64: the cosine in the joined vectors
+    other: Tensor | None = None  # (n,) float64: the cosine in the other vectors; None if there are none
+
+    def __len__(self) -> int:
+        return len(self.i)
+
+
+class Scratch(threading.local):
+    """Named buffers that each thread reuses. A buffer is valid until the thread takes the same name again.
+
+    The allocator returns every block of some 100 KB to the system, and fresh pages cost as much as the arithmetic on
+    them: half of the join's time before its blocks were kept.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._blocks: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """An uninitialised tensor of this shape."""
+        size = math.prod(shape)
+        block = self._blocks.get(name)
+        if block is None or block.dtype != dtype or len(block) < size:
+            block = self._blocks[name] = torch.empty(size, dtype=dtype, device=self._device)
+        return block[:size].view(shape)
+
+
+def where(mask: Tensor) -> Tensor:
+    """The indices where a boolean vector is true, ascending: torch.nonzero in an eighth of the time."""
+    return torch.from_numpy(np.flatnonzero(mask.numpy())) if mask.device.type == "cpu" else mask.nonzero()[:, 0]
+
+
+def as_tensor(vectors: Vectors) -> Tensor:
+    """An array as a tensor that shares its memory, which nothing in the join writes to; a tensor as it is."""
+    if isinstance(vectors, Tensor):
+        return vectors
+    if vectors.dtype not in (np.float16, np.float32):
+        raise InputError(f"a join needs an (N, D) matrix of float16 or float32, this one is {vectors.dtype}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        try:
+            return torch.from_numpy(vectors)
+        except ValueError:  # negative strides, which torch does not have
+            return torch.from_numpy(vectors.copy())
 
 
 def refuse_no_cosine(minimum: float) -> None:
@@ -26,21 +97,28 @@ def refuse_no_cosine(minimum: float) -> None:
 
 
 def refuse_unfit(rows: "UnitRows", minimum: float, other: "UnitRows | None") -> None:
-    """Raise ConfigError for a `minimum` that is no cosine, InputError where `other` are not as many as `rows`."""
+    """Raise ConfigError for a `minimum` that is no cosine, InputError if `other` has another number of rows."""
     refuse_no_cosine(minimum)
     if other is not None and other.count != rows.count:
         raise InputError(f"the other vectors are {other.count}, those to join {rows.count}: give as many")
 
 
 class UnitRows:
-    """Rows of `vectors` (N, D), or only those that `chosen` numbers.
+    """Rows of `vectors` (N, D) float16 or float32, or only those whose numbers are in `chosen` (n,).
 
-    As a unit row, a vector is divided by its length. The length is summed in float64 and rounded once, and the division
-    rounds once more, so a unit row is within `2 u + O(u^2)` of the real one, u = 2^-24, however long the vectors are.
-    Raises InputError for a row that has no direction.
+    `vectors` is a tensor on any device or a NumPy array; it is neither copied nor written to, and must not change
+    while the rows are used. As a unit row, a vector is divided by its length. The length is summed in float64 and
+    rounded once, and the division rounds once more, so a unit row is within `2 u + O(u^2)` of the real one, u = 2^-24,
+    however long the vectors are.
+
+    `code` is the compiled code that measures, bounds and decides these rows on the CPU. It is None if torch does: with
+    `compiled=False`, if there is no compiled code, and for vectors that it cannot read.
+    Raises InputError for another shape or type, for a number in `chosen` that is out of range, and for a row that has
+    no direction: its length is 0, not finite, or below 1e-30.
     """
 
-    def __init__(self, vectors: Tensor, chosen: Tensor | None = None) -> None:
+    def __init__(self, vectors: Vectors, chosen: Tensor | None = None, *, compiled: bool = True) -> None:
+        vectors = as_tensor(vectors)
         if vectors.ndim != 2 or vectors.dtype not in (torch.float16, torch.float32) or vectors.shape[1] == 0:
             shape = tuple(vectors.shape)
             raise InputError(
@@ -56,6 +134,8 @@ class UnitRows:
         self.count = len(vectors) if chosen is None else len(chosen)
         self.dimension = vectors.shape[1]
         self.device = vectors.device
+        self.compiled = compiled
+        self.code: CompiledCode | None = compiled_code() if compiled and self.dense else None
         self.squares = torch.empty(self.count, dtype=torch.float64, device=vectors.device)
         self.lengths = torch.empty(self.count, dtype=torch.float32, device=vectors.device)
         with Cores(self.device) as cores:
@@ -65,11 +145,22 @@ class UnitRows:
 
     @property
     def dense(self) -> bool:
-        """Whether compiled code can read them: in memory or mapped, a row's numbers side by side."""
+        """Whether compiled code can read them: in memory or mapped, with the numbers of a row contiguous."""
         return self.device.type == "cpu" and (self.vectors.stride(1) == 1 or self.dimension == 1)
 
+    @property
+    def layout(self) -> Layout:
+        """How the points of these rows are stored for what multiplies them."""
+        return self.code.layout if self.code is not None else Layout()
+
+    def without_compiled_code(self) -> "UnitRows":
+        """The same rows, which torch bounds and decides."""
+        rows = copy.copy(self)
+        rows.compiled, rows.code = False, None
+        return rows
+
     def struct(self) -> RowsStruct:
-        """Where the rows lie, for compiled code; to be used no longer than they live."""
+        """The addresses of the rows for compiled code, valid as long as the rows live."""
         return RowsStruct(
             vectors=self.vectors.data_ptr(),
             lengths=self.lengths.data_ptr(),
@@ -85,13 +176,13 @@ class UnitRows:
         return self._part(slice(start, stop)) / self.lengths[start:stop, None]
 
     def take(self, index: Tensor, scratch: Scratch | None = None, name: str = "rows") -> Tensor:
-        """The unit rows named by `index`, (len(index), D) float32; in a block of that name where there is `scratch`."""
+        """The unit rows at `index`, (len(index), D) float32; in the buffer `name` of `scratch` if that is given."""
         scratch = scratch or Scratch(self.device)
         stored, lengths = self.stored(index, scratch, name), torch.index_select(self.lengths, 0, index)
         return torch.div(stored, lengths[:, None], out=scratch.take(name, *stored.shape))
 
     def stored(self, index: Tensor, scratch: Scratch, name: str = "rows") -> Tensor:
-        """The rows named by `index` as they are stored, (len(index), D)."""
+        """The rows at `index` as they are stored, (len(index), D)."""
         number = index if self.chosen is None else torch.index_select(self.chosen, 0, index)
         out = scratch.take(f"{name} as stored", len(index), self.dimension, dtype=self.vectors.dtype)
         return torch.index_select(self.vectors, 0, number, out=out)  # an eighth of the time of vectors[number]
@@ -107,7 +198,7 @@ class UnitRows:
         if self.count <= count:
             return self
         drawn = self._drawn(count, seed)
-        return UnitRows(self.vectors, drawn if self.chosen is None else self.chosen[drawn])
+        return UnitRows(self.vectors, drawn if self.chosen is None else self.chosen[drawn], compiled=self.compiled)
 
     def _drawn(self, count: int, seed: int) -> Tensor:
         # Drawn with replacement and made unique: a permutation of a billion rows would cost 8 GB.
@@ -116,9 +207,8 @@ class UnitRows:
         return drawn.to(self.device)
 
     def _measure(self, part: slice) -> None:
-        code = compiled_code() if self.dense else None
-        if code is not None:
-            code.library.measure(self.struct(), part.start, part.stop, self.squares.data_ptr())
+        if self.code is not None:
+            self.code.library.measure(self.struct(), part.start, part.stop, self.squares.data_ptr())
             return
         for start in range(part.start, part.stop, MEASURED_ROWS):
             some = slice(start, min(start + MEASURED_ROWS, part.stop))
@@ -136,3 +226,62 @@ class UnitRows:
             raise InputError(
                 f"vector {row} has no direction (length {length:g}): leave that image out or embed it again"
             )
+
+
+def cosines(rows: UnitRows, i: Tensor, j: Tensor, scratch: Scratch | None = None) -> Tensor:
+    """Cosines of the pairs (i, j), (len(i),) float64, as `cosine.py` defines them."""
+    found = torch.empty(len(i), dtype=torch.float64, device=rows.device)
+    i, j = i.contiguous(), j.contiguous()
+    if rows.code is not None:
+        rows.code.library.cosines(rows.struct(), i.data_ptr(), j.data_ptr(), len(i), found.data_ptr())
+        return found
+    scratch = scratch or Scratch(rows.device)
+    for start in range(0, len(i), CHUNK_PAIRS):
+        part = slice(start, start + CHUNK_PAIRS)
+        left, right = (
+            scratch.take(f"{side} in float64", len(index), rows.dimension, dtype=torch.float64).copy_(
+                rows.stored(index, scratch, side)
+            )
+            for side, index in (("left rows", i[part]), ("right rows", j[part]))
+        )
+        found[part] = summed(left.mul_(right))
+    return quotient(found, torch.index_select(rows.squares, 0, i), torch.index_select(rows.squares, 0, j))
+
+
+def pair_cosines(rows: UnitRows, i: Tensor, j: Tensor) -> Tensor:
+    """The cosines of the pairs (i[n], j[n]) of row numbers, (n,) float64, computed on all cores.
+
+    `i` and `j` are int64 (n,) on the device of `rows`. The bits are those of `cosine.py`, on every machine.
+    """
+    scratch = Scratch(rows.device)
+    with Cores(rows.device) as cores:
+        found = cores.blocks(lambda part: cosines(rows, i[part], j[part], scratch), len(i), 64 * CHUNK_PAIRS)
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.float64)
+
+
+def rough_minimum(rows: UnitRows, minimum: float) -> float:
+    """The lowest float32 cosine, of unit rows or rows scaled to unit length, of a pair that has to be decided."""
+    return minimum - error_growth(rows.dimension + 8)
+
+
+def confirmed(
+    rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the pairs (i, j), those whose cosine is at least `minimum`: (i, j, float64 cosine)."""
+    scratch = scratch or Scratch(rows.device)
+    rough = torch.empty(len(i), dtype=torch.float32, device=rows.device)
+    for start in range(0, len(i), CHUNK_PAIRS):
+        part = slice(start, start + CHUNK_PAIRS)
+        left, right = rows.take(i[part], scratch, "left rows"), rows.take(j[part], scratch, "right rows")
+        torch.sum(left.mul_(right), 1, out=rough[part])  # elementwise: no setting lowers its precision
+    kept = where(rough >= rough_minimum(rows, minimum))
+    return decided(rows, i[kept], j[kept], minimum, scratch)
+
+
+def decided(
+    rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`confirmed` without the float32 step, for pairs most of which are wanted."""
+    similarity = cosines(rows, i, j, scratch)
+    enough = similarity >= minimum
+    return i[enough], j[enough], similarity[enough]

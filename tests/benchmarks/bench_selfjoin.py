@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from vectors import Likeness, make_vectors
 
-from blindpairs.selfjoin import JoinPlan, UnitRows, pair_cosines, plan_join, similar_pairs
+from blindpairs.selfjoin import Hardware, UnitRows, pair_cosines, plan_join, similar_pairs
 from blindpairs.store import Store
 
 BAND = 1e-6  # float32 products of two libraries differ by less; such pairs are decided in float64 by both sides here
@@ -56,14 +56,14 @@ class Search:
 SEARCH = Search()  # of the last one that told it apart
 
 
-def ours(vectors: Tensor, minimum: float, plan: JoinPlan | None = None) -> Found:
-    blocks = list(similar_pairs(vectors, minimum, plan=plan))
+def ours(vectors: Tensor | UnitRows, minimum: float) -> Found:
+    blocks = list(similar_pairs(vectors, minimum, hardware=Hardware("cpu")))
     none = torch.empty(0, dtype=torch.int64)
     return torch.cat([none, *(block.i for block in blocks)]), torch.cat([none, *(block.j for block in blocks)])
 
 
 def ours_without_compiler(vectors: Tensor, minimum: float) -> Found:
-    return ours(vectors, minimum, plan_join(vectors, minimum, compiled=False))
+    return ours(UnitRows(vectors, compiled=False), minimum)
 
 
 def faiss_range_search(vectors: Tensor, minimum: float) -> Found:
@@ -216,7 +216,7 @@ def compare(name: str, vectors: Tensor, arguments: argparse.Namespace) -> dict[s
     limits = {"faiss-ivf": arguments.approximate_limit, "blindpairs": count, "no compiler": arguments.approximate_limit}
     methods = [name for name in METHODS if count <= limits.get(name, arguments.reference_limit)]
     plan = plan_join(vectors, minimum)
-    layout = plan.layout(vectors.device)
+    layout = UnitRows(vectors).layout
     columns = layout.columns(plan.dimensions)
     rows: dict[str, Any] = {}
     found: dict[str, Found] = {}

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from blindpairs.cli.groups import grouped
 from blindpairs.cli.mine import PairOptions, RunOptions
 from blindpairs.mine import MiningOptions, planning, read_pairs
 from blindpairs.mine.search import Search
-from blindpairs.selfjoin import JoinPlan
+from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, similar_pairs
 from blindpairs.selfjoin.compiler import compiled_code
 from blindpairs.workspace import Workspace
 
@@ -280,7 +281,9 @@ def test_time_of_a_plan_grows_with_the_pairs_from_whichever_samples_it_has_time_
 
     sizes: list[int] = []
 
-    def timed(search: Search, options: MiningOptions, plan: JoinPlan, size: int) -> tuple[float, int]:
+    def timed(
+        search: Search, options: MiningOptions, plan: JoinPlan, hardware: Hardware, size: int
+    ) -> tuple[float, int]:
         sizes.append(size)
         return pairs(size) / 1000, size
 
@@ -289,6 +292,35 @@ def test_time_of_a_plan_grows_with_the_pairs_from_whichever_samples_it_has_time_
     monkeypatch.setattr(planning, "_timed", timed)
     assert called("mine", work, *THRESHOLDS, "--plan")["seconds"] == pytest.approx(pairs(398) / 1000)
     assert sizes == {0.0: [50, 50], 2.0: [50, 50, 100], math.inf: [50, 50, 100, 200]}[enough]
+
+
+@pytest.mark.parametrize("method", ["exact", "ivf"])
+def test_plan_times_the_engine_that_mining_will_use(work: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    asked: list[tuple[str, ...]] = []
+    real = similar_pairs
+
+    def noted(rows: UnitRows, minimum: float, *, hardware: Hardware, **options: Any) -> Iterator[PairBlock]:
+        asked.append(hardware.gpus)
+        return real(rows, minimum, hardware=hardware, **options)
+
+    def on_gpus(*arguments: Any) -> Iterator[PairBlock]:
+        arguments[-1].uses("triton", "cuda:7")
+        yield from ()
+
+    def one_gpu(hardware: Hardware, device: str = "auto", *_: Any, **__: Any) -> None:
+        real_init(hardware, "cpu")
+        hardware.gpus = () if device == "cpu" else ("cuda:7",)
+
+    real_init = Hardware.__init__
+    monkeypatch.setattr(Hardware, "__init__", one_gpu)
+    monkeypatch.setattr(planning, "similar_pairs", noted)
+    monkeypatch.setattr("blindpairs.selfjoin.join._on_gpus", on_gpus)
+    monkeypatch.setattr(planning, "_bound", lambda *_: (60, 64))
+    plan = called("mine", work, *THRESHOLDS, "--method", method, "--plan")
+    wanted = ("cuda:7", "triton") if method == "exact" else ("cpu", plan["product"])
+    assert (plan["timed_on"], plan["product"]) == wanted
+    assert set(asked) == {("cuda:7",) if method == "exact" else ()}
+    assert called("mine", work, *THRESHOLDS, "--device", "cpu", "--plan")["timed_on"] == "cpu"
 
 
 def test_plan_is_told_in_sentences(work: Path) -> None:

@@ -1,4 +1,4 @@
-"""A worker for crews of actors that is quick to start, and whose tasks go wrong on demand."""
+"""A worker for pools of actors that is quick to start, and whose tasks go wrong on demand."""
 
 import os
 import time
@@ -18,7 +18,7 @@ class Attempts:
         """The same in all actors, or not."""
         return {"nature": self._nature}
 
-    def do(self, task: str) -> str:
+    def run_task(self, task: str) -> str:
         """`mortal` kills the process at the first attempt, `fatal` at all; `refuse` and `bug` raise, `slow` is slow."""
         before = self._log.read_text().split().count(task) if self._log.exists() else 0
         with self._log.open("a") as log:

@@ -32,7 +32,7 @@ def damaged_store(folder: Path) -> Path:
 
 def test_actor_repairs_a_part_with_encoders_that_nobody_asked_for(tmp_path: Path) -> None:
     store = damaged_store(tmp_path)
-    assert Embedder(store, Loading({"clip": "toy:a"}, load=load_toy), OPTIONS).do([0, 1]) == (20, 0)
+    assert Embedder(store, Loading({"clip": "toy:a"}, load=load_toy), OPTIONS).run_task([0, 1]) == (20, 0)
     assert tree(store) == tree(tmp_path / "whole")
 
 
@@ -40,11 +40,11 @@ def test_actor_that_would_repair_a_part_with_other_weights_is_refused(tmp_path: 
     store = damaged_store(tmp_path)
     actor = Embedder(store, Loading({"clip": "toy:a"}, load=load_wider_dino), OPTIONS)
     with pytest.raises(ConfigError, match=r"encoder\.dino\.dimension is 8 there and 9 now"):
-        actor.do([0, 1])
+        actor.run_task([0, 1])
     assert not (store / "part-00001.done.json").exists()
 
 
 def test_folder_that_this_machine_does_not_see_is_said_with_the_machine(tmp_path: Path) -> None:
     actor = Embedder(tmp_path / "store", Loading({"clip": "toy:a"}, load=load_toy), OPTIONS)
     with pytest.raises(InputError, match=f"cannot be read on {socket.gethostname()}: use a --work folder on a disk"):
-        actor.do([0])
+        actor.run_task([0])

@@ -22,7 +22,7 @@ from torch import Tensor
 from blindpairs.embed import EmbedOptions, EmbedReport
 from blindpairs.errors import BlindpairsError, ConfigError, InputError
 from blindpairs.executors import RayMissing
-from blindpairs.executors.crew import RETRIES, Actors, Crew, connect
+from blindpairs.executors.actors import RETRIES, ActorPool, Actors, connect
 from blindpairs.executors.embedding import Loading, embed_on_ray
 from blindpairs.executors.joining import RayJoin
 from blindpairs.executors.shard import choose_shard, parse_shard, shard_from_environment
@@ -31,8 +31,8 @@ from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, similar_pairs
 from blindpairs.store import Store
 from blindpairs.workspace import RunLock
 
-PYTHONPATH = os.pathsep.join(map(str, Path(__file__).parents[:2]))  # where these tests and their helpers are
 TWO = Actors(count=2)
+IMPORTABLE = os.pathsep.join(map(str, (Path(__file__).parent, *Path(__file__).parents[1:3])))  # tests, blindpairs
 OPTIONS = EmbedOptions(part_rows=16, batch=8, workers=1)
 ENCODERS = {"clip": "toy:a", "dino": "toy:b"}
 
@@ -115,7 +115,7 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
 
 def python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script that may import what tests may import."""
-    environ = os.environ | {"PYTHONPATH": PYTHONPATH}
+    environ = os.environ | {"PYTHONPATH": IMPORTABLE}
     return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environ)
 
 
@@ -131,7 +131,7 @@ def test_embedding_and_joining_here_never_import_ray(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["crew", "embedding", "joining"])
+@pytest.mark.parametrize("name", ["actors", "embedding", "joining"])
 def test_ray_that_is_not_installed_is_said_with_the_way_to_install_it(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -151,7 +151,7 @@ def one_ray() -> Iterator[None]:
     """The Ray that `connect` starts where no address is given, for all tests here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("PYTHONPATH", PYTHONPATH)  # actors have to find this module
+        patch.setenv("PYTHONPATH", IMPORTABLE)  # actors have to find this module
         assert connect(TWO)
     yield
     ray.shutdown()
@@ -160,9 +160,9 @@ def one_ray() -> Iterator[None]:
 @pytest.mark.usefixtures("one_ray")
 def test_lost_actor_costs_its_task_one_more_attempt_and_the_others_none(tmp_path: Path) -> None:
     tasks = ["a", "b", "mortal", "c", "d", "e"]
-    with Crew(TWO, partial(Attempts, tmp_path / "log")) as crew:
-        assert crew.describe() == {"nature": "same"}
-        results = dict(crew.run(tasks))
+    with ActorPool(TWO, partial(Attempts, tmp_path / "log")) as pool:
+        assert pool.describe() == {"nature": "same"}
+        results = dict(pool.run(tasks))
     assert results == dict(enumerate(["A", "B", "MORTAL", "C", "D", "E"]))
     assert attempts(tmp_path / "log") == {"a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "mortal": 2}
 
@@ -171,9 +171,9 @@ def test_lost_actor_costs_its_task_one_more_attempt_and_the_others_none(tmp_path
 def test_error_of_ours_is_not_tried_again_and_comes_as_its_own_sentence(tmp_path: Path) -> None:
     with (
         pytest.raises(InputError, match=r"^the corpus is in another castle$") as raised,
-        Crew(TWO, partial(Attempts, tmp_path / "log")) as crew,
+        ActorPool(TWO, partial(Attempts, tmp_path / "log")) as pool,
     ):
-        list(crew.run(["refuse"]))
+        list(pool.run(["refuse"]))
     assert type(raised.value) is InputError
     assert attempts(tmp_path / "log") == {"refuse": 1}
 
@@ -182,9 +182,9 @@ def test_error_of_ours_is_not_tried_again_and_comes_as_its_own_sentence(tmp_path
 def test_bug_in_an_actor_is_not_tried_again_and_shows_where_it_was(tmp_path: Path) -> None:
     with (
         pytest.raises(ZeroDivisionError, match=r"executor_worker\.py"),
-        Crew(TWO, partial(Attempts, tmp_path / "log")) as crew,
+        ActorPool(TWO, partial(Attempts, tmp_path / "log")) as pool,
     ):
-        list(crew.run(["bug"]))
+        list(pool.run(["bug"]))
     assert attempts(tmp_path / "log") == {"bug": 1}
 
 
@@ -193,9 +193,9 @@ def test_task_that_always_takes_its_actor_along_is_given_up_with_its_name(tmp_pa
     one = Actors(count=1)
     with (
         pytest.raises(ConfigError, match=r"4 actors were lost at the same task \(fatal\)"),
-        Crew(one, partial(Attempts, tmp_path / "log")) as crew,
+        ActorPool(one, partial(Attempts, tmp_path / "log")) as pool,
     ):
-        list(crew.run(["fatal"]))
+        list(pool.run(["fatal"]))
     assert attempts(tmp_path / "log") == {"fatal": 1 + RETRIES}
 
 
@@ -203,9 +203,9 @@ def test_task_that_always_takes_its_actor_along_is_given_up_with_its_name(tmp_pa
 def test_actors_that_differ_end_the_run(tmp_path: Path) -> None:
     with (
         pytest.raises(ConfigError, match=r"would not give the same results \(nature differs\)"),
-        Crew(TWO, partial(Attempts, tmp_path / "log", unlike=True)) as crew,
+        ActorPool(TWO, partial(Attempts, tmp_path / "log", unlike=True)) as pool,
     ):
-        list(crew.run(["slow"] * 1000))  # until the second actor has arrived
+        list(pool.run(["slow"] * 1000))  # until the second actor has arrived
 
 
 def wait_for_the_end_of(folder: Path) -> None:
@@ -350,8 +350,8 @@ def test_pairs_from_actors_are_those_of_one_machine_in_the_same_order(whole: Pat
     one, other = rows(whole, "clip", chosen), rows(whole, "dino", chosen)
     here = list(similar_pairs(one, 0.3, other=other, plan=plan))
     steps: list[tuple[int, int]] = []
-    join = RayJoin(TWO, whole, "clip", "dino")
-    there = list(join(one, 0.3, other=other, plan=plan, progress=lambda *call: steps.append(call[:2])))
+    join = RayJoin(TWO, whole, "clip", "dino", plan)
+    there = list(join(one, 0.3, other=other, progress=lambda *call: steps.append(call[:2])))
     assert len(here) == len(there) > 3
     for a, b in zip(here, there, strict=True):
         assert torch.equal(a.i, b.i)
@@ -366,8 +366,8 @@ def test_pairs_from_actors_are_those_of_one_machine_in_the_same_order(whole: Pat
 
 @pytest.mark.usefixtures("one_ray")
 def test_join_that_is_left_early_leaves_no_file_and_no_actor(whole: Path) -> None:
-    blocks = RayJoin(Actors(count=1), whole, "clip")(
-        rows(whole), 0.3, plan=JoinPlan(dimensions=3, cell_rows=4, span_rows=16)
+    blocks = RayJoin(Actors(count=1), whole, "clip", plan=JoinPlan(dimensions=3, cell_rows=4, span_rows=16))(
+        rows(whole), 0.3
     )
     assert len(next(blocks))
     assert list(whole.glob(".join*"))
@@ -378,14 +378,14 @@ def test_join_that_is_left_early_leaves_no_file_and_no_actor(whole: Path) -> Non
 def test_join_of_a_store_that_changed_is_refused(tmp_path: Path, whole: Path) -> None:
     import shutil
 
-    from blindpairs.executors.joining import Joiner
+    from blindpairs.executors.joining import JoinActor
 
     shutil.copytree(whole, tmp_path / "store")
     (tmp_path / "preparation").touch()
     with pytest.raises(InputError, match="changed while they were mined"):
-        Joiner(tmp_path / "store", ("clip", ""), "another", tmp_path / "preparation", "cpu")
-    with pytest.raises(InputError, match="is not to be seen on"):
-        Joiner(tmp_path / "store", ("clip", ""), "another", tmp_path / "elsewhere", "cpu")
+        JoinActor(tmp_path / "store", ("clip", ""), "another", tmp_path / "preparation", "cpu")
+    with pytest.raises(InputError, match="cannot be read on"):
+        JoinActor(tmp_path / "store", ("clip", ""), "another", tmp_path / "elsewhere", "cpu")
 
 
 def test_cosine_that_is_none_is_refused_before_any_actor(whole: Path) -> None:

@@ -13,7 +13,7 @@ from test_access import bound
 from test_mine import spread
 
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.executors.crew import Actors
+from blindpairs.executors.actors import Actors
 from blindpairs.executors.joining import RayJoin
 from blindpairs.mine import ExactJoin, MiningOptions, Running, mine_store, read_pairs
 from blindpairs.store import Store

@@ -3,18 +3,29 @@
 That it finds the same pairs as float64 brute force, for every processor that it is built for, is in test_join.py.
 """
 
+import ctypes
 import os
 import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from blindpairs.cores import Cores
-from blindpairs.selfjoin import JoinPlan, UnitRows, compiler
+from blindpairs.selfjoin import (
+    Hardware,
+    JoinPlan,
+    PairBlock,
+    UnitRows,
+    compiler,
+    pair_cosines,
+    plan_join,
+    similar_pairs,
+)
 from blindpairs.selfjoin.compiler import SOURCE, NotCompiled, build
 from blindpairs.selfjoin.join import prepare, tasks_of
 
@@ -212,6 +223,86 @@ def test_missing_compiler_is_told_with_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(NotCompiled, match=r"no-such-compiler.*install gcc or clang"):
         build()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "other"),
+    [
+        ("    int64_t half;", "    int64_t half, another;"),  # a field more
+        ("    const float *lengths;  /* (rows) */\n    const double *squares;", "    const double *squares;"),
+        ("    int64_t columns;\n    float reach;", "    float reach;\n    int64_t columns;"),  # another order
+        ("    double minimum;", "    float minimum;"),  # another type
+        ("    int64_t capacity;", "    double capacity;"),  # of the same size
+        ("#define PANEL 16 ", "#define PANEL 32 "),
+        ("#define DEPTH 128 ", "#define DEPTH 64 "),
+        ("#define SUMS 128 ", "#define SUMS 64 "),
+    ],
+)
+def test_library_with_another_struct_or_constant_is_refused_and_torch_does_the_join(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs: str, other: str
+) -> None:
+    changed, source = tmp_path / "compiled.c", SOURCE.read_text()
+    assert theirs in source
+    source = source.replace(theirs, other, 1)
+    if "lengths" in theirs:
+        source = source.replace("FIELD(rows_t, lengths), ", "").replace("rows->lengths", "(float)rows->squares")
+    changed.write_text(source)
+    monkeypatch.setattr(compiler, "SOURCE", changed)
+    with pytest.raises(NotCompiled, match=r"has another memory layout than compiler\.py \(\w+"):
+        build(variants=[("-DFLOAT32",)])
+    assert not list(cache.iterdir())
+    monkeypatch.setattr(compiler, "_built_once", compiler._built_once.__wrapped__)
+    told: list[str] = []
+    hardware = Hardware("cpu", told.append)
+    vectors = torch.nn.functional.normalize(torch.ones(5, 3))
+    assert sum(map(len, similar_pairs(vectors, 0.9, hardware=hardware))) == 10
+    assert sum(map(len, similar_pairs(vectors, 0.9, hardware=hardware))) == 10
+    assert hardware.engines() == "torch"
+    assert [line.startswith((os.environ.get("CC", "cc"), "cc")) for line in told] == [True]
+    assert "memory layout" in told[0]
+    assert told[0].endswith("torch compares the pairs, which takes two to four times as long")
+
+
+def test_cached_library_with_another_layout_is_built_again(cache: Path, tmp_path: Path) -> None:
+    script = "from blindpairs.selfjoin.compiler import build; build()"
+    joined({}, script)
+    (file,) = cache.iterdir()
+    changed = tmp_path / "changed.c"
+    changed.write_text(SOURCE.read_text().replace("    int64_t half;", "    int64_t half, another;", 1))
+    subprocess.run([str(CC), "-O1", "-shared", "-fPIC", "-o", str(tmp_path / "x.so"), str(changed), "-lm"], check=True)
+    (tmp_path / "x.so").replace(file)
+    assert build().kind
+
+
+def test_without_compiled_code_nothing_is_compiled_loaded_or_called(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = torch.randn(300, 30, generator=torch.Generator().manual_seed(0)).half()
+    i, j = torch.triu_indices(300, 300, 1)
+    with_code = sorted((a, b) for block in similar_pairs(vectors, 0.2) for a, b in zip(*pair_lists(block), strict=True))
+    ready = UnitRows(vectors)  # made with compiled code, joined without
+    cosines = pair_cosines(ready, i, j)
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("compiled code is not to be used")
+
+    monkeypatch.setattr(compiler, "_built_once", refused)
+    monkeypatch.setattr(ctypes, "CDLL", refused)
+    if ready.code is not None:
+        ready.code = replace(ready.code, library=None)  # type: ignore[arg-type]
+    hardware = Hardware("cpu", compiled=False)
+    rows = UnitRows(vectors, compiled=False)
+    for given in (vectors, vectors.numpy(), rows, ready):
+        for plan in (None, JoinPlan(dimensions=7, cell_rows=16, span_rows=32), plan_join(rows, 0.2)):
+            blocks = list(similar_pairs(given, 0.2, other=ready, plan=plan, hardware=hardware))
+            assert sorted((a, b) for block in blocks for a, b in zip(*pair_lists(block), strict=True)) == with_code
+    assert torch.equal(pair_cosines(rows, i, j), cosines)
+    assert rows.part(50, 0).code is None
+    assert hardware.engines() == "torch"
+
+
+def pair_lists(block: PairBlock) -> tuple[list[int], list[int]]:
+    return block.i.tolist(), block.j.tolist()
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 import torch
 from exact_cosines import exact_cosines as defined_cosines
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, pair_cosines, plan_join, similar_pairs
+from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, pair_cosines, plan_join, similar_pairs
 from blindpairs.selfjoin.bound import principal_axes, stretch
 from blindpairs.selfjoin.cells import partition
 from blindpairs.selfjoin.compiler import CompiledCode, NotCompiled, build
@@ -52,8 +53,7 @@ def code_of(engine: str) -> CompiledCode | None:
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every engine in turn does the joins of a test."""
     code = code_of(request.param)
-    for module in ("plan", "rows", "verify"):
-        monkeypatch.setattr(f"blindpairs.selfjoin.{module}.compiled_code", lambda: code)
+    monkeypatch.setattr("blindpairs.selfjoin.rows.compiled_code", lambda: code)
 
 
 def join(vectors: Tensor, minimum: float, plan: JoinPlan | None = SMALL) -> dict[tuple[int, int], float]:
@@ -434,3 +434,43 @@ def test_pair_cosines_are_those_of_the_join(dimension: int) -> None:
     vectors = gaussian(50, dimension, 0)
     i, j = torch.triu_indices(50, 50, 1)
     assert torch.equal(pair_cosines(UnitRows(vectors), i, j), exact_cosines(vectors)[i, j])
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        lambda vectors: vectors,
+        lambda vectors: vectors.astype(np.float16).astype(np.float32),
+        lambda vectors: vectors[::-1],  # torch has no negative strides
+        lambda vectors: np.asfortranarray(vectors),
+        lambda vectors: np.repeat(vectors, 2, axis=1)[:, ::2],
+    ],
+)
+def test_numpy_arrays_are_joined_as_tensors_are(array: Callable[[np.ndarray], np.ndarray]) -> None:
+    vectors = array(clustered(80, 12, 0).numpy())
+    before = vectors.copy()
+    vectors.flags.writeable = False
+    found = {pair for block in similar_pairs(vectors, 0.9) for pair in pairs_of(block)}
+    assert found == join(torch.from_numpy(before), 0.9).keys()
+    assert np.array_equal(vectors, before)
+
+
+@pytest.mark.parametrize("vectors", [np.ones((4, 2)), np.ones((4, 2), ">f4"), np.ones((4, 2), int)])
+def test_numpy_array_of_another_type_is_refused(vectors: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"matrix of float16 or float32, this one is"):
+        list(similar_pairs(vectors, 0.9))
+
+
+@pytest.mark.parametrize("plan", [None, SMALL])
+def test_plan_does_not_choose_the_engine(plan: JoinPlan | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Hardware] = []
+
+    def on_gpus(*arguments: object) -> Iterator[PairBlock]:
+        asked.append(arguments[-1])  # type: ignore[arg-type]
+        yield from ()
+
+    monkeypatch.setattr("blindpairs.selfjoin.join._on_gpus", on_gpus)
+    hardware = Hardware("cpu")
+    hardware.gpus = ("cuda:0",)
+    assert list(similar_pairs(torch.ones(5, 2), 0.9, plan=plan, hardware=hardware)) == []
+    assert asked == [hardware]

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin import JoinPlan, UnitRows
-from blindpairs.selfjoin.cells import Cells
+from blindpairs.selfjoin.cells import Cells, SortedRows, Task
 from blindpairs.selfjoin.compiled import CompiledEngine
 from blindpairs.selfjoin.compiler import CompiledCode
-from blindpairs.selfjoin.plain import PlainEngine
+from blindpairs.selfjoin.plain import TorchEngine
 from blindpairs.selfjoin.points import Layout, Points
-from blindpairs.selfjoin.task import SortedRows, Task
 
 CELLS = 32  # a group, each cell of one row
 HALF = CELLS // 2
@@ -75,7 +74,7 @@ def places(code: CompiledCode | None, join: SortedRows) -> list[set[int]]:
     task = Task(0, CELLS, 0, CELLS)
     with Cores(torch.device("cpu")) as cores:
         if code is None:
-            return [set(found.tolist()) for found in PlainEngine.of(join, PLAN, cores)._reachable(task)]
+            return [set(found.tolist()) for found in TorchEngine.of(join, PLAN, cores)._reachable(task)]
         compiled = CompiledEngine(code, join, PLAN, cores)
         compiled.run(task)
         return [set(compiled._of_thread().places(cell, CELLS).tolist()) for cell in range(CELLS)]

@@ -1,8 +1,8 @@
-"""The join on GPUs: what `join.similar_pairs` promises, with every pair compared by the kernels of `kernel.py`.
+"""The join on GPUs: what `join.similar_pairs` promises, with the kernels of `kernels.py`.
 
 The rows are ordered along their first axis, so the partners of a block of rows form one range of places: whatever lies
 farther off than `reach` on that axis alone is never visited. The tiles that remain are cut into items (one block of
-rows, one strip of columns) and these into launches. Two lanes per GPU, each a thread with its own stream and buffers,
+rows, one strip of columns) and these into launches. Two workers per GPU, each a thread with its own stream and buffers,
 take the launches in turn: while the survivors of one are decided, the next one computes. A launch whose survivors
 overflow its buffer is done again in smaller parts, so the buffer bounds memory and never the result.
 """
@@ -23,13 +23,12 @@ from triton.errors import TritonError
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin.bound import principal_axes
 from blindpairs.selfjoin.device import CannotRun, Hardware
-from blindpairs.selfjoin.gpu.lanes import Lane
 from blindpairs.selfjoin.gpu.memory import HostTiles, Steps, unless_out_of_memory
 from blindpairs.selfjoin.gpu.points import DevicePoints, DeviceRows, pack_points
+from blindpairs.selfjoin.gpu.streams import StreamWorker
 from blindpairs.selfjoin.gpu.tiles import Shape, Tiles, empty_list, fits, is_right
 from blindpairs.selfjoin.points import NORM_COLUMNS
-from blindpairs.selfjoin.rows import UnitRows, refuse_unfit
-from blindpairs.selfjoin.task import PairBlock
+from blindpairs.selfjoin.rows import PairBlock, UnitRows, refuse_unfit
 
 SAMPLE_ROWS = 4096
 GROUP_BLOCKS = 512  # row blocks that pass over a strip together: it is read once from memory and then from L2
@@ -37,7 +36,7 @@ WORTH_TUNING = 2.0e13  # pairs, some 10 s of work: to compile and time every sha
 # Expected cost in ps per pair of the product, and per pair that passed of expanding and deciding it.
 PRODUCT_COST = {64: 0.3, 128: 0.5}
 SURVIVOR_COST = 4000.0
-# Of drivers, compilers and launches: what a machine can lack. Anything else is a mistake of ours.
+# Errors of drivers, compilers and launches, which depend on the machine. Anything else is a bug of ours.
 FAILURES = (RuntimeError, OSError, ImportError, SubprocessError, TritonError)
 
 
@@ -46,7 +45,7 @@ SHAPES = (Shape(), Shape(256, 128, 8), Shape(128, 256, 8), Shape(128, 64, 4, 4))
 
 @dataclass(frozen=True)
 class GpuPlan:
-    """The knobs of a join on GPUs: numbers that change its speed and memory, never its result.
+    """The numbers that change the speed and memory of a join on GPUs, never its result.
 
     `columns` is K, the width of the product (4 of them hold the norms), and `shape` its tile: chosen where None.
     `strip` column tiles make an item, `launch_tiles` tiles a launch; `capacity` bounds the row pieces that a launch may
@@ -60,7 +59,7 @@ class GpuPlan:
     capacity: int = 1 << 21
     block_pairs: int = 1 << 22
     devices: tuple[str, ...] = ()
-    lanes: int = 2
+    streams: int = 2  # for each device
     whole_share: float = 0.5  # of a device's free memory: vectors that take less are copied there
     seed: int = 0
 
@@ -77,8 +76,8 @@ def similar_pairs_cuda(
     """Every pair of `rows` with cosine >= `minimum`, each once, in blocks in host memory: see `join.similar_pairs`.
 
     The blocks and their order depend on the data, the plan and the shape of tile alone, as long as memory suffices.
-    Device memory: 256 or 512 bytes a row, two buffers a lane, and the vectors where they fit; where it runs out, steps
-    become smaller, and the CPU does those that do not fit at all, which `hardware` is told of.
+    Device memory: 256 or 512 bytes a row, two buffers a stream, and the vectors if they fit. If it runs out, steps
+    become smaller, and the CPU does those that do not fit at all, which `hardware` records.
     `progress(done, total)` counts tiles of the pair matrix. Raises ConfigError for a `minimum` that is no cosine
     and where there is no GPU, CannotRun where none does what it should.
     """
@@ -88,35 +87,35 @@ def similar_pairs_cuda(
     plan = plan or GpuPlan()
     hardware = hardware or Hardware("cpu" if plan.devices else "cuda")
     joins = ready(rows, other, minimum, plan, hardware)
-    hardware.uses(*(str(join.device) for join in joins))
+    hardware.uses("triton", *(str(join.device) for join in joins))
     spans = _spans(joins[0].points, joins[0].shape)
     done, total = 0, int((spans[:, 2] - spans[:, 1]).sum())
     with ExitStack() as stack:
-        lanes: list[Lane] = []
-        for join in joins * plan.lanes:
-            lanes.append(Lane(join.device, join.blocks))
-            stack.callback(lanes[-1].end)
+        workers: list[StreamWorker] = []
+        for join in joins * plan.streams:
+            workers.append(StreamWorker(join.device, join.blocks))
+            stack.callback(workers[-1].close)
         progress(done, total)
-        for lane, tiles in _dealt(_launches(spans, plan), lanes):
-            yield from lane.blocks()
+        for worker, tiles in _dealt(_launches(spans, plan), workers):
+            yield from worker.blocks()
             done += tiles
             progress(done, total)
 
 
-def _dealt(launches: Iterator[Tensor], lanes: list[Lane]) -> Iterator[tuple[Lane, int]]:
-    """Deal the launches to the lanes, a few ahead: whose turn it is to hand out, and the tiles that it did."""
-    running: deque[tuple[Lane, int]] = deque()
-    for launch, lane in zip(launches, cycle(lanes), strict=False):
-        lane.take(launch)
-        running.append((lane, int((launch[:, 2] - launch[:, 1]).sum())))
-        if len(running) > 2 * len(lanes):
+def _dealt(launches: Iterator[Tensor], workers: list[StreamWorker]) -> Iterator[tuple[StreamWorker, int]]:
+    """Submit the launches to the workers in turn, a few ahead: (the worker with the next blocks, its tiles)."""
+    running: deque[tuple[StreamWorker, int]] = deque()
+    for launch, worker in zip(launches, cycle(workers), strict=False):
+        worker.submit(launch)
+        running.append((worker, int((launch[:, 2] - launch[:, 1]).sum())))
+        if len(running) > 2 * len(workers):
             yield running.popleft()
     yield from running
 
 
 @dataclass(frozen=True)
-class Join:
-    """What the lanes of one device share; `steps` alone changes."""
+class DeviceJoin:
+    """What the workers of one device share; only `steps` changes."""
 
     points: DevicePoints
     rows: DeviceRows
@@ -129,12 +128,12 @@ class Join:
 
     @property
     def device(self) -> torch.device:
-        """Where it is done."""
+        """The device of the points."""
         return self.points.packed.device
 
     @property
     def shape(self) -> Shape:
-        """Of its tiles."""
+        """The shape of its tiles."""
         return self.tiles.shape
 
     def blocks(self, launch: Tensor) -> Iterator[PairBlock]:
@@ -180,13 +179,13 @@ class Join:
         return PairBlock(i.cpu(), j.cpu(), similarity.cpu(), other)
 
     def _on_host(self, items: Tensor) -> Iterator[PairBlock]:
-        self.hardware.uses("cpu")
+        self.hardware.uses("torch", "cpu")
         rows, columns = self.shape.rows, self.shape.columns
         for block, first, end in items.tolist():
             yield from self.host.pairs(block * rows, rows, first * columns, (end - first) * columns)
 
     def _on_host_segments(self, segments: Tensor) -> Iterator[PairBlock]:
-        self.hardware.uses("cpu")
+        self.hardware.uses("torch", "cpu")
         for code in segments.tolist():
             yield from self.host.pairs(code >> 32, 1, code & 0xFFFFFFFF, self.shape.columns)
 
@@ -221,7 +220,9 @@ def _launches(spans: Tensor, plan: GpuPlan) -> Iterator[Tensor]:
         yield from items.split(max(1, plan.launch_tiles // plan.strip))
 
 
-def ready(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPlan, hardware: Hardware) -> list[Join]:
+def ready(
+    rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPlan, hardware: Hardware
+) -> list[DeviceJoin]:
     """`prepare`, with the vectors left on the host where they do not fit beside the rest; CannotRun says why not."""
     try:
         joins = unless_out_of_memory(lambda: prepare(rows, other, minimum, plan, hardware))
@@ -236,7 +237,9 @@ def ready(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPlan,
     return joins
 
 
-def prepare(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPlan, hardware: Hardware) -> list[Join]:
+def prepare(
+    rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPlan, hardware: Hardware
+) -> list[DeviceJoin]:
     """Project on the first device, and give every device what it needs."""
     devices = [torch.device(name) for name in plan.devices or hardware.gpus]
     resident = [_resident(rows, device, plan) for device in devices]
@@ -246,7 +249,7 @@ def prepare(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPla
     worth_tuning = rows.count**2 / 2 > WORTH_TUNING
     shapes = proven([plan.shape] if plan.shape else SHAPES, devices, columns, enough=len(SHAPES) if worth_tuning else 1)
     points = pack_points(resident[0], axes[:, : columns - NORM_COLUMNS], minimum, columns)
-    joins: list[Join] = []
+    joins: list[DeviceJoin] = []
     for device, unit_rows in zip(devices, resident, strict=True):
         others = _resident(other, device, plan) if other is not None else None
         there = points.on(device)
@@ -255,15 +258,15 @@ def prepare(rows: UnitRows, other: UnitRows | None, minimum: float, plan: GpuPla
         shape = shapes[0]
         steps = Steps(str(device), plan.capacity, plan.block_pairs // shape.columns, shape.rows, hardware.notice)
         host = HostTiles(there, unit_rows, others, minimum)
-        joins.append(Join(there, unit_rows, others, Tiles(there.packed, shape), minimum, hardware, steps, host))
+        joins.append(DeviceJoin(there, unit_rows, others, Tiles(there.packed, shape), minimum, hardware, steps, host))
     for device in devices:
         if device.type == "cuda":
-            torch.cuda.synchronize(device)  # the lanes' streams do not wait for this one
+            torch.cuda.synchronize(device)  # the workers' streams do not wait for this one
     return joins
 
 
 def why_not_trusted(name: str) -> str:
-    """What is wrong with the kernels on this device, in a small join; empty where nothing is."""
+    """What is wrong with the kernels on this device, found by a small join; empty if nothing is."""
     try:
         proven(SHAPES, [torch.device(name)], min(PRODUCT_COST), enough=1)
     except CannotRun as error:
@@ -317,6 +320,12 @@ def _resident(rows: UnitRows, device: torch.device, plan: GpuPlan) -> DeviceRows
     size = rows.count * rows.dimension * rows.vectors.element_size()
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else torch.inf
     return DeviceRows(rows, device, rows.device == device or size < plan.whole_share * free)
+
+
+def choose_columns(rows: UnitRows, minimum: float, plan: GpuPlan) -> int:
+    """K of the product that a join of `rows` would use, chosen on a sample where the rows lie."""
+    sample = rows.sample(SAMPLE_ROWS, plan.seed)
+    return plan.columns or _cheapest_columns(sample, principal_axes(sample), minimum)
 
 
 def _cheapest_columns(sample: Tensor, axes: Tensor, minimum: float) -> int:

@@ -40,7 +40,7 @@ import triton.language as tl
 FUSED = {"enable_fp_fusion": True}
 LAUNCH = threading.Lock()  # held for a launch, which may compile: Triton does not promise that for two threads
 PAIRS = tl.constexpr(8)  # decided by one program
-BLOCK = tl.constexpr(128)  # of their dimensions at a time: LANES of `cosine.py`
+BLOCK = tl.constexpr(128)  # of their dimensions at a time: ACCUMULATORS of `cosine.py`
 
 # Triton reads the source of these functions: their parameters are device pointers and compile-time constants.
 
@@ -110,7 +110,7 @@ def dots(vectors, names, out, D: tl.constexpr) -> None:
         a = tl.load(x + column, mask=inside, other=0.0).to(tl.float64)
         b = tl.load(y + column, mask=inside, other=0.0).to(tl.float64)
         total += a * b
-    # A sum over 128 lanes would be in an order of Triton's own; one over two has but one.
+    # A sum over 128 accumulators would be in an order of Triton's own; one over two has but one.
     total = tl.sum(tl.reshape(total, (PAIRS, 2, 64)), 1)
     total = tl.sum(tl.reshape(total, (PAIRS, 2, 32)), 1)
     total = tl.sum(tl.reshape(total, (PAIRS, 2, 16)), 1)

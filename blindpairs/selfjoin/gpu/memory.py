@@ -14,9 +14,7 @@ from torch import Tensor
 
 from blindpairs.selfjoin.device import Notice
 from blindpairs.selfjoin.gpu.points import DevicePoints, DeviceRows
-from blindpairs.selfjoin.rows import UnitRows
-from blindpairs.selfjoin.task import PairBlock
-from blindpairs.selfjoin.verify import confirmed, cosines
+from blindpairs.selfjoin.rows import PairBlock, UnitRows, confirmed, cosines
 
 LESS = 8  # what a step becomes smaller by
 HOST_COLUMNS = 8192  # of one product on the CPU
@@ -44,7 +42,7 @@ def unless_out_of_memory(work: Callable[[], Result]) -> Result | None:
 
 
 class Steps:
-    """How much the lanes of one device do at once: `capacity` row pieces of a launch, `segments` of them decided."""
+    """How much the workers of one device do at once: `capacity` row pieces of a launch, `segments` of them decided."""
 
     def __init__(self, device: str, capacity: int, segments: int, least: int, notice: Notice) -> None:
         self.capacity, self.segments = max(capacity, least), max(1, segments)
@@ -53,7 +51,7 @@ class Steps:
         self._lock = threading.Lock()
 
     def smaller(self, capacity: int, segments: int) -> None:
-        """After a step of these sizes did not fit: another lane may have made them smaller meanwhile."""
+        """After a step of these sizes did not fit: another worker may have made them smaller meanwhile."""
         with self._lock:
             if self.exhausted or capacity > self.capacity or segments > self.segments:
                 return

@@ -41,7 +41,7 @@ class DeviceRows:
         rows = self._rows
         if rows.device.type == "cpu":
             return rows
-        return UnitRows(rows.vectors.cpu(), None if rows.chosen is None else rows.chosen.cpu())
+        return UnitRows(rows.vectors.cpu(), None if rows.chosen is None else rows.chosen.cpu(), compiled=rows.compiled)
 
     @property
     def count(self) -> int:
@@ -85,7 +85,7 @@ class DeviceRows:
 
 @dataclass(frozen=True)
 class DevicePoints:
-    """The points of all rows on one device, ordered along their first axis, as `kernel.py` lays them out."""
+    """The points of all rows on one device, ordered along their first axis, as `kernels.py` lays them out."""
 
     packed: Tensor  # (N padded to a multiple of 256, 2 K) bfloat16
     order: Tensor  # (N,) int64: which row stands at a place

@@ -1,7 +1,7 @@
-"""The two kernels that look at tiles, `find` and `expand`, launched on points of one device; and their proof.
+"""The two kernels that look at tiles, `find` and `expand`, launched on points of one device; and their check.
 
-Nobody can test a kernel on every card and compiler that it will meet. So each is held to plain arithmetic on the card
-at hand, on points whose scores are whole numbers and therefore the same everywhere, before a join trusts it.
+A kernel cannot be tested here on every card and compiler. So before a join uses it, its results on this card are
+compared with plain arithmetic, on points whose scores are whole numbers and therefore exact everywhere.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The tiles of `packed` (N, 2 K), which `kernel.py` describes; read only, for any number of threads."""
+    """The tiles of `packed` (N, 2 K), which `kernels.py` describes; read only, for any number of threads."""
 
     packed: Tensor
     shape: Shape
@@ -71,7 +71,7 @@ class Tiles:
 
 
 def empty_list(capacity: int, device: torch.device) -> Tensor:
-    """An empty list of codes, see `kernel.py`."""
+    """An empty list of codes, see `kernels.py`."""
     codes = torch.empty(2 + capacity, dtype=torch.int64, device=device)
     codes[0], codes[1] = 0, capacity
     return codes

@@ -1,4 +1,4 @@
-"""GPUs that are absent, unfit, or out of memory, and lanes that die: the same pairs, a line that says why, no waiting.
+"""GPUs that are absent, unfit, or out of memory, and workers that die: the same pairs, a line that says why, no hang.
 
 None of it needs a GPU: what fails is made to fail, in the real code and its real threads.
 """
@@ -205,27 +205,27 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 def no_stream(patch: pytest.MonkeyPatch) -> None:
-    from blindpairs.selfjoin.gpu import lanes
+    from blindpairs.selfjoin.gpu import streams
 
-    patch.setattr(lanes, "own_stream", raising(RuntimeError("no stream to be had")))
+    patch.setattr(streams, "own_stream", raising(RuntimeError("no stream to be had")))
 
 
 def a_bug(patch: pytest.MonkeyPatch) -> None:
-    from blindpairs.selfjoin.gpu.join import Join
+    from blindpairs.selfjoin.gpu.join import DeviceJoin
 
-    patch.setattr(Join, "blocks", raising(ZeroDivisionError("a bug")))
+    patch.setattr(DeviceJoin, "blocks", raising(ZeroDivisionError("a bug")))
 
 
 def an_exit(patch: pytest.MonkeyPatch) -> None:
-    from blindpairs.selfjoin.gpu.join import Join
+    from blindpairs.selfjoin.gpu.join import DeviceJoin
 
-    patch.setattr(Join, "blocks", raising(SystemExit("somebody exits")))
+    patch.setattr(DeviceJoin, "blocks", raising(SystemExit("somebody exits")))
 
 
 def a_silent_death(patch: pytest.MonkeyPatch) -> None:
-    from blindpairs.selfjoin.gpu.lanes import Lane
+    from blindpairs.selfjoin.gpu.streams import StreamWorker
 
-    patch.setattr(Lane, "_work", lambda lane: None)
+    patch.setattr(StreamWorker, "_work", lambda worker: None)
 
 
 def no_second_thread(patch: pytest.MonkeyPatch) -> None:
@@ -233,14 +233,14 @@ def no_second_thread(patch: pytest.MonkeyPatch) -> None:
 
     made: list[Any] = []
 
-    def lane(*arguments: Any) -> Any:
+    def worker(*arguments: Any) -> Any:
         if made:
             raise RuntimeError("can't start new thread")
         made.append(real(*arguments))
         return made[0]
 
-    real = vars(gpu)["Lane"]
-    patch.setattr(gpu, "Lane", lane)
+    real = vars(gpu)["StreamWorker"]
+    patch.setattr(gpu, "StreamWorker", worker)
 
 
 @needs_triton
@@ -254,7 +254,7 @@ def no_second_thread(patch: pytest.MonkeyPatch) -> None:
         (no_second_thread, "can't start new thread"),
     ],
 )
-def test_lane_that_dies_ends_the_join_with_its_error(child: Executor, fault: Any, said: str) -> None:
+def test_worker_that_dies_ends_the_join_with_its_error(child: Executor, fault: Any, said: str) -> None:
     before = child.submit(threads_left).result()
     with pytest.raises(BaseException, match=said):
         child.submit(joined, fault, clustered(70, 9, 0)).result(SECONDS + 30)

@@ -1,6 +1,6 @@
-"""Threads that do a join's launches, and hand out their blocks in order.
+"""Threads that run the launches of a join, each on its own CUDA stream, and return their blocks in order.
 
-Whatever ends a lane ends the join: with its error, never with a wait for blocks that cannot come.
+Promise: an error in a worker ends the join with that error. Nobody waits for the blocks of a dead worker.
 """
 
 import queue
@@ -11,13 +11,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from blindpairs.selfjoin.task import PairBlock
+from blindpairs.selfjoin.rows import PairBlock
 
-LOOK_SECONDS = 1.0  # how often somebody who waits for a lane looks whether it is still there
+POLL_SECONDS = 1.0  # how often a reader checks that the worker is alive
 
 
-class Lane:
-    """A thread that does launches in turn on its own stream, and waits while nobody takes its blocks."""
+class StreamWorker:
+    """A thread that runs launches in turn on its own stream, and waits while its queue of blocks is full."""
 
     def __init__(self, device: torch.device, work: Callable[[Tensor], Iterator[PairBlock]]) -> None:
         self._device, self._blocks = device, work
@@ -27,19 +27,19 @@ class Lane:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def take(self, launch: Tensor) -> None:
-        """Give it one more launch to do."""
+    def submit(self, launch: Tensor) -> None:
+        """Queue one more launch."""
         self._launches.put(launch)
 
     def blocks(self) -> Iterator[PairBlock]:
-        """The blocks of the first launch that was not yet asked for."""
+        """The blocks of the next launch, in the order in which launches were submitted."""
         while (result := self._next()) is not None:
             if isinstance(result, BaseException):
                 raise result
             yield result
 
-    def end(self) -> None:
-        """Drop what is left and wait until the thread is gone."""
+    def close(self) -> None:
+        """Drop the remaining launches and blocks, and join the thread."""
         self._ended.set()
         self._launches.put(None)
         while self._thread.is_alive():
@@ -50,9 +50,9 @@ class Lane:
 
     def _next(self) -> PairBlock | BaseException | None:
         while True:
-            alive = self._thread.is_alive()  # asked first: what a dead lane has said is all in the queue
+            alive = self._thread.is_alive()  # checked first: the queue holds all results of a dead thread
             try:
-                return self._results.get(timeout=LOOK_SECONDS if alive else 0)
+                return self._results.get(timeout=POLL_SECONDS if alive else 0)
             except queue.Empty:
                 if not alive:
                     return RuntimeError("a thread of the join ended without a result and without an error")
@@ -66,7 +66,7 @@ class Lane:
                         if self._ended.is_set():
                             return
                     self._results.put(None)
-        except BaseException as error:  # whatever it is, the caller's thread is to see it
+        except BaseException as error:  # raised again in the caller's thread
             self._results.put(error)
 
 
