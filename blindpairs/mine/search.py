@@ -1,6 +1,5 @@
 """The images of one corpus that take part, with their vectors, searched under any options."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +64,7 @@ class Search:
         if options.center and len(indices) > 1:
             placement = VectorPlacement(running.memory, len(images), vectors)
             centred = [_centred(rows, placement) for rows in (clip, dino)]
-            clip, dino = (UnitRows(_tensor(each)) for each in centred)
+            clip, dino = (UnitRows(each) for each in centred)
             arrays += centred
         return cls(
             clip=clip,
@@ -136,15 +135,7 @@ def _random_sims(clip: UnitRows, dino: UnitRows, most: int, seed: int) -> tuple[
 
 
 def _unit_rows(vectors: Vectors, indices: Indices) -> UnitRows:
-    return UnitRows(_tensor(vectors), None if len(indices) == len(vectors) else torch.from_numpy(indices))
-
-
-def _tensor(vectors: Vectors) -> torch.Tensor:
-    if any(step < 0 for step in vectors.strides):  # torch cannot read backwards
-        vectors = vectors.copy()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it here
-        return torch.from_numpy(vectors)
+    return UnitRows(vectors, None if len(indices) == len(vectors) else torch.from_numpy(indices))
 
 
 def _centred(rows: UnitRows, placement: VectorPlacement) -> Float16:
