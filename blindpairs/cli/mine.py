@@ -13,7 +13,6 @@ from blindpairs.cli.embed import RayAddress, Where
 from blindpairs.cli.groups import grouped
 from blindpairs.cli.index import index_folder
 from blindpairs.errors import ConfigError
-from blindpairs.selfjoin.shown import as_given, rounded
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -192,6 +191,7 @@ PRODUCTS = {"amx": "AMX", "dot": "AVX512-BF16", "float32": "compiled float32", "
 def _print_plan(store: "Store", options: "MiningOptions", how: How, space: Workspace, as_json: bool) -> None:
     from blindpairs.mine import Running
     from blindpairs.mine.planning import plan_mining
+    from blindpairs.selfjoin.shown import as_given
 
     device = _planned_device(how)
     running = Running(room=_room(how.memory, space))
@@ -262,6 +262,8 @@ class _Report:
 
     def as_text(self) -> str:
         """Some lines for people."""
+        from blindpairs.selfjoin.shown import as_given
+
         counts, options = self.mined.counts, self.mined.options
         lines = [
             f"{self.space.pairs / 'pairs.parquet'}: {counts.kept:,} blind pairs among {counts.images:,} images "
@@ -314,6 +316,8 @@ def _unread(page: "PageImages", store: "Store", space: Workspace) -> str:
 
 
 def _recall(join: Mapping[str, Any]) -> str:
+    from blindpairs.selfjoin.shown import rounded
+
     if join["recall"] is None:
         return f"{join['method']} was searched, and the sample held no pair to measure its recall with"
     low, high = join["recall_interval"]

@@ -3,7 +3,7 @@
 The page is a single HTML file: no server, no request, nothing but the file. Its images are thumbnails inside it, each
 embedded once however many pairs show it. It is safe under any file name: whatever comes from a corpus is escaped text,
 invisible and direction-changing characters are spelled out, and the page's own policy allows no script and no style but
-the two that ship in `page.html`, known by hash. The same input gives the same bytes.
+the two that ship in `gallery.html`, known by hash. The same input gives the same bytes.
 """
 
 import base64
@@ -110,7 +110,7 @@ def write_gallery(
 
 
 def _page(pairs: Sequence[GalleryPair], shown: Mapping[str, _Shown], summary: GallerySummary) -> str:
-    template = resources.files("blindpairs.pages").joinpath("page.html").read_text("utf-8")
+    template = resources.files("blindpairs.pages").joinpath("gallery.html").read_text("utf-8")
     # One axis for all pairs, so that the eye can compare their gaps.
     axis_low = min([0.0, *(math.floor(pair.dino_sim * 10) / 10 for pair in pairs)])
     first: dict[str, str] = {}  # image id -> "pair 3, A", where its bytes are

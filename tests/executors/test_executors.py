@@ -31,6 +31,7 @@ from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows, similar_pairs
 from blindpairs.store import Store
 from blindpairs.workspace import RunLock
 
+PYTHONPATH = os.pathsep.join(map(str, Path(__file__).parents[:2]))  # where these tests and their helpers are
 TWO = Actors(count=2)
 OPTIONS = EmbedOptions(part_rows=16, batch=8, workers=1)
 ENCODERS = {"clip": "toy:a", "dino": "toy:b"}
@@ -114,7 +115,7 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
 
 def python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script that may import what tests may import."""
-    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environ = os.environ | {"PYTHONPATH": PYTHONPATH}
     return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environ)
 
 
@@ -150,7 +151,7 @@ def one_ray() -> Iterator[None]:
     """The Ray that `connect` starts where no address is given, for all tests here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # actors have to find this module
+        patch.setenv("PYTHONPATH", PYTHONPATH)  # actors have to find this module
         assert connect(TWO)
     yield
     ray.shutdown()

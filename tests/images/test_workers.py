@@ -20,7 +20,7 @@ GEOMETRY = Preprocess(SIZE, "shortest", SIZE, "bicubic", "round", (0.5, 0.5, 0.5
 # What a worker does to a file whose name says so, in place of a decoder with a bug in native code.
 SABOTAGE = """
 import os, signal, sys, time
-from blindpairs import workers
+from blindpairs.images import workers
 decode = workers.read_item
 
 def read_item(item):
