@@ -1,27 +1,36 @@
-"""The page of a mining run: its pairs, their pixels read again from the corpus, and what the page's head says."""
+"""The pairs of a store shown: the gallery of a mining run, and single pairs as pictures.
+
+Pixels are read again from the corpus. Where an image is gone or changed, the reason
+is shown in its place.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from PIL import Image
 
 from blindpairs.errors import Undecodable
 from blindpairs.images import read_many
 from blindpairs.images.decode import Limits, decode, image_id
 from blindpairs.mine import Mined, MiningOptions
-from blindpairs.pages.gallery import GalleryPair, GallerySummary, write_gallery
+from blindpairs.pages.gallery import write_gallery
+from blindpairs.pages.pairs import GalleryPair, GallerySummary
+from blindpairs.pages.picture import pair_picture
 from blindpairs.store import Store
 
 Images = Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]  # image id, pixels or why there are none
+PAIR_COLUMNS = [one.name for one in fields(GalleryPair) if one.name != "differs"]
 Differs = Callable[[str, str], tuple[str, ...]]  # two image ids -> what is known to differ between them
 
 
 @dataclass(frozen=True)
 class PageImages:
-    """How many images a page was to show, and how many of them could not be read, by the code of their failure."""
+    """How many images a page should show, and how many of them could not be read, by failure code."""
 
     wanted: int
     unread: dict[str, int]
@@ -36,14 +45,12 @@ def write_mined_gallery(
     encoders: tuple[str, str] = ("clip", "dino"),
     differs: Differs = lambda *_: (),
 ) -> PageImages:
-    """Write the page of `mined`, which came from `store` with `options`, to `output`; tells which images it lacks."""
+    """Write the gallery of `mined`, which came from `store` with `options`; returns what could not be read."""
     pairs = [
         GalleryPair(**row, differs=differs(row["image_id_a"], row["image_id_b"])) for row in mined.pairs.to_pylist()
     ]
-    wanted = {key for pair in pairs for key in (pair.image_id_a, pair.image_id_b)}
-    places = _places(store, wanted)
+    places = _places(store, pairs)
     settings = store.manifest["settings"]
-    limits = Limits(**settings.get("limits", {}))  # embeddings imported by older releases have none
     specs = [str(store.manifest["encoders"][name]["spec"]) for name in encoders]
     counts = mined.counts
     notes = (
@@ -66,8 +73,26 @@ def write_mined_gallery(
         advice=mined.advice,
     )
     unread: Counter[str] = Counter()
-    write_gallery(pairs, _counted(_pixels(places, limits), unread), output, summary=summary)
+    write_gallery(pairs, _counted(_pixels(places, _limits(store)), unread), output, summary=summary)
     return PageImages(len(places), dict(sorted(unread.items())))
+
+
+def pair_pictures(store: Store, pairs: pa.Table, count: int = 5) -> list[Image.Image]:
+    """The first `count` of mined pairs as RGB pictures, 1144 x 702 pixels, which a notebook shows inline.
+
+    `pairs` has the columns of pairs.parquet, as `Mined.pairs` does, and came from `store`. An image that cannot be read
+    again stands in its picture as the reason. InputError where the store is damaged.
+    """
+    shown = [GalleryPair(**{name: row[name] for name in PAIR_COLUMNS}) for row in pairs.slice(0, count).to_pylist()]
+    images = dict(_pixels(_places(store, shown), _limits(store)))
+    absent = Undecodable("missing", "the store has no such image")
+    return [
+        pair_picture(pair, images.get(pair.image_id_a, absent), images.get(pair.image_id_b, absent)) for pair in shown
+    ]
+
+
+def _limits(store: Store) -> Limits:
+    return Limits(**store.manifest["settings"].get("limits", {}))  # embeddings imported by older releases have none
 
 
 def _counted(images: Images, unread: Counter[str]) -> Images:
@@ -77,8 +102,9 @@ def _counted(images: Images, unread: Counter[str]) -> Images:
         yield key, image
 
 
-def _places(store: Store, wanted: set[str]) -> dict[str, tuple[str, bytes | None]]:
-    """Where each wanted image lies; of several copies the first."""
+def _places(store: Store, pairs: Iterable[GalleryPair]) -> dict[str, tuple[str, bytes | None]]:
+    """Where each image of the pairs is; of several copies the first."""
+    wanted = {key for pair in pairs for key in (pair.image_id_a, pair.image_id_b)}
     places: dict[str, tuple[str, bytes | None]] = {}
     for row in store.metadata(["image_id", "uri", "uri_bytes"]).to_pylist():
         if row["image_id"] in wanted:
