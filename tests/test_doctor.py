@@ -14,8 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from blindpairs import doctor
-from blindpairs.cli.embed import PAPER_ENCODERS
 from blindpairs.doctor import Finding
+from blindpairs.encoders import PAPER_ENCODERS
 
 PLAIN_TORCH: dict[str, Any] = {"gpus": [], "mps": False}
 

@@ -1,28 +1,32 @@
 """`blindpairs index`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
+from blindpairs.cli.app import WORK, Json, Work, command, print_json, progress_bar, say
 from blindpairs.workspace import Workspace
 
 
 def index_folder(work: Path) -> Path:
-    """Where a work folder keeps its indexes."""
+    """The folder of indexes inside a work folder."""
     return work / "index"
 
 
 @command
 def index(
+    encoder: Annotated[
+        str, typer.Option(rich_help_panel="Encoders", help="The encoder whose vectors to index.")
+    ] = "clip",
+    kind: Annotated[
+        str,
+        typer.Option(rich_help_panel="Encoders", help="flat, ivf, hnsw, or a FAISS factory string: IVF4096,SQfp16."),
+    ] = "ivf",
     work: Work = WORK,
-    kind: Annotated[str, typer.Option(help="flat, ivf, hnsw, or a FAISS factory string: IVF4096,SQfp16.")] = "ivf",
-    encoder: Annotated[str, typer.Option(help="The column of vectors.")] = "clip",
     as_json: Json = False,
 ) -> None:
-    """Build a FAISS index of one encoder's vectors, for `mine --method`; one that is there and fits is kept."""
+    """Build a FAISS index of one encoder's vectors, for `mine --method`. An index that is up to date is reused."""
     from blindpairs.index import Gpus, Making, build_index
     from blindpairs.store import Store
 
@@ -37,8 +41,8 @@ def index(
             progress=show,
         )
     if as_json:
-        told = {"schema_version": 1, "path": str(file.path), "reused": file.reused, "reason": file.reason}
-        typer.echo(json.dumps(told | {name: file.record[name] for name in ("factory", "rows", "dimension", "bytes")}))
+        fields = {"path": str(file.path), "reused": file.reused, "reason": file.reason}
+        print_json(fields | {name: file.record[name] for name in ("factory", "rows", "dimension", "bytes")})
         return
     record = file.record
     typer.echo(f"{file.path}: {record['factory']} of {record['rows']:,} vectors, {record['bytes'] / 1e6:,.1f} MB")

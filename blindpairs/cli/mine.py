@@ -9,7 +9,7 @@ import typer
 
 from blindpairs.access import removed
 from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
-from blindpairs.cli.embed import RayAddress, Where
+from blindpairs.cli.embed import Executor, RayAddress
 from blindpairs.cli.groups import grouped
 from blindpairs.cli.index import index_folder
 from blindpairs.errors import ConfigError
@@ -78,8 +78,8 @@ class How:
     device: Annotated[
         str, typer.Option(help="auto (every GPU that can, else the CPU), cpu, cuda (every GPU), cuda:1.")
     ] = "auto"
-    executor: Annotated[Where, typer.Option(help="ray: share the join out to the actors of a Ray cluster.")] = (
-        Where.here
+    executor: Annotated[Executor, typer.Option(help="ray: share the join out to the actors of a Ray cluster.")] = (
+        Executor.local
     )
     ray_address: RayAddress = ""
 
@@ -102,7 +102,7 @@ def mine(
     options = _options(wanted)
     store = Store.open(space.embeddings)
     encoders = (how.encoder_a, how.encoder_b)
-    if how.executor is Where.ray and how.device not in ("auto", "cpu"):
+    if how.executor is Executor.ray and how.device not in ("auto", "cpu"):
         raise ConfigError(f"--executor ray joins on processors: leave out --device {how.device}, or --executor")
     if how.plan:
         _print_plan(store, options, how, space, as_json)
@@ -141,11 +141,11 @@ def _running(how: How, wanted: Wanted, store: "Store", space: Workspace) -> "Run
     from blindpairs.mine import ExactJoin, Running
     from blindpairs.selfjoin import Hardware
 
-    if how.executor is Where.ray and wanted.center:
+    if how.executor is Executor.ray and wanted.center:
         raise ConfigError("--executor ray reads the vectors as they are stored: leave out --center, or --executor")
-    if how.executor is Where.ray and how.method != "exact":
+    if how.executor is Executor.ray and how.method != "exact":
         raise ConfigError(f"--executor ray has the exact method only: leave out --method {how.method}, or --executor")
-    if how.executor is Where.ray:
+    if how.executor is Executor.ray:
         from blindpairs.executors.crew import Actors
         from blindpairs.executors.joining import RayJoin
 
@@ -227,7 +227,7 @@ def _planned_device(how: How) -> str:
     """What mining would run on, as far as can be told before it is tried; ConfigError for what it cannot."""
     from blindpairs.selfjoin import Hardware
 
-    if how.executor is Where.ray:
+    if how.executor is Executor.ray:
         return "cpu"
     if how.method == "exact":
         return " and ".join(Hardware(how.device, say).gpus) or "cpu"

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 
 from blindpairs.demo.truth import Report, judge, judge_vectors, patterns_of, read_truth
 from blindpairs.embed import EmbedOptions, EmbedReport, embed
-from blindpairs.encoders import load_encoder
+from blindpairs.encoders import DEMO_ENCODERS, load_encoder
 from blindpairs.images import open_corpus
 from blindpairs.mine import Mined, MiningOptions, mine_store
 from blindpairs.pages import write_mined_gallery
 from blindpairs.progress import Progress
 from blindpairs.store import Store
 from blindpairs.workspace import Workspace, demo_folder
-
-ENCODERS = {"clip": "demo:clip", "dino": "demo:dino"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ def run_demo(space: Workspace, progress: Progress) -> DemoReport:
     scenes = demo_folder() / "scenes.parquet"
     options = MiningOptions()
     corpus = open_corpus([str(scenes)])
-    embedded = embed(corpus, space.embeddings, ENCODERS, load_encoder, EmbedOptions.suited_to("cpu"), progress)
+    embedded = embed(corpus, space.embeddings, DEMO_ENCODERS, load_encoder, EmbedOptions.suited_to("cpu"), progress)
     store = Store.open(space.embeddings)
     mined = mine_store(store, space.pairs, options)
     truth = read_truth(scenes)
@@ -38,7 +36,7 @@ def run_demo(space: Workspace, progress: Progress) -> DemoReport:
         store, mined, options, space.gallery, differs=lambda one, other: patterns_of(truth[one], truth[other])
     )
     known = [truth[image_id] for image_id in store.metadata(["image_id"])["image_id"].to_pylist()]
-    clip, dino = (store.column(name) for name in ENCODERS)
+    clip, dino = (store.column(name) for name in DEMO_ENCODERS)
     pairs = zip(mined.pairs["image_id_a"].to_pylist(), mined.pairs["image_id_b"].to_pylist(), strict=True)
     every = judge_vectors(clip, dino, known, clip_min=options.clip_min, dino_max=options.dino_max)
     return DemoReport(embedded, mined, every, judge(pairs, truth))

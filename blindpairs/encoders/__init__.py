@@ -9,6 +9,16 @@ One file per library; open_clip, transformers and timm are imported only when a 
 
 from blindpairs.encoders.encoder import Encoder, choose_device
 from blindpairs.encoders.load import load_encoder
+from blindpairs.encoders.specs import DEMO_ENCODERS, PAPER_ENCODERS
 from blindpairs.encoders.tokens import Layer, Tokens, Transformer
 
-__all__ = ["Encoder", "Layer", "Tokens", "Transformer", "choose_device", "load_encoder"]
+__all__ = [
+    "DEMO_ENCODERS",
+    "PAPER_ENCODERS",
+    "Encoder",
+    "Layer",
+    "Tokens",
+    "Transformer",
+    "choose_device",
+    "load_encoder",
+]
