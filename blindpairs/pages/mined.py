@@ -24,7 +24,7 @@ from blindpairs.pages.picture import pair_picture
 from blindpairs.store import Store
 
 Images = Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]  # image id, pixels or why there are none
-PAIR_COLUMNS = [one.name for one in fields(GalleryPair) if one.name != "differs"]
+PAIR_COLUMNS = {one.name for one in fields(GalleryPair)}
 Differs = Callable[[str, str], tuple[str, ...]]  # two image ids -> what is known to differ between them
 
 
@@ -83,7 +83,8 @@ def pair_pictures(store: Store, pairs: pa.Table, count: int = 5) -> list[Image.I
     `pairs` has the columns of pairs.parquet, as `Mined.pairs` does, and came from `store`. An image that cannot be read
     again stands in its picture as the reason. InputError where the store is damaged.
     """
-    shown = [GalleryPair(**{name: row[name] for name in PAIR_COLUMNS}) for row in pairs.slice(0, count).to_pylist()]
+    columns = [name for name in pairs.column_names if name in PAIR_COLUMNS]
+    shown = [GalleryPair(**row) for row in pairs.slice(0, count).select(columns).to_pylist()]
     images = dict(_pixels(_places(store, shown), _limits(store)))
     absent = Undecodable("missing", "the store has no such image")
     return [
