@@ -1,8 +1,8 @@
-"""The whole loop on the demo world, held against its ground truth: embed, mine, look, and count what was right."""
+"""The whole loop on the demo world: embed, mine, write the gallery, and score the pairs against the ground truth."""
 
 from dataclasses import dataclass
 
-from blindpairs.demo.truth import Report, judge, judge_vectors, patterns_of, read_truth
+from blindpairs.demo.truth import TruthReport, judge, judge_vectors, patterns_of, read_truth
 from blindpairs.embed import EmbedOptions, EmbedReport, embed
 from blindpairs.encoders import DEMO_ENCODERS, load_encoder
 from blindpairs.images import open_corpus
@@ -15,16 +15,16 @@ from blindpairs.workspace import Workspace, demo_folder
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What each step did. `every` judges all pairs of scenes before any is left out; `kept` those that were kept."""
+    """The result of each step. `every` scores all pairs of scenes before any is left out; `kept` the kept pairs."""
 
     embedded: EmbedReport
     mined: Mined
-    every: Report
-    kept: Report
+    every: TruthReport
+    kept: TruthReport
 
 
 def run_demo(space: Workspace, progress: Progress) -> DemoReport:
-    """Embed the demo's scenes, mine them at the paper's thresholds, write the gallery, and judge the pairs."""
+    """Embed the demo's scenes, mine them at the paper's thresholds, write the gallery, and score the pairs."""
     scenes = demo_folder() / "scenes.parquet"
     options = MiningOptions()
     corpus = open_corpus([str(scenes)])
