@@ -1,7 +1,7 @@
-"""What this machine and this installation can do, and the line that mends what they cannot.
+"""Checks the machine and the installation, and names the command that fixes each problem.
 
 Promises: nothing here changes anything; every library is imported in a child process, so that one that crashes, hangs
-or does not fit its neighbours is a finding and never ends the examination; each finding that can be mended says how.
+or is incompatible with another is a finding and never ends the checks; each finding that can be fixed says how.
 """
 
 import json
@@ -24,7 +24,7 @@ from blindpairs.workspace import demo_folder
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-State = Literal["ok", "note", "problem"]  # a note works, but slower or with less; a problem stops a command
+State = Literal["ok", "note", "problem"]  # note: works, but slower or with fewer features; problem: a command fails
 
 GIB = 1 << 30
 LEAST_FREE = 2 * GIB  # embeddings of a million images by the default encoders take 3.6 GB
@@ -43,7 +43,7 @@ DEFAULT_WEIGHTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what was found, and the line that installs or mends it ("" where nothing is to be done)."""
+    """The result of one check, and the command that installs or fixes it ("" if nothing needs to be done)."""
 
     name: str
     state: State
@@ -52,7 +52,7 @@ class Finding:
 
 
 def examine(work: Path = Path("blindpairs-work")) -> list[Finding]:
-    """Look at libraries, devices, assets, weights and the work folder; takes as long as importing every library."""
+    """Check libraries, devices, assets, weights and the work folder; takes as long as importing every library."""
     probed = probe(tuple(PROBES))
     return [
         *machine(),
@@ -134,7 +134,7 @@ def _only_import(module: str) -> Callable[[], dict[str, Any]]:
     return imported
 
 
-# In the order in which they build on each other: the first to fail is the one to mend.
+# In the order in which they depend on each other: the first that fails is the one to fix.
 PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "numpy": _only_import("numpy"),
     "PIL": _pillow_formats,
@@ -152,7 +152,7 @@ PROBES: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def answer_probes(modules: Sequence[str]) -> None:
-    """In the child process: one line per module, with what it says or why it could not."""
+    """In the child process: print one line per module, with its facts or its error."""
     for module in modules:
         try:
             facts = PROBES[module]()
@@ -164,7 +164,7 @@ def answer_probes(modules: Sequence[str]) -> None:
 
 
 def probe(modules: Sequence[str], seconds: float = PROBE_SECONDS) -> dict[str, dict[str, Any]]:
-    """What each module says of itself, or `{"error": ...}`; those behind one that kills the child get a new child."""
+    """The facts of each module, or `{"error": ...}`. If one kills the child, the modules after it get a new child."""
     found: dict[str, dict[str, Any]] = {}
     while waiting := [module for module in modules if module not in found]:
         said, ended = _child(waiting, seconds)
@@ -178,7 +178,7 @@ def probe(modules: Sequence[str], seconds: float = PROBE_SECONDS) -> dict[str, d
 
 
 def _child(modules: Sequence[str], seconds: float) -> tuple[str, str]:
-    """The child's output and, should it have died early, how."""
+    """The child's output, and how it ended if it died early."""
     code = "import sys; from blindpairs import doctor; doctor.answer_probes(sys.argv[1:])"
     here = str(Path(__file__).resolve().parents[1])  # found from any folder, also in a checkout that is not installed
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
@@ -211,7 +211,7 @@ def machine() -> list[Finding]:
 
 
 def processor_instructions(cpuinfo: Path) -> list[str]:
-    """The instructions that decide how fast products run here; none outside Linux on x86-64."""
+    """The instruction sets that decide how fast products run; none outside Linux on x86-64."""
     if not cpuinfo.is_file():
         return []
     flags = next((set(line.split()) for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), set())
@@ -231,8 +231,8 @@ def devices(torch: Mapping[str, Any], driver: bool) -> list[Finding]:
         found.append(Finding("gpu", "ok", "Apple Metal (mps)"))
     if not found and driver:
         remedy = "compare `nvidia-smi` with `python -c 'import torch; print(torch.version.cuda)'`: torch needs a build "
-        return [Finding("gpu", "problem", "nvidia-smi is here, but torch sees no GPU", remedy + "for this driver")]
-    return found or [Finding("gpu", "note", "none: everything runs on the processor")]
+        return [Finding("gpu", "problem", "nvidia-smi is installed, but torch sees no GPU", remedy + "for this driver")]
+    return found or [Finding("gpu", "note", "none: everything runs on the CPU")]
 
 
 # --- the libraries
@@ -263,11 +263,11 @@ def library(requirement: "Requirement", facts: Mapping[str, Any]) -> Finding:
         return Finding(name, "problem", f"{version}, but blindpairs needs {requirement.specifier}", install)
     if "error" in facts:
         value = f"{version} cannot be used: {facts['error']} {instead and f'({instead})'}".strip()
-        return Finding(name, state, value, _mend(name, wanted))
+        return Finding(name, state, value, _reinstall(name, wanted))
     return Finding(name, "ok", version)
 
 
-def _mend(name: str, wanted: str) -> str:
+def _reinstall(name: str, wanted: str) -> str:
     # "operator torchvision::nms does not exist": each was built for another torch; only a matching pair works.
     pair = name in ("torch", "torchvision", "torchcodec")
     packages = "torch torchvision torchcodec" if pair else shlex.quote(wanted)
@@ -330,7 +330,7 @@ def image_formats(pillow: Mapping[str, Any]) -> list[Finding]:
 
 
 def compiled_join(facts: Mapping[str, Any]) -> Finding:
-    """Whether mining runs as compiled code, and by which product."""
+    """Whether mining runs as compiled code, and with which instructions."""
     if "error" in facts:
         reason = facts["error"].removeprefix("NotCompiled: ")
         value = f"torch does it, at a half to a quarter of the speed: {reason}"
@@ -340,13 +340,13 @@ def compiled_join(facts: Mapping[str, Any]) -> Finding:
 
 
 def gpu_join(facts: Mapping[str, Any]) -> list[Finding]:
-    """Whether each GPU mines, tried on a small join, and why not; nothing where there is no GPU."""
+    """Whether each GPU can mine, tested on a small join, and why not; nothing without a GPU."""
     if "error" in facts:
-        return [Finding("mining on a gpu", "note", f"not possible, the processor does it: {facts['error']}")]
+        return [Finding("mining on a gpu", "note", f"not possible, the CPU does it: {facts['error']}")]
     return [
-        Finding(f"mining on {name}", "note", f"not possible, the processor does it: {reason}")
+        Finding(f"mining on {name}", "note", f"not possible, the CPU does it: {reason}")
         if reason
-        else Finding(f"mining on {name}", "ok", "its kernels find what they should")
+        else Finding(f"mining on {name}", "ok", "its kernels passed their test")
         for name, reason in facts.get("gpus", {}).items()
     ]
 

@@ -14,8 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from blindpairs import doctor
-from blindpairs.cli.embed import PAPER_ENCODERS
 from blindpairs.doctor import Finding
+from blindpairs.encoders import PAPER_ENCODERS
 
 PLAIN_TORCH: dict[str, Any] = {"gpus": [], "mps": False}
 
@@ -243,8 +243,8 @@ def test_examination_covers_libraries_devices_assets_and_folders_without_importi
 def test_every_gpu_is_said_to_mine_or_why_not() -> None:
     old = "cuda:1 (Tesla T4) has compute capability 7.5, and bfloat16 needs 8.0"
     assert doctor.gpu_join({"gpus": {"cuda:0": "", "cuda:1": old}}) == [
-        Finding("mining on cuda:0", "ok", "its kernels find what they should"),
-        Finding("mining on cuda:1", "note", f"not possible, the processor does it: {old}"),
+        Finding("mining on cuda:0", "ok", "its kernels passed their test"),
+        Finding("mining on cuda:1", "note", f"not possible, the CPU does it: {old}"),
     ]
     assert doctor.gpu_join({"gpus": {}}) == []
     assert doctor.gpu_join({"error": "no answer in 180 s"})[0].state == "note"

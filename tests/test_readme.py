@@ -2,8 +2,9 @@
 
 A ```console block is run, in order, in one temporary folder: each `$ blindpairs ...` or `$ make TARGET` line (as the
 Makefile has it) must end with 0 and print the lines below it. There `...` stands for whatever varies within a line, and
-alone on a line for any number of lines. Other `$` lines set a reader up and are not run. A ```sh block needs weights, a
-network or data of the reader's own: it is not run, but every `blindpairs` line in it must parse.
+alone on a line for any number of lines. Other `$` lines set a reader up and are not run. The ```python blocks are run
+afterwards, in order, as one script in the same folder. A ```sh block needs weights, a network or data of the reader's
+own: it is not run, but every `blindpairs` line in it must parse.
 """
 
 import os
@@ -120,9 +121,14 @@ def parses(arguments: list[str]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Step, int, str, str]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader tries everything."""
+    return tmp_path_factory.mktemp("reader")
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> list[tuple[Step, int, str, str]]:
     """Every step of the README's console blocks with its exit code and output, run once, in order, in one folder."""
-    folder = tmp_path_factory.mktemp("reader")
     every = [step for block in blocks(README.read_text(encoding="utf-8"), "console") for step in steps(block)]
     runs = [(step, resolved(step.command)) for step in every]
     return [(step, *execute(command, folder)) for step, command in runs if command is not None]
@@ -134,6 +140,26 @@ def test_every_command_runs_and_prints_what_the_readme_shows(told: list[tuple[St
     for step, code, printed, complaints in told:
         assert code == 0, f"$ {step.command}\n{complaints[-2000:]}"
         assert matches(step.expected, printed), f"$ {step.command}\n{printed}\n--- but the README says\n{step.expected}"
+
+
+# What the comments of the recipes promise.
+RECIPES_PROMISE = """
+assert vectors.shape == (3000, 128) and vectors.dtype == np.float16
+assert np.allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=1e-3)
+assert (ids.num_rows, failures.num_rows) == (3000, 0) and {"uri", "code", "message"} < set(failures.column_names)
+assert pairs.num_rows > 0 and {"pair_id", "clip_sim", "dino_sim"} < set(pairs.column_names)
+assert [picture.mode for picture in pictures] == ["RGB"] * 3
+"""
+
+
+@pytest.mark.usefixtures("told")
+def test_recipes_run_and_give_what_their_comments_say(folder: Path) -> None:
+    script = "\n".join([*blocks(README.read_text(encoding="utf-8"), "python"), RECIPES_PROMISE])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_first_command_and_its_output_come_before_the_reader_scrolls() -> None:

@@ -1,14 +1,14 @@
 """The command line: each command parses, calls one function, prints. The only place that imports typer and rich.
 
-Promises: data goes to stdout, everything else to stderr; a foreseen error is one or two lines and the exit code of its
-class, a bug keeps its traceback and leaves with 1; `--help` loads nothing heavy.
+Promises: data goes to stdout, everything else to stderr; an expected error is one or two lines and the exit code of its
+class, a bug keeps its traceback and exits with 1; `--help` loads nothing heavy.
 """
 
 import os
 import signal
 import sys
 
-# For their commands, in the order in which help lists them: that of the pipeline.
+# Importing a module registers its command. Help lists them in this order, that of the pipeline.
 # isort: off
 import blindpairs.cli.embed
 import blindpairs.cli.index
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _keep_standard_streams() -> None:
-    """Fill the places of closed standard streams: a file that took one would get what libraries print."""
+    """Open closed standard streams on /dev/null: a file that got their number would receive what libraries print."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(descriptor)

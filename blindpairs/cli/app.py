@@ -1,13 +1,15 @@
-"""What all commands share: the app, how errors end, how progress shows, and the options that recur."""
+"""What all commands share: the app, exit codes of errors, progress, JSON output, and the options that recur."""
 
 import errno
 import functools
+import inspect
+import json
 import math
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -15,6 +17,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from blindpairs import __version__
+from blindpairs.cli.help import GroupedCommand, markup
 from blindpairs.errors import BlindpairsError, ConfigError
 from blindpairs.progress import Pace, Progress
 
@@ -22,7 +25,7 @@ app = typer.Typer(
     help="Find what a vision encoder cannot see: pairs of images that CLIP calls the same and DINOv2 calls different.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode=markup(),
 )
 
 PIPE_CLOSED = 141  # what a shell says of a program that SIGPIPE ended
@@ -36,10 +39,11 @@ Work = Annotated[
         envvar=WORK_VARIABLE,
         parser=lambda given: given,  # as it stands: a Path would make the current folder of an empty name
         metavar="PATH",
-        help="Folder of everything that commands write and read.",
+        rich_help_panel="Output",
+        help="Folder where commands write their results and read those of earlier commands.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Json = Annotated[bool, typer.Option("--json", rich_help_panel="Output", help="Print one JSON object instead of text.")]
 
 
 class Terminated(BaseException):
@@ -47,15 +51,25 @@ class Terminated(BaseException):
 
 
 def say(text: str) -> None:
-    """Something for the person at the terminal, not for the data stream: nothing fails for want of a reader."""
+    """Print to standard error. A closed standard error is no failure."""
     try:
         typer.echo(text, err=True)
     except OSError:
         _silence(sys.stderr)
 
 
+def print_json(fields: Mapping[str, object]) -> None:
+    """Print the one JSON object of a command, on one line."""
+    typer.echo(json.dumps({"schema_version": 1, **fields}))
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`{"empty": 1, "truncated": 0}` -> "1 empty": what there is none of is left out."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+
+
 def named_folder(option: str, given: object) -> Path:
-    """A folder that was named; ConfigError for an empty name, and for one that files of ours cannot hold."""
+    """The folder that an option names; ConfigError for an empty name and for one that is not UTF-8."""
     text = str(given)
     if not text:
         raise ConfigError(f"{option} is empty: name a folder, such as {WORK} (is a variable unset?)")
@@ -81,7 +95,7 @@ def _check_current_folder() -> None:
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a command whose foreseen errors are a sentence and an exit code; a bug keeps its traceback."""
+    """Register a command. Expected errors become a sentence and an exit code; a bug keeps its traceback."""
 
     @functools.wraps(function)  # typer reads the signature through it
     def run(*arguments: Any, **options: Any) -> None:
@@ -102,11 +116,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 raise
             raise typer.Exit(status) from error
         except (KeyboardInterrupt, Terminated) as error:
-            say("interrupted: run the same command again; embed and import go on where they were, others begin anew")
+            say("interrupted: run the same command again; embed and import resume, the others start over")
             raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
 
-    # The command that is called like a keyword of Python is a function with a line behind its name.
-    return app.command(function.__name__.strip("_").replace("_", "-"))(run)
+    name = function.__name__.strip("_").replace("_", "-")  # `import_`: `import` is a keyword
+    first_paragraph = inspect.getdoc(function) or ""  # as short help, or the list of commands would cut it
+    return app.command(name, cls=GroupedCommand, short_help=" ".join(first_paragraph.partition("\n\n")[0].split()))(run)
 
 
 def print_anything() -> None:
@@ -129,7 +144,7 @@ def output_lost(error: OSError) -> int | None:
 
 
 def _silence(stream: TextIO) -> None:
-    """Send what is left for a stream nowhere: Python would fail on it once more when it ends."""
+    """Discard what is left to write: Python would fail on it once more at exit."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -151,7 +166,7 @@ def _root(
 
 @contextmanager
 def progress_bar(label: str, unit: str = "images") -> Iterator[Progress]:
-    """A callback that shows rate and time left: a bar on a terminal, a line a while in a log."""
+    """A callback that shows rate and time left: a bar on a terminal, a line every ten seconds in a log."""
     if sys.stderr is not None and sys.stderr.isatty():
         with _terminal_bar(label, unit) as show:
             yield show

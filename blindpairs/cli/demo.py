@@ -1,13 +1,12 @@
 """`blindpairs demo`."""
 
-import json
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, progress_bar
+from blindpairs.cli.app import WORK, Json, Work, command, print_json, progress_bar
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 @command
 def demo(work: Work = WORK, as_json: Json = False) -> None:
-    """Run the whole loop on a small world whose truth is known: nothing is downloaded, two cores are enough."""
+    """Embed, mine and judge the demo: 3,000 small scenes with known differences. No download, no GPU."""
     started = time.monotonic()
     from blindpairs.demo.loop import run_demo
 
@@ -24,7 +23,7 @@ def demo(work: Work = WORK, as_json: Json = False) -> None:
     with progress_bar("embed", "scenes") as show:
         report = run_demo(space, show)
     if as_json:
-        typer.echo(json.dumps(_as_json(report)))
+        print_json(_as_json(report))
     else:
         _print(report, space, time.monotonic() - started)
 
@@ -32,7 +31,7 @@ def demo(work: Work = WORK, as_json: Json = False) -> None:
 def _as_json(report: "DemoReport") -> dict[str, object]:
     every = {**asdict(report.every), "precision": report.every.precision, "recall": report.every.recall}
     kept = {name: asdict(report.kept)[name] for name in ("mined", "mined_differing", "differing", "alone")}
-    return {"schema_version": 1, "counts": asdict(report.mined.counts), "every_pair": every, "kept_pairs": kept}
+    return {"counts": asdict(report.mined.counts), "every_pair": every, "kept_pairs": kept}
 
 
 def _print(report: "DemoReport", space: Workspace, seconds: float) -> None:

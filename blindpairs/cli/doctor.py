@@ -1,23 +1,22 @@
 """`blindpairs doctor`."""
 
-import json
 from dataclasses import asdict
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command
+from blindpairs.cli.app import WORK, Json, Work, command, print_json
 
 MARKS = {"ok": ("ok", "green"), "note": ("note", "yellow"), "problem": ("PROBLEM", "red")}
 
 
 @command
 def doctor(work: Work = WORK, as_json: Json = False) -> None:
-    """Say what this machine and installation can do, and the line that mends what they cannot."""
+    """Check this machine and installation, and print the command that fixes each problem."""
     from blindpairs.doctor import examine
 
     findings = examine(work)
     if as_json:
-        typer.echo(json.dumps({"schema_version": 1, "findings": [asdict(finding) for finding in findings]}))
+        print_json({"findings": [asdict(finding) for finding in findings]})
     else:
         width = max(len(finding.name) for finding in findings)
         for finding in findings:

@@ -1,12 +1,11 @@
 """`blindpairs import`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bar
+from blindpairs.cli.app import WORK, Json, Work, command, counted, named_folder, print_json, progress_bar
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
@@ -16,18 +15,27 @@ if TYPE_CHECKING:
 
 @command
 def import_(
-    folder: Annotated[str, typer.Argument(help="What `clip-retrieval inference` wrote: img_emb/ and metadata/.")],
-    work: Work = WORK,
-    column: Annotated[str, typer.Option(help="What the vectors are called.")] = "clip",
+    folder: Annotated[
+        str, typer.Argument(help="Output folder of `clip-retrieval inference`, with img_emb/ and metadata/.")
+    ],
+    column: Annotated[
+        str, typer.Option(rich_help_panel="Encoders", help="Name for the encoder of these vectors.")
+    ] = "clip",
     second: Annotated[
-        str, typer.Option(help="NAME=FOLDER: another encoder's vectors of the same images; mining takes two.")
+        str,
+        typer.Option(
+            rich_help_panel="Encoders",
+            help="NAME=FOLDER: a second encoder's vectors of the same images. Mining needs two encoders.",
+        ),
     ] = "",
     read_images: Annotated[
-        bool, typer.Option(help="Look for each image at its path, for its id, size and flags.")
+        bool,
+        typer.Option(rich_help_panel="Corpus", help="Read each image at its path, for its id, size and flags."),
     ] = True,
+    work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Take over embeddings that clip-retrieval computed; the same command again resumes."""
+    """Import embeddings that clip-retrieval computed. The same command again resumes."""
     from blindpairs.store.imports import import_clip_retrieval
 
     other = _named_folder(second)
@@ -41,7 +49,7 @@ def import_(
             progress=show,
         )
     if as_json:
-        typer.echo(json.dumps({"schema_version": 1, **vars(done), "folder": str(done.folder)}))
+        print_json({**vars(done), "folder": str(done.folder)})
     else:
         _print_report(done, [column, *([other[0]] if other else [])])
 
@@ -58,9 +66,9 @@ def _named_folder(text: str) -> tuple[str, Path] | None:
 def _print_report(done: "Imported", columns: list[str]) -> None:
     typer.echo(f"{done.folder}: {done.rows:,} images with vectors of {' and '.join(columns)}")
     for label, counts in (("failed", done.failures_by_code), ("flagged", done.flags)):
-        if counts:
-            typer.echo(f"  {label}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+        if any(counts.values()):
+            typer.echo(f"  {label}: {counted(counts)}")
     if done.missing_partitions:
-        typer.echo(f"  not there: {done.missing_partitions:,} partitions numbered below the highest")
+        typer.echo(f"  missing: {done.missing_partitions:,} partitions numbered below the highest")
     if len(columns) == 1:
         typer.echo("  to mine, import a second encoder with it: --second NAME=FOLDER")

@@ -1,22 +1,26 @@
 """`blindpairs index`."""
 
-import json
 from typing import Annotated
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
+from blindpairs.cli.app import WORK, Json, Work, command, print_json, progress_bar, say
 from blindpairs.workspace import Workspace
 
 
 @command
 def index(
+    encoder: Annotated[
+        str, typer.Option(rich_help_panel="Encoders", help="The encoder whose vectors to index.")
+    ] = "clip",
+    kind: Annotated[
+        str,
+        typer.Option(rich_help_panel="Encoders", help="flat, ivf, hnsw, or a FAISS factory string: IVF4096,SQfp16."),
+    ] = "ivf",
     work: Work = WORK,
-    kind: Annotated[str, typer.Option(help="flat, ivf, hnsw, or a FAISS factory string: IVF4096,SQfp16.")] = "ivf",
-    encoder: Annotated[str, typer.Option(help="The column of vectors.")] = "clip",
     as_json: Json = False,
 ) -> None:
-    """Build a FAISS index of one encoder's vectors, for `mine --method`; one that is there and fits is kept."""
+    """Build a FAISS index of one encoder's vectors, for `mine --method`. An index that is up to date is reused."""
     from blindpairs.index import Gpus, Making, build_index
     from blindpairs.store import Store
 
@@ -32,8 +36,8 @@ def index(
             progress=show,
         )
     if as_json:
-        told = {"schema_version": 1, "path": str(file.path), "reused": file.reused, "reason": file.reason}
-        typer.echo(json.dumps(told | {name: file.record[name] for name in ("factory", "rows", "dimension", "bytes")}))
+        fields = {"path": str(file.path), "reused": file.reused, "reason": file.reason}
+        print_json(fields | {name: file.record[name] for name in ("factory", "rows", "dimension", "bytes")})
         return
     record = file.record
     typer.echo(f"{file.path}: {record['factory']} of {record['rows']:,} vectors, {record['bytes'] / 1e6:,.1f} MB")

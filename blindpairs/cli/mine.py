@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, progress_bar, say
-from blindpairs.cli.embed import RayAddress, Where
+from blindpairs.cli.embed import Executor, RayAddress
 from blindpairs.cli.groups import grouped
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
@@ -117,8 +117,8 @@ class RunOptions:
             help="auto: every usable GPU, else the CPU. cpu. cuda: every GPU. cuda:1: one GPU.",
         ),
     ] = "auto"
-    executor: Annotated[Where, typer.Option(rich_help_panel=MACHINE, help="ray: run the join on a Ray cluster.")] = (
-        Where.here
+    executor: Annotated[Executor, typer.Option(rich_help_panel=MACHINE, help="ray: run the join on a Ray cluster.")] = (
+        Executor.local
     )
     ray_address: RayAddress = ""
     plan: Annotated[
@@ -145,7 +145,7 @@ def mine(
     options = _options(pair_options)
     store = Store.open(space.embeddings)
     encoders = (run_options.encoder_a, run_options.encoder_b)
-    if run_options.executor is Where.ray and run_options.device not in ("auto", "cpu"):
+    if run_options.executor is Executor.ray and run_options.device not in ("auto", "cpu"):
         raise ConfigError(f"--executor ray joins on processors: leave out --device {run_options.device}, or --executor")
     if run_options.plan:
         _print_plan(store, options, run_options, space, as_json)
@@ -178,13 +178,13 @@ def _running(run_options: RunOptions, options: "MiningOptions", store: "Store", 
     from blindpairs.mine import ExactJoin, Running
     from blindpairs.selfjoin import Hardware
 
-    if run_options.executor is Where.ray and options.center:
+    if run_options.executor is Executor.ray and options.center:
         raise ConfigError("--executor ray reads the vectors as they are stored: leave out --center, or --executor")
-    if run_options.executor is Where.ray and run_options.method != "exact":
+    if run_options.executor is Executor.ray and run_options.method != "exact":
         raise ConfigError(
             f"--executor ray has the exact method only: leave out --method {run_options.method}, or --executor"
         )
-    if run_options.executor is Where.ray:
+    if run_options.executor is Executor.ray:
         from blindpairs.executors.actors import Actors
         from blindpairs.executors.joining import RayJoin
 
@@ -232,7 +232,7 @@ def _print_plan(
     from blindpairs.selfjoin.shown import as_given
 
     # --executor ray and an index have no estimate of their own: theirs is the exact join on this machine's CPU.
-    local = run_options.method == "exact" and run_options.executor is Where.here
+    local = run_options.method == "exact" and run_options.executor is Executor.local
     hardware = Hardware(run_options.device, say) if local else Hardware("cpu")
     device = _planned_device(run_options, hardware)
     running = Running(memory=_memory_budget(run_options.memory, space))
@@ -268,7 +268,7 @@ def _print_plan(
 
 def _planned_device(run_options: RunOptions, hardware: "Hardware") -> str:
     """The device that mining would run on, as far as is known before a try; ConfigError for one that cannot."""
-    if run_options.executor is Where.ray or run_options.method == "exact":
+    if run_options.executor is Executor.ray or run_options.method == "exact":
         return " and ".join(hardware.gpus) or "cpu"
     from blindpairs.index import Gpus
 

@@ -1,4 +1,4 @@
-"""`python -m blindpairs.demo FOLDER`: build the corpus and train both encoders anew, as those that ship were."""
+"""`python -m blindpairs.demo FOLDER`: rebuild the corpus and retrain both encoders, as those that ship were."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from blindpairs.demo.train import train_demo
 
 
 def main(arguments: list[str]) -> None:
-    """Fill the one folder that is named, and say how far it is."""
+    """Fill the given folder, and print progress."""
     if len(arguments) != 1:
         raise SystemExit("usage: python -m blindpairs.demo FOLDER")
     folder = Path(arguments[0])

@@ -1,4 +1,4 @@
-"""What the inhabitants of the demo world look like, as tables: shapes, paints, backgrounds, letters.
+"""How the demo world looks, as tables: shapes, paints, backgrounds, letters.
 
 `draw.py` turns them into pixels. Figures live in a 100 x 100 box; a person has to tell them apart at 18 pixels.
 """

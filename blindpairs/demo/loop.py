@@ -1,10 +1,10 @@
-"""The whole loop on the demo world, held against its ground truth: embed, mine, look, and count what was right."""
+"""The whole loop on the demo world: embed, mine, write the gallery, and score the pairs against the ground truth."""
 
 from dataclasses import dataclass
 
-from blindpairs.demo.truth import Report, judge, judge_vectors, patterns_of, read_truth
+from blindpairs.demo.truth import TruthReport, judge, judge_vectors, patterns_of, read_truth
 from blindpairs.embed import EmbedOptions, EmbedReport, embed
-from blindpairs.encoders import load_encoder
+from blindpairs.encoders import DEMO_ENCODERS, load_encoder
 from blindpairs.images import open_corpus
 from blindpairs.mine import Mined, MiningOptions, mine_store, read_pairs
 from blindpairs.pages import write_mined_gallery
@@ -12,25 +12,23 @@ from blindpairs.progress import Progress
 from blindpairs.store import Store
 from blindpairs.workspace import Workspace, demo_folder
 
-ENCODERS = {"clip": "demo:clip", "dino": "demo:dino"}
-
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What each step did. `every` judges all pairs of scenes before any is left out; `kept` those that were kept."""
+    """The result of each step. `every` scores all pairs of scenes before any is left out; `kept` the kept pairs."""
 
     embedded: EmbedReport
     mined: Mined
-    every: Report
-    kept: Report
+    every: TruthReport
+    kept: TruthReport
 
 
 def run_demo(space: Workspace, progress: Progress) -> DemoReport:
-    """Embed the demo's scenes, mine them at the paper's thresholds, write the gallery, and judge the pairs."""
+    """Embed the demo's scenes, mine them at the paper's thresholds, write the gallery, and score the pairs."""
     scenes = demo_folder() / "scenes.parquet"
     options = MiningOptions()
     corpus = open_corpus([str(scenes)])
-    embedded = embed(corpus, space.embeddings, ENCODERS, load_encoder, EmbedOptions.suited_to("cpu"), progress)
+    embedded = embed(corpus, space.embeddings, DEMO_ENCODERS, load_encoder, EmbedOptions.suited_to("cpu"), progress)
     store = Store.open(space.embeddings)
     mined = mine_store(store, space.pairs, options)
     truth = read_truth(scenes)
@@ -38,7 +36,7 @@ def run_demo(space: Workspace, progress: Progress) -> DemoReport:
         store, mined, options, space.gallery, differs=lambda one, other: patterns_of(truth[one], truth[other])
     )
     known = [truth[image_id] for image_id in store.metadata(["image_id"])["image_id"].to_pylist()]
-    clip, dino = (store.column(name) for name in ENCODERS)
+    clip, dino = (store.column(name) for name in DEMO_ENCODERS)
     written = read_pairs(space.pairs)
     pairs = zip(written["image_id_a"].to_pylist(), written["image_id_b"].to_pylist(), strict=True)
     every = judge_vectors(clip, dino, known, clip_min=options.clip_min, dino_max=options.dino_max)

@@ -79,8 +79,8 @@ class _Log:
 
 
 @dataclass
-class _Course:
-    """One encoder on its way through training, with its vectors of the held-out scenes at each evaluation so far."""
+class _Training:
+    """The training of one encoder, with its vectors of the held-out scenes at each evaluation so far."""
 
     name: str
     model: Any
@@ -131,7 +131,7 @@ def embed(encode: Callable[[Any, Tensor], Tensor], model: Any, pixels: Pixels, d
     return rounded
 
 
-def _optimiser(course: _Course, recipe: Recipe) -> tuple[torch.optim.Optimizer, Any]:
+def _optimiser(course: _Training, recipe: Recipe) -> tuple[torch.optim.Optimizer, Any]:
     """Return AdamW and its schedule: a warm-up over a twentieth of the steps, then a cosine down to zero."""
     optimizer = torch.optim.AdamW(
         course.model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
@@ -142,7 +142,9 @@ def _optimiser(course: _Course, recipe: Recipe) -> tuple[torch.optim.Optimizer, 
     )
 
 
-def _descend(course: _Course, recipe: Recipe, threads: int, evaluate: Callable[[_Course, int, float], None]) -> None:
+def _descend(
+    course: _Training, recipe: Recipe, threads: int, evaluate: Callable[[_Training, int, float], None]
+) -> None:
     """Train one encoder; `evaluate(course, step, mean loss)` is called at `recipe.evaluations` even distances."""
     torch.set_num_threads(threads)  # holds for this thread alone
     optimizer, schedule = _optimiser(course, recipe)
@@ -161,8 +163,8 @@ def _descend(course: _Course, recipe: Recipe, threads: int, evaluate: Callable[[
             losses.clear()
 
 
-class _Together:
-    """What the two encoders can mine together, after equal shares of their training."""
+class _JointEvaluation:
+    """Evaluates what the two encoders mine together, after equal shares of their training."""
 
     def __init__(self, output: Path, recipe: Recipe, progress: Progress) -> None:
         self._output, self._recipe, self._progress = output, recipe, progress
@@ -170,9 +172,9 @@ class _Together:
         self._lock = threading.Lock()
         self._scenes = [scene for scene, _ in plan(recipe.held_out, recipe.seed + 1)]
         self._pixels = pictures(recipe.held_out, recipe.seed + 1)
-        self.courses: list[_Course] = []  # CLIP, then Dinov2
+        self.courses: list[_Training] = []  # CLIP, then Dinov2
 
-    def evaluate(self, course: _Course, step: int, loss: float) -> None:
+    def evaluate(self, course: _Training, step: int, loss: float) -> None:
         """Save the encoder, embed the held-out scenes, and judge as soon as the other encoder is as far."""
         course.save(course.model, self._output / course.name)
         vectors = embed(course.encode, course.model, self._pixels, self._recipe.device)
@@ -200,13 +202,13 @@ def _settings(recipe: Recipe) -> str:
     return json.dumps({**asdict(recipe), "python": platform.python_version(), **versions}, indent=1) + "\n"
 
 
-def _courses(recipe: Recipe) -> list[_Course]:
+def _courses(recipe: Recipe) -> list[_Training]:
     """Return the two encoders before their first step; each draws its batches from a generator of its own."""
     clip, dino = build_clip(recipe.seed).to(recipe.device), build_dino(recipe.seed + 1).to(recipe.device)
     tokenizer = open_clip.SimpleTokenizer(context_length=CLIP_CONFIG["text_cfg"]["context_length"])
     clip_rng, dino_rng = (np.random.default_rng([recipe.seed, n]) for n in (recipe.clip_steps, recipe.dino_steps))
     return [
-        _Course(
+        _Training(
             "clip",
             clip,
             recipe.clip_steps,
@@ -214,7 +216,9 @@ def _courses(recipe: Recipe) -> list[_Course]:
             clip_embedding,
             save_clip,
         ),
-        _Course("dino", dino, recipe.dino_steps, lambda: _dino_loss(dino, recipe, dino_rng), dino_embedding, save_dino),
+        _Training(
+            "dino", dino, recipe.dino_steps, lambda: _dino_loss(dino, recipe, dino_rng), dino_embedding, save_dino
+        ),
     ]
 
 
@@ -226,7 +230,7 @@ def train_demo(output: Path, recipe: Recipe = Recipe(), progress: Progress = sil
     """
     output.mkdir(parents=True, exist_ok=True)
     (output / "training.json").write_text(_settings(recipe), encoding="utf-8")
-    together = _Together(output, recipe, progress)
+    together = _JointEvaluation(output, recipe, progress)
     together.courses = _courses(recipe)
     threads = max(1, torch.get_num_threads() // 2)
     with ThreadPoolExecutor(2) as pool:

@@ -1,8 +1,8 @@
-"""What mining found, held against what is known of the demo world.
+"""Scores mining on the demo world against its ground truth.
 
 Words: two images are *alike* where their CLIP cosine reaches `clip_min`; *re-rendered* where their scenes are equal,
-so that nothing a question could ask about differs; *mined* where they are alike and their DINO cosine is at most
-`dino_max`. Cosines are those by which mining decides, so that a pair on a threshold counts on the same side of it.
+so that no question could tell them apart; *mined* where they are alike and their DINO cosine is at most
+`dino_max`. Cosines are computed as mining computes them, so that a pair on a threshold is judged alike.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ _ROUGH = 1e-4  # a float32 product of unit rows is off by far less
 
 
 @dataclass(frozen=True)
-class Report:
+class TruthReport:
     """Counts of pairs, those of mined pairs also by the hidden attribute in which they differ.
 
     A pair that differs in several attributes counts under each of them in `differing`, and nowhere in `alone`.
@@ -67,7 +67,7 @@ def codes(scenes: Sequence[Scene]) -> NDArray[np.int8]:
     return np.stack(columns, axis=1).astype(np.int8)
 
 
-def judge_rows(alike: NDArray[np.int64], mined: NDArray[np.bool_], known: NDArray[np.int8]) -> Report:
+def judge_rows(alike: NDArray[np.int64], mined: NDArray[np.bool_], known: NDArray[np.int8]) -> TruthReport:
     """Judge pairs of rows: `alike` (P, 2) above `clip_min`, which of them were `mined` (P,), and `codes` (N, 11)."""
     hidden = [FIELDS.index(name) for name in ATTRIBUTES]
     unequal = known[alike[:, 0]] != known[alike[:, 1]]  # (P, 11)
@@ -75,7 +75,7 @@ def judge_rows(alike: NDArray[np.int64], mined: NDArray[np.bool_], known: NDArra
     equal = ~unequal.any(axis=1)
     found = differs[mined]
     single = found[unequal[mined].sum(axis=1) == 1]
-    return Report(
+    return TruthReport(
         alike=len(alike),
         alike_differing=int(differs.any(axis=1).sum()),
         rerendered=int(equal.sum()),
@@ -89,10 +89,10 @@ def judge_rows(alike: NDArray[np.int64], mined: NDArray[np.bool_], known: NDArra
 
 def judge_vectors(
     clip: Vectors, dino: Vectors, scenes: Sequence[Scene], *, clip_min: float = 0.95, dino_max: float = 0.6
-) -> Report:
+) -> TruthReport:
     """Judge all pairs of N images, float16 or float32 vectors (N, D) of any length; N up to some thousands.
 
-    Every pair is looked at, by one product of all with all: what the join leaves out unseen is not taken on trust.
+    Every pair is compared, by one product of all with all, independently of the join.
     """
     one, other = (UnitRows(torch.from_numpy(vectors)) for vectors in (clip, dino))
     unit = one.block(0, one.count)
@@ -104,7 +104,7 @@ def judge_vectors(
 
 def judge(
     mined: Iterable[tuple[str, str]], truth: Mapping[str, Scene], alike: Iterable[tuple[str, str]] | None = None
-) -> Report:
+) -> TruthReport:
     """Judge mined pairs of image ids; without all the pairs above `clip_min` (`alike`) recall reads 1.0."""
     rows = {name: row for row, name in enumerate(truth)}
     chosen = {(min(rows[a], rows[b]), max(rows[a], rows[b])) for a, b in mined}

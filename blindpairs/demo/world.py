@@ -3,7 +3,7 @@
 A scene has a category and a background, which captions name, and nine hidden attributes, which captions seldom name:
 one per visual pattern of "Eyes Wide Shut?" (arXiv 2401.06209). A CLIP trained on these captions has no reason to encode
 the hidden attributes, so blind pairs arise here the way they do at scale, and for each of them the truth can be looked
-up. This file says what exists and how it is put into words; `draw.py` makes it visible.
+up. This file defines what exists and the words for it; `draw.py` makes it visible.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+
+from blindpairs.mine.patterns import VisualPattern
 
 CATEGORIES = ("cat", "fish", "duck", "car", "snail", "rabbit", "elephant", "teapot", "turtle", "robot")
 BACKGROUNDS = ("beach", "forest", "city", "snow", "desert", "night", "meadow", "sea")
@@ -24,7 +26,7 @@ class Pattern:
     with which a rare caption gives it away.
     """
 
-    name: str
+    name: VisualPattern
     question: str
     answers: Mapping[str, str]
     captions: Mapping[str, str]
@@ -36,55 +38,55 @@ def _same(words: str, template: str = "{}") -> Mapping[str, str]:
 
 PATTERNS: Mapping[str, Pattern] = {
     "facing": Pattern(
-        "Orientation and Direction",
+        VisualPattern.ORIENTATION,
         "Which way does the {category} face?",
         _same("left right"),
         _same("left right", "facing {}"),
     ),
     "hat": Pattern(
-        "Presence of Specific Features",
+        VisualPattern.PRESENCE,
         "Does the {category} wear a hat?",
         _same("yes no"),
         {"yes": "with a hat", "no": "without a hat"},
     ),
     "lamp": Pattern(
-        "State and Condition",
+        VisualPattern.STATE,
         "Is the lamp in the upper left corner on or off?",
         _same("on off"),
         _same("on off", "with the lamp {}"),
     ),
     "count": Pattern(
-        "Quantity and Count",
+        VisualPattern.QUANTITY,
         "How many of the {category} kind are there?",
         {"1": "one", "2": "two", "3": "three"},
         {"1": "all alone", "2": "two of them", "3": "three of them"},
     ),
     "ball": Pattern(
-        "Positional and Relational Context",
+        VisualPattern.POSITION,
         "Where is the ball at the bottom of the picture?",
         {"left": "on the left", "middle": "in the middle", "right": "on the right"},
         {"left": "ball on the left", "middle": "ball in the middle", "right": "ball on the right"},
     ),
     "colour": Pattern(
-        "Color and Appearance",
+        VisualPattern.COLOR,
         "What colour is the {category}?",
         _same("red blue green yellow"),
         _same("red blue green yellow", "painted {}"),
     ),
     "stripes": Pattern(
-        "Structural and Physical Characteristics",
+        VisualPattern.STRUCTURE,
         "Is the {category} striped or plain?",
         _same("striped plain"),
         _same("striped plain"),
     ),
     "letter": Pattern(
-        "Text",
+        VisualPattern.TEXT,
         "Which letter is on the sign?",
         _same("A L T X"),
         _same("A L T X", "sign says {}"),
     ),
     "zoom": Pattern(
-        "Viewpoint and Perspective",
+        VisualPattern.VIEWPOINT,
         "Is the {category} seen from near or from afar?",
         {"near": "from near", "far": "from afar"},
         {"near": "close up", "far": "seen from afar"},

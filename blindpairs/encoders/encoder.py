@@ -13,11 +13,11 @@ from blindpairs.images.preprocess import Preprocess
 
 @dataclass(frozen=True)
 class Tower:
-    """What a library's file hands over: a vision tower, how to read it, and the facts worth recording."""
+    """What `from_LIBRARY.py` returns: a vision tower, how to read it, and its provenance."""
 
     module: nn.Module  # the vision part only, in float32, on the CPU
     pooled: Callable[[Tensor], Tensor]  # normalised pixels (B, 3, S, S) -> (B, D), not yet unit
-    transformer: Transformer | None  # where its tokens are; None for what has none, such as a ResNet
+    transformer: Transformer | None  # gives the tokens; None for a network without tokens, such as a ResNet
     dimension: int
     preprocess: Preprocess
     facts: dict[str, object]  # library, version, architecture, pool rule, ...; ready for JSON
@@ -25,7 +25,7 @@ class Tower:
 
 
 def choose_device(asked: str) -> str:
-    """`auto` -> a CUDA GPU where there is one, else the CPU; anything else is checked. ConfigError for what is not."""
+    """`auto` -> "cuda" if there is a CUDA GPU, else "cpu". ConfigError for a device that is not available."""
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -33,13 +33,15 @@ def choose_device(asked: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         if reason.startswith("Expected one of"):  # torch goes on with forty names
-            reason = "no such kind of device"
-        raise ConfigError(f"device {asked!r} is not to be had here ({reason}); try --device auto or cpu") from error
+            reason = "unknown kind of device"
+        raise ConfigError(
+            f"device {asked!r} is not available on this machine ({reason}); try --device auto or cpu"
+        ) from error
     return asked
 
 
 class Encoder:
-    """A vision tower on a device. `name` is the store's column, `spec` what was asked for."""
+    """A vision tower on a device. `name` is its column in the store, `spec` the string that it was loaded from."""
 
     def __init__(self, name: str, spec: str, tower: Tower, device: str = "cpu") -> None:
         self.name = name
@@ -57,7 +59,7 @@ class Encoder:
 
     @torch.inference_mode()
     def encode(self, batch: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 on the encoder's device -> (B, D) float32 of unit length; NaN rows where there is none.
+        """(B, 3, S, S) uint8 on the encoder's device -> (B, D) float32 of unit length; NaN for a zero vector.
 
         On CUDA with bfloat16 the tower runs under autocast, and rows that are not finite run once more in float32.
         """
@@ -73,9 +75,9 @@ class Encoder:
     def tokens_of(self, batch: Tensor, layers: Sequence[Layer]) -> list[Tokens]:
         """(B, 3, H, W) uint8 on the encoder's device -> the tokens of each layer, in that order, from one forward pass.
 
-        Patches are (B, rows * columns, D) float32, not projected and not of unit length. Layer 0 is what enters the
-        first block, k what block k hands on, -1 the last one's. H and W are the preprocessing's size, or other
-        multiples of the patch where the tower takes those. ConfigError: no such layer or size, no tokens at all.
+        Patches are (B, rows * columns, D) float32, not projected and not of unit length. Layer 0 is the input of the
+        first block, k is the output of block k, -1 that of the last block. H and W are the preprocessing's size, or
+        other multiples of the patch size if the tower takes them. ConfigError: no such layer or size, or no tokens.
         """
         transformer = self.transformer
         hidden = self._read(lambda pixels: transformer.hidden(pixels, layers), batch)
@@ -84,7 +86,7 @@ class Encoder:
 
     @property
     def transformer(self) -> Transformer:
-        """Where the tokens are: depth, patch size, grid. ConfigError for an encoder without patch tokens."""
+        """Depth, patch size, grid and hidden states. ConfigError for an encoder without patch tokens."""
         if self._tower.transformer is None:
             raise no_patches(self.spec)
         return self._tower.transformer

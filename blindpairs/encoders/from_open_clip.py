@@ -113,7 +113,7 @@ def _preprocess(spec: Spec, config: dict[str, Any]) -> Preprocess:
 
 
 def _transformer(spec: Spec, visual: Any, size: int) -> Transformer | None:
-    """Where an image tower keeps its tokens; None for a ResNet."""
+    """How to read an image tower's tokens; None for a ResNet."""
     from open_clip.timm_model import TimmModel
     from open_clip.transformer import VisionTransformer
 

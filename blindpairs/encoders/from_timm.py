@@ -1,4 +1,4 @@
-"""timm models: whatever backbone timm knows, read as timm's own evaluation reads it."""
+"""timm models: any backbone that timm knows, with timm's own evaluation preprocessing."""
 
 import difflib
 import math
@@ -63,14 +63,14 @@ def _created(spec: Spec, name: str, wanted: dict[str, Any]) -> Any:
     except (AssertionError, TypeError) as error:
         if spec.size is None:
             raise
-        raise ConfigError(  # a ResNet has no such option, a hybrid wants whole patches: the weights are in order
+        raise ConfigError(  # a ResNet has no such option, a hybrid needs whole patches; the weights are not at fault
             f"{spec.text}: this model cannot be built with size={spec.size}; leave it out, "
-            "or take another multiple of the patch size"
+            "or use another multiple of the patch size"
         ) from error
 
 
 def timm_transformer(spec: Spec, model: Any, size: int) -> Transformer:
-    """Where a timm model keeps its tokens; reading them tells a model that has none."""
+    """How to read a timm model's tokens; a model without tokens is refused when they are read."""
     norm = getattr(model, "norm", None)
     return Transformer(
         spec=spec.text,
@@ -87,7 +87,7 @@ def timm_transformer(spec: Spec, model: Any, size: int) -> Transformer:
 
 
 def _named(spec: Spec) -> tuple[str, str]:
-    """(timm's name, what to call the weights in an error)."""
+    """(timm's name for the model, its weights as errors name them)."""
     import timm
 
     if spec.target.startswith(LOCAL_DIR):
@@ -106,7 +106,7 @@ def _named(spec: Spec) -> tuple[str, str]:
 
 
 def _load_checkpoint(spec: Spec, model: Any) -> None:
-    """A local file into the backbone; its classifier may be left over, nothing may be missing."""
+    """Load a local file into the backbone. Extra tensors (a classifier) are ignored, missing ones are an error."""
     from timm.models import load_state_dict
 
     path = Path(str(spec.checkpoint)).expanduser()

@@ -1,6 +1,6 @@
 """Vision towers in the hub's layout (config.json, preprocessor_config.json, weights), read with transformers.
 
-Promises: the tower runs in float32 whatever the checkpoint's precision; a tensor that the checkpoint lacks is an error
+Promises: the tower runs in float32 for checkpoints of any precision; a tensor that the checkpoint lacks is an error
 (transformers fills it with random numbers and a log line); the text half of a CLIP or SigLIP is never built.
 """
 
@@ -31,7 +31,7 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*
 
 @dataclass(frozen=True)
 class Family:
-    """One model_type: transformers' class for its vision tower and what a vector may be read from.
+    """One model_type: transformers' class for its vision tower, and its poolings.
 
     The first pool is the default. For DINOv2 it is the class token after the final norm; transformers calls the same
     vector pooler_output. A plain ViT's pooler is left out: most checkpoints never trained one.
@@ -58,7 +58,7 @@ FAMILIES = {
 
 
 def load_transformers(spec: Spec) -> Tower:
-    """A hub repository or a local folder -> its vision tower, with the preprocessing that lies beside it."""
+    """A hub repository or a local folder -> its vision tower, with the preprocessing stored beside it."""
     import transformers
 
     folder = _folder(spec)
@@ -98,7 +98,7 @@ def _folder(spec: Spec) -> Path:
 
 
 def _snapshot(repository: str) -> Path:
-    """What is in the cache is used as it is: no weights that change between two runs, no waiting for a dead network."""
+    """The cached files, without asking the network, so that weights never change between two runs; else a download."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -116,7 +116,7 @@ def _read_json(spec: Spec, path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{spec.text}: {path} is missing or no JSON; it belongs to the hub's layout") from error
+        raise ConfigError(f"{spec.text}: {path} is missing or not JSON; the hub's layout has it") from error
     return content if isinstance(content, dict) else {}
 
 
@@ -125,7 +125,7 @@ def _family(spec: Spec, config: dict[str, Any]) -> Family:
     if model_type == "clip_vision_model" and "CLIPVisionModelWithProjection" in (config.get("architectures") or ()):
         model_type = "clip"
     if model_type not in FAMILIES:
-        raise ConfigError(f"{spec.text}: model_type {model_type!r} is not supported; there is {', '.join(FAMILIES)}")
+        raise ConfigError(f"{spec.text}: model_type {model_type!r} is not supported; supported: {', '.join(FAMILIES)}")
     return FAMILIES[model_type]
 
 
@@ -149,7 +149,7 @@ def _model(spec: Spec, folder: Path, family: Family, raw: dict[str, Any]) -> Any
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bar of its own, and no table of the text tower's tensors that were left out on purpose."""
+    """Without transformers' progress bar, and without its table of the text tower's unused tensors."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -210,12 +210,12 @@ def _geometry(spec: Spec, processor: Any) -> tuple[str, int, int]:
 def _resample(spec: Spec, processor: Any) -> int:
     resample = int(processor.resample)
     if resample not in (2, 3):
-        raise ConfigError(f"{spec.text}: resample={resample} is not supported; there is 2 (bilinear) and 3 (bicubic)")
+        raise ConfigError(f"{spec.text}: resample={resample} is not supported; supported: 2 (bilinear), 3 (bicubic)")
     return resample
 
 
 def _transformer(spec: Spec, model: Any, family: Family, size: int) -> Transformer:
-    """Where a tower keeps its tokens. Class and registers come first; other sizes interpolate the positions."""
+    """How to read a tower's tokens. Class token and registers come first; other sizes interpolate the positions."""
     config = model.config
     vision = getattr(model, "vision_model", model)
     norm: nn.Module = getattr(vision, family.norm)

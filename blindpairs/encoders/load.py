@@ -1,4 +1,4 @@
-"""Sending a spec to the library that it names."""
+"""Loads the encoder of a spec with the library that the spec names."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from blindpairs.workspace import demo_folder
 def load_encoder(name: str, spec: str, *, device: str = "cpu") -> Encoder:
     """Load the encoder that `spec` names, its vision tower alone on `device`; `name` is its column in the store.
 
-    ConfigError: not a spec, no such model, broken weights. AssetMissing: no weights here, and none to be fetched.
+    ConfigError: not a spec, no such model, broken weights. AssetMissing: no local weights, and the download failed.
     """
     return Encoder(name, spec, _tower(parse_spec(spec)), device)
 
@@ -39,4 +39,4 @@ def _demo(spec: Spec) -> Spec:
         return replace(spec, library="open_clip", target=f"{LOCAL_DIR}{demo_folder() / 'clip'}")
     if spec.target == "dino":
         return replace(spec, library="hf", target=str(demo_folder() / "dino"))
-    raise ConfigError(f"{spec.text!r} is no encoder: give {FORMS}")
+    raise ConfigError(f"{spec.text!r} is not an encoder spec: give {FORMS}")

@@ -1,4 +1,4 @@
-"""Reading a spec string: which library, which model, and the options after `?`."""
+"""Parses a spec string: library, model, and options after `?`."""
 
 import re
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ FORMS = (
     "timm:NAME, timm:local-dir:FOLDER, demo:clip or demo:dino,\n"
     "with options after `?`, joined by `&`: pool=cls|mean|pooler|projection, size=PIXELS, checkpoint=FILE (timm only)"
 )
+PAPER_ENCODERS = {"clip": "open_clip:ViT-L-14/openai", "dino": "hf:facebook/dinov2-large"}  # store column -> spec
+DEMO_ENCODERS = {"clip": "demo:clip", "dino": "demo:dino"}
 POOLS = ("cls", "mean", "pooler", "projection")
 LOCAL_DIR = "local-dir:"
 
@@ -19,7 +21,7 @@ _SPEC = re.compile(r"(?P<library>[a-z_]+):(?P<target>.+?)(?:\?(?P<options>[a-z]+
 
 @dataclass(frozen=True)
 class Spec:
-    """A spec string, taken apart. `target` is the library's own name for the model, or `local-dir:FOLDER`."""
+    """A parsed spec string. `target` is the library's own name for the model, or `local-dir:FOLDER`."""
 
     text: str
     library: str
@@ -29,18 +31,18 @@ class Spec:
     checkpoint: str | None = None
 
     def pool_among(self, allowed: tuple[str, ...]) -> str:
-        """The pooling that was asked for, or the first of `allowed`; ConfigError where this model has no such one."""
+        """`?pool=`, or the first of `allowed` by default; ConfigError if this model does not have that pooling."""
         pool = self.pool or allowed[0]
         if pool not in allowed:
             raise ConfigError(f"{self.text}: this model has no pool={pool}; it has {', '.join(allowed)}")
         return pool
 
     def checked_size(self, patch: int) -> int | None:
-        """The `?size=` that was asked for; pixels beyond the last whole patch would silently be left out."""
+        """`?size=`; ConfigError unless it is a multiple of the patch size: libraries drop the remainder silently."""
         if self.size is not None and self.size % patch:
             near = max(1, round(self.size / patch)) * patch
             raise ConfigError(
-                f"{self.text}: size={self.size} is no multiple of the patch size {patch}; take size={near}"
+                f"{self.text}: size={self.size} is not a multiple of the patch size {patch}; use size={near}"
             )
         return self.size
 
@@ -49,14 +51,14 @@ def parse_spec(text: str) -> Spec:
     """`library:target?option=value&...` -> Spec; ConfigError lists the forms."""
     match = _SPEC.fullmatch(text.strip())
     if match is None or match["library"] not in ("open_clip", "hf", "timm", "demo"):
-        raise ConfigError(f"{text!r} is no encoder: give {FORMS}")
+        raise ConfigError(f"{text!r} is not an encoder spec: give {FORMS}")
     options = dict(part.partition("=")[::2] for part in (match["options"] or "").split("&") if part)
     known = {"pool", "size", "checkpoint"} if match["library"] == "timm" else {"pool", "size"}
     if unknown := sorted(options.keys() - known):
-        raise ConfigError(f"{text}: no option {unknown[0]!r}; there is {', '.join(sorted(known))}")
+        raise ConfigError(f"{text}: unknown option {unknown[0]!r}; the options are {', '.join(sorted(known))}")
     if (pool := options.get("pool")) not in (None, *POOLS):
-        raise ConfigError(f"{text}: pool={pool} is none of {', '.join(POOLS)}")
+        raise ConfigError(f"{text}: pool={pool} is not one of {', '.join(POOLS)}")
     size = options.get("size")
     if size is not None and (not size.isdecimal() or int(size) < 1):
-        raise ConfigError(f"{text}: size={size} is no number of pixels, such as size=336")
+        raise ConfigError(f"{text}: size={size} is not a number of pixels, such as size=336")
     return Spec(text, match["library"], match["target"], pool, int(size) if size else None, options.get("checkpoint"))

@@ -1,12 +1,14 @@
 """Patch tokens of any layer of a vision transformer, with their grid, whichever library built it.
 
-Layers count as in transformers' `hidden_states`, for every library alike: 0 is what enters the first block, k what
-block k hands on, -1 what the last block hands on. Each can be read before or after the tower's final norm.
+Layers are numbered as in transformers' `hidden_states`, for every library: 0 is the input of the first block, k the
+output of block k, -1 the output of the last block. Each can be read before or after the tower's final norm.
+
+Words: `Layer` says what to read, `Tokens` is what `Encoder.tokens_of` returns, `Transformer` is the tower read from.
 
 Promises: the library's own forward runs once, unchanged, for all layers that are asked for, and the pooled vectors of
 `pool=cls` and `pool=mean` come from that same forward; class token and registers are never among the patches; patches
-are row-major over the grid, from the top left corner, and as many as rows * columns. What does not keep this shape is
-refused.
+are row-major over the grid, from the top left corner, and number rows * columns. A model whose tokens do not fit this
+is refused.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +26,7 @@ CHOOSE = "choose a plain vision transformer, such as open_clip:ViT-B-16/openai o
 
 @dataclass(frozen=True)
 class Layer:
-    """Where tokens are read: after which block, and whether the tower's final norm is applied to them."""
+    """Which hidden states to read: after block `index` (0: before the first), with or without the final norm."""
 
     index: int = -1
     norm: bool = True
@@ -32,7 +34,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of one layer for a batch of B images; `patches[:, r * columns + c]` sees row r, column c."""
+    """The tokens of one layer for a batch of B images; `patches[:, r * columns + c]` is at row r, column c."""
 
     patches: Tensor  # (B, N, D) float32, N == rows * columns
     grid: tuple[int, int]  # (rows, columns)
@@ -41,9 +43,9 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Transformer:
-    """A vision transformer: its library's forward, and where its tokens pass. P tokens stand before the N patches."""
+    """A vision transformer of any library: its forward and its blocks. P prefix tokens come before the N patches."""
 
-    spec: str  # what errors call it
+    spec: str  # for error messages
     forward: Callable[[Tensor], Tensor]  # normalised pixels (B, 3, H, W) -> (B, P + N, D) after the final norm
     blocks: Sequence[nn.Module]
     norm: nn.Module | None  # None where the norm comes after the pooling
@@ -62,20 +64,20 @@ class Transformer:
     def pooled(self, pixels: Tensor, pool: str) -> Tensor:
         """(B, 3, H, W) -> (B, D): the class token (`cls`) or the mean of the patches (`mean`), as `forward` has them.
 
-        They are after the final norm wherever the tower has one for its tokens.
+        They are after the final norm if the tower has one for its tokens.
         """
         tokens = self._final(pixels)
         return tokens[:, 0] if pool == "cls" else tokens[:, self.prefix :].mean(dim=1)
 
     def hidden(self, pixels: Tensor, layers: Iterable[Layer]) -> list[Tensor]:
-        """(B, 3, H, W) -> all tokens (B, P + N, D) of each layer, from one forward pass; `split` takes them apart."""
+        """(B, 3, H, W) -> all tokens (B, P + N, D) of each layer, from one forward pass; see `split`."""
         wanted = [self._resolved(layer) for layer in layers]
         last = Layer(self.depth, norm=True)
         rows, columns = self.grid(*pixels.shape[-2:])
         with self._recorded({layer.index for layer in wanted if layer != last}) as seen:
             final = self._final(pixels)
         if final.shape[1] != self.prefix + rows * columns:
-            raise ConfigError(f"{self.spec}: its {final.shape[1]} tokens are no grid of patches; {CHOOSE}")
+            raise ConfigError(f"{self.spec}: its {final.shape[1]} tokens do not form a grid of patches; {CHOOSE}")
         read: list[Tensor] = []
         for layer in wanted:
             tokens = final if layer == last else self._checked(seen.get(layer.index), layer.index, final)
@@ -89,7 +91,7 @@ class Transformer:
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of the patches of an image of that size; ConfigError for a size that the tower cannot take.
 
-        Beyond the size that it was loaded for, pixels after the last whole patch would silently be left out.
+        Other sizes than the loaded one must be whole patches: a library would silently drop the remainder.
         """
         down, across = self.patch_size
         if (height, width) != (self.size, self.size):
@@ -100,7 +102,7 @@ class Transformer:
                 )
             if height % down or width % across or not height or not width:
                 raise ConfigError(
-                    f"{self.spec}: images of {height} x {width} are no whole patches of {down} x {across}; resize them"
+                    f"{self.spec}: images of {height} x {width} are not whole patches of {down} x {across}; resize them"
                 )
         return height // down, width // across
 
@@ -109,7 +111,7 @@ class Transformer:
         if not 0 <= index <= self.depth:
             first = -self.depth - 1
             raise ConfigError(
-                f"{self.spec}: there is no layer {layer.index}; there is 0 to {self.depth}, or {first} to -1"
+                f"{self.spec}: there is no layer {layer.index}; layers are 0 to {self.depth}, or {first} to -1"
             )
         if layer.norm and self.norm is None:
             raise ConfigError(
@@ -125,12 +127,12 @@ class Transformer:
 
     @contextmanager
     def _recorded(self, indices: set[int]) -> Iterator[dict[int, object]]:
-        """While the forward runs in this thread: what passes at these layers."""
+        """Records the hidden states of these layers while the forward runs in this thread."""
         seen: dict[int, object] = {}
         thread = get_ident()
 
         def note(index: int, passed: object) -> None:
-            if get_ident() == thread:  # hooks are the module's: another thread's forward comes through them too
+            if get_ident() == thread:  # hooks belong to the module: another thread's forward calls them too
                 seen[index] = passed[0] if isinstance(passed, tuple) and passed else passed
 
         def enters(_module: nn.Module, arguments: tuple[object, ...]) -> None:
@@ -155,12 +157,12 @@ class Transformer:
     def _checked(self, tokens: object, index: int, final: Tensor) -> Tensor:
         if not isinstance(tokens, Tensor) or tokens.shape != final.shape:
             raise ConfigError(
-                f"{self.spec}: layer {index} does not hold the tokens that its last layer has after the norm; "
-                "read that one, or " + CHOOSE
+                f"{self.spec}: layer {index} has other tokens than the last layer after the norm; read the last "
+                "layer, or " + CHOOSE
             )
         return tokens
 
 
 def no_patches(spec: str) -> ConfigError:
-    """For a tower that has no tokens at all."""
+    """The error for a tower without patch tokens."""
     return ConfigError(f"{spec}: this encoder has no patch tokens; {CHOOSE}")

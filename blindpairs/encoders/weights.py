@@ -1,7 +1,7 @@
-"""Weights on this machine: finding them, refusing the broken ones, naming them by their content.
+"""Weights on this machine: finds them, refuses broken ones, identifies them by a hash of their content.
 
-Promises: no pickled code is ever run; whatever a library throws while it loads becomes one sentence that says which
-file and what to do; two towers with the same numbers have the same hash, whatever file they came from.
+Promises: no pickled code is ever run; any exception of a library that loads weights becomes one sentence that says
+which file and what to do; two towers with the same numbers have the same hash, from any file.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ def local_folder(spec: str, path: str) -> Path:
 
 
 def require_weights(spec: str, folder: Path, patterns: tuple[str, ...]) -> None:
-    """AssetMissing unless the folder holds a file that one of the patterns fits: libraries fall back to random ones."""
+    """AssetMissing unless a file matches one of the patterns: without one, libraries use random weights."""
     if not any(next(folder.glob(pattern), None) for pattern in patterns):
         raise AssetMissing(f"{spec}: no weights in {folder}; put one of {', '.join(patterns)} there")
 
 
 @contextmanager
 def loading(spec: str, source: object) -> Iterator[None]:
-    """Around a library's loading call: every failure becomes AssetMissing (not here) or ConfigError (broken)."""
+    """Around a library's loading call: every failure becomes AssetMissing (not found) or ConfigError (broken)."""
     try:
         yield
     except BlindpairsError:
@@ -52,7 +52,7 @@ def loading(spec: str, source: object) -> Iterator[None]:
         if unreachable := [cause for cause in causes if _is_unreachable(cause)]:
             raise _missing(spec, source, unreachable[-1]) from error
         if any(isinstance(cause, pickle.UnpicklingError) for cause in causes) or "weights_only" in str(error):
-            what = "is damaged, or holds pickled code, which is never run; convert it to safetensors where you trust it"
+            what = "is damaged, or holds pickled code, which is never run; convert it to safetensors if you trust it"
             raise ConfigError(f"{spec}: {source} {what}") from error
         first_line = str(error).strip().partition("\n")[0][:200]
         why = f"{type(error).__name__}: {first_line}"
@@ -74,7 +74,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_unreachable(error: BaseException) -> bool:
-    """Whether the hub, the cache or the network said no, as opposed to a file being broken."""
+    """Whether the hub, the cache or the network failed, as opposed to a broken file."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     hub = (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ConnectionError, TimeoutError)

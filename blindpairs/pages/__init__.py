@@ -1,6 +1,29 @@
-"""Mined pairs as pictures: a page that opens from disk (`page`), made from a store and its pairs (`mined`)."""
+"""Mined pairs shown to people: the gallery, one page that opens from disk, and single pairs as pictures.
 
-from blindpairs.pages.gallery import GalleryPair, GallerySummary, pair_picture, write_gallery
-from blindpairs.pages.mined import PageImages, write_mined_gallery
+Read in this order: `safety` (escaping and policy, for every page), `thumbnails`, `pairs` (what is shown), `charts`,
+`gallery` (the page), `picture` (one pair for a notebook or a slide), `mined` (all of it from a store).
+"""
 
-__all__ = ["GalleryPair", "GallerySummary", "PageImages", "pair_picture", "write_gallery", "write_mined_gallery"]
+from blindpairs.pages.gallery import write_gallery
+from blindpairs.pages.mined import PageImages, pair_pictures, write_mined_gallery
+from blindpairs.pages.pairs import GalleryPair, GallerySummary
+from blindpairs.pages.picture import pair_picture
+from blindpairs.pages.safety import content_policy, escape_attribute, escape_text, file_link, fill_template
+from blindpairs.pages.thumbnails import Thumbnail, make_thumbnail
+
+__all__ = [
+    "GalleryPair",
+    "GallerySummary",
+    "PageImages",
+    "Thumbnail",
+    "content_policy",
+    "escape_attribute",
+    "escape_text",
+    "file_link",
+    "fill_template",
+    "make_thumbnail",
+    "pair_picture",
+    "pair_pictures",
+    "write_gallery",
+    "write_mined_gallery",
+]

@@ -1,25 +1,34 @@
-"""The page of a mining run: its pairs, their pixels read again from the corpus, and what the page's head says."""
+"""The pairs of a store shown: the gallery of a mining run, and single pairs as pictures.
+
+Pixels are read again from the corpus. Where an image is gone or changed, the reason
+is shown in its place.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from PIL import Image
 
 from blindpairs.errors import Undecodable
 from blindpairs.mine import Mined, MiningOptions, rarity
-from blindpairs.pages.gallery import GalleryPair, GallerySummary, write_gallery
+from blindpairs.pages.gallery import write_gallery
+from blindpairs.pages.pairs import GalleryPair, GallerySummary
+from blindpairs.pages.picture import pair_picture
 from blindpairs.store import Store, pixels_of
 
 Images = Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]  # image id, pixels or why there are none
+PAIR_COLUMNS = {one.name for one in fields(GalleryPair)} - {"rarity", "differs"}  # of pairs.parquet
 Differs = Callable[[str, str], tuple[str, ...]]  # two image ids -> what is known to differ between them
 
 
 @dataclass(frozen=True)
 class PageImages:
-    """How many images a page was to show, and how many of them could not be read, by the code of their failure."""
+    """How many images a page should show, and how many of them could not be read, by failure code."""
 
     wanted: int
     unread: dict[str, int]
@@ -34,7 +43,7 @@ def write_mined_gallery(
     encoders: tuple[str, str] = ("clip", "dino"),
     differs: Differs = lambda *_: (),
 ) -> PageImages:
-    """Write the page of `mined`, which came from `store` with `options`, to `output`; tells which images it lacks."""
+    """Write the gallery of `mined`, which came from `store` with `options`; returns what could not be read."""
     clip_quantiles, dino_quantiles = (mined.pairs[name].to_numpy() for name in ("clip_quantile", "dino_quantile"))
     rarities = rarity(clip_quantiles, dino_quantiles, mined.quantile_pairs).tolist()
     pairs = [
@@ -66,6 +75,18 @@ def write_mined_gallery(
     unread: Counter[str] = Counter()
     write_gallery(pairs, _counted(pixels_of(store, wanted), unread), output, summary=summary)
     return PageImages(len(wanted), dict(sorted(unread.items())))
+
+
+def pair_pictures(store: Store, pairs: pa.Table, count: int = 5) -> list[Image.Image]:
+    """The first `count` of mined pairs as RGB pictures, 1144 x 702 pixels, which a notebook shows inline.
+
+    `pairs` has the columns of pairs.parquet, as `Mined.pairs` does, and came from `store`. An image that cannot be read
+    again stands in its picture as the reason. InputError where the store is damaged.
+    """
+    columns = [name for name in pairs.column_names if name in PAIR_COLUMNS]
+    shown = [GalleryPair(**row) for row in pairs.slice(0, count).select(columns).to_pylist()]
+    images = dict(pixels_of(store, {key for pair in shown for key in (pair.image_id_a, pair.image_id_b)}))
+    return [pair_picture(pair, images[pair.image_id_a], images[pair.image_id_b]) for pair in shown]
 
 
 def _counted(images: Images, unread: Counter[str]) -> Images:

@@ -119,7 +119,7 @@ def test_mine_that_finds_nothing_says_which_thresholds_would(work: Path) -> None
         (
             ["embed", ".", "--device", "gpu"],
             3,
-            "device 'gpu' is not to be had here (no such kind of device); try --device auto or cpu",
+            "device 'gpu' is not available on this machine (unknown kind of device); try --device auto or cpu",
         ),
         (["embed", ".", "--batch", "0"], 2, "--batch"),
         (["mine", "--work", "empty"], 3, "no embeddings at empty/embeddings: run `blindpairs embed` first"),

@@ -36,18 +36,18 @@ def test_spec_is_taken_apart(text: str, spec: Spec) -> None:
 def test_what_is_no_spec_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load_encoder("clip", text)
-    assert str(refused.value) == f"{text!r} is no encoder: give {FORMS}"
+    assert str(refused.value) == f"{text!r} is not an encoder spec: give {FORMS}"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hf:a/b?crop=3", "no option 'crop'; there is pool, size"),
-        ("hf:a/b?checkpoint=x", "no option 'checkpoint'; there is pool, size"),
-        ("timm:a?layer=3", "no option 'layer'; there is checkpoint, pool, size"),
-        ("hf:a/b?pool=max", "pool=max is none of cls, mean, pooler, projection"),
-        ("hf:a/b?size=big", "size=big is no number of pixels, such as size=336"),
-        ("hf:a/b?size=0", "size=0 is no number of pixels, such as size=336"),
+        ("hf:a/b?crop=3", "unknown option 'crop'; the options are pool, size"),
+        ("hf:a/b?checkpoint=x", "unknown option 'checkpoint'; the options are pool, size"),
+        ("timm:a?layer=3", "unknown option 'layer'; the options are checkpoint, pool, size"),
+        ("hf:a/b?pool=max", "pool=max is not one of cls, mean, pooler, projection"),
+        ("hf:a/b?size=big", "size=big is not a number of pixels, such as size=336"),
+        ("hf:a/b?size=0", "size=0 is not a number of pixels, such as size=336"),
         ("hf:/nowhere/at/all", "there is no folder /nowhere/at/all"),
     ],
 )
@@ -132,5 +132,7 @@ def test_the_package_itself_loads_no_model_library() -> None:
 def test_device_that_is_not_there_is_refused() -> None:
     assert choose_device("cpu") == "cpu"
     assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(ConfigError, match=r"^device 'abacus' is not to be had here \(.*\); try --device auto or cpu$"):
+    with pytest.raises(
+        ConfigError, match=r"^device 'abacus' is not available on this machine \(.*\); try --device auto or cpu$"
+    ):
         choose_device("abacus")

@@ -192,7 +192,7 @@ def test_pickled_checkpoint_that_runs_code_is_refused_and_not_run(tmp_path: Path
         load_encoder("clip", f"open_clip:ViT-L-14/{path}")
     assert str(refused.value) == (
         f"open_clip:ViT-L-14/{path}: {path} is damaged, or holds pickled code, which is never run; "
-        "convert it to safetensors where you trust it"
+        "convert it to safetensors if you trust it"
     )
     assert not (tmp_path / "was-run").exists()
 

@@ -87,7 +87,7 @@ def test_pickled_checkpoint_that_runs_code_is_refused_and_not_run(tmp_path: Path
         load_encoder("vit", spec)
     assert str(refused.value) == (
         f"{spec}: {path} is damaged, or holds pickled code, which is never run; "
-        "convert it to safetensors where you trust it"
+        "convert it to safetensors if you trust it"
     )
     assert not (tmp_path / "was-run").exists()
 

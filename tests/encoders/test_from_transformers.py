@@ -248,7 +248,7 @@ def test_pickle_that_runs_code_is_refused_and_not_run(dinov2: Path, tmp_path: Pa
         load_encoder("dino", f"hf:{tmp_path}")
     assert str(refused.value) == (
         f"hf:{tmp_path}: {tmp_path} is damaged, or holds pickled code, which is never run; "
-        "convert it to safetensors where you trust it"
+        "convert it to safetensors if you trust it"
     )
     assert not (tmp_path / "was-run").exists()
 
@@ -261,7 +261,7 @@ def test_pickle_that_runs_code_is_refused_and_not_run(dinov2: Path, tmp_path: Pa
             "a preprocessing with size={'longest_edge': 224} and crop_size={'height': 224, "
             "'width': 224} is not supported",
         ),
-        ({"resample": 1}, "resample=1 is not supported; there is 2 (bilinear) and 3 (bicubic)"),
+        ({"resample": 1}, "resample=1 is not supported; supported: 2 (bilinear), 3 (bicubic)"),
         (
             {"image_processor_type": "NoSuchImageProcessor"},
             "transformers has no image processor 'NoSuchImageProcessor', which {folder} asks for",
@@ -285,15 +285,17 @@ def test_model_type_that_we_cannot_read_names_those_that_we_can(dinov2: Path, tm
     with pytest.raises(ConfigError) as refused:
         load_encoder("dino", f"hf:{tmp_path}")
     assert str(refused.value) == (
-        f"hf:{tmp_path}: model_type 'bert' is not supported; there is dinov2, dinov2_with_registers, dinov3_vit, vit, "
-        "clip, clip_vision_model, siglip, siglip_vision_model"
+        f"hf:{tmp_path}: model_type 'bert' is not supported; supported: dinov2, dinov2_with_registers, dinov3_vit, "
+        "vit, clip, clip_vision_model, siglip, siglip_vision_model"
     )
 
 
 def test_size_that_is_no_multiple_of_the_patch_is_refused(dinov2: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load_encoder("dino", f"hf:{dinov2}?size=300")
-    assert str(refused.value) == (f"hf:{dinov2}?size=300: size=300 is no multiple of the patch size 14; take size=294")
+    assert str(refused.value) == (
+        f"hf:{dinov2}?size=300: size=300 is not a multiple of the patch size 14; use size=294"
+    )
 
 
 def test_pooling_that_a_model_does_not_have_is_refused(dinov2: Path) -> None:

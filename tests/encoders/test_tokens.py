@@ -88,7 +88,7 @@ def test_image_that_is_not_square_has_its_own_grid_or_is_refused(case: Case, fol
         with pytest.raises(ConfigError) as refused:
             encoder.tokens(batch[..., 1:])
         assert str(refused.value).startswith(
-            f"{encoder.spec}: images of {height} x {width - 1} are no whole patches of"
+            f"{encoder.spec}: images of {height} x {width - 1} are not whole patches of"
         )
     else:
         with pytest.raises(ConfigError) as refused:
@@ -241,4 +241,4 @@ def test_rows_that_overflow_under_autocast_are_read_once_more_in_float32(dino: E
 def test_layer_that_is_not_there_is_refused_with_those_that_are(dino: Encoder, index: int) -> None:
     with pytest.raises(ConfigError) as refused:
         dino.tokens(noise(1, 64, 64), index)
-    assert str(refused.value) == f"demo:dino: there is no layer {index}; there is 0 to 4, or -5 to -1"
+    assert str(refused.value) == f"demo:dino: there is no layer {index}; layers are 0 to 4, or -5 to -1"

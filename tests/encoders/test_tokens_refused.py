@@ -135,7 +135,7 @@ def test_layer_that_keeps_other_tokens_than_the_last_is_refused(tmp_path: Path) 
     assert encoder.tokens(batch).patches.shape == (1, 196, 192)
     for layer in (0, 1, -1):
         with pytest.raises(
-            ConfigError, match=r"layer \d does not hold the tokens that its last layer has after the norm"
+            ConfigError, match=r"layer \d has other tokens than the last layer after the norm; read the last layer, or"
         ):
             encoder.tokens(batch, layer, norm=False)
 
@@ -144,7 +144,9 @@ def test_tokens_without_a_known_grid_are_refused(tmp_path: Path) -> None:
     encoder = load_encoder("tower", f"timm:local-dir:{hub.save_timm(tmp_path, 'levit_128s')}")
     batch = noise(1, 224, 224)
     assert encoder.encode(batch).shape == (1, 384)
-    with pytest.raises(ConfigError, match=r"its 16 tokens are no grid of patches; choose a plain vision transformer"):
+    with pytest.raises(
+        ConfigError, match=r"its 16 tokens do not form a grid of patches; choose a plain vision transformer"
+    ):
         encoder.tokens(batch, norm=False)
 
 
@@ -159,7 +161,7 @@ def test_asked_size_is_held_to_whole_patches(name: str, patch: int, tmp_path: Pa
     spec = f"{CASES[name].spec}{CASES[name].save(tmp_path)}?size=100"
     with pytest.raises(ConfigError) as refused:
         load_encoder("tower", spec)
-    assert str(refused.value) == f"{spec}: size=100 is no multiple of the patch size {patch}; take size=96"
+    assert str(refused.value) == f"{spec}: size=100 is not a multiple of the patch size {patch}; use size=96"
 
 
 def test_size_of_the_librarys_own_preprocessing_need_not_be_whole_patches(tmp_path: Path) -> None:
@@ -179,5 +181,5 @@ def test_size_that_timm_cannot_build_is_not_called_damage(name: str, tmp_path: P
         load_encoder("tower", f"timm:local-dir:{folder}?size=100")
     assert str(refused.value) == (
         f"timm:local-dir:{folder}?size=100: this model cannot be built with size=100; leave it out, "
-        "or take another multiple of the patch size"
+        "or use another multiple of the patch size"
     )

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from blindpairs.errors import Undecodable
-from blindpairs.pages import GalleryPair, GallerySummary, pair_picture, write_gallery
-from blindpairs.pages.gallery import THUMBNAIL_SIDE, _drawable, _font, _standing
+from blindpairs.pages import GalleryPair, GallerySummary, write_gallery
+from blindpairs.pages.charts import standing_text
+from blindpairs.pages.thumbnails import THUMBNAIL_SIDE
 
 SUMMARY = GallerySummary(
     corpus="holiday photos",
@@ -198,7 +199,7 @@ def test_only_plain_files_that_exist_are_linked_and_percent_encoded(tmp_path: Pa
     ],
 )
 def test_a_quantile_is_said_in_words_and_never_rounded_to_all(quantile: float, words: str) -> None:
-    assert _standing(quantile) == words
+    assert standing_text(quantile) == words
 
 
 @pytest.mark.parametrize("scheme", [0, 1])
@@ -215,21 +216,6 @@ def test_text_has_a_contrast_of_at_least_4_5_in_both_schemes(tmp_path: Path, sch
         for ground in ("paper", "frame"):
             low, high = sorted((colours[ink], colours[ground]))
             assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
-
-
-def test_a_pair_picture_holds_both_images_side_by_side_with_hard_pixels() -> None:
-    picture = pair_picture(THREE[0], PIXELS["a"], PIXELS["b"])
-    assert picture.size == (1144, 702)
-    for left, name in ((40, "a"), (592, "b")):
-        tile = np.asarray(picture.crop((left, 40, left + 512, 552)))
-        assert np.array_equal(tile, PIXELS[name].repeat(8, axis=0).repeat(8, axis=1))
-    below = np.asarray(picture.crop((0, 552, 1144, 702)))
-    assert (below != 255).any()  # the words and the scale
-
-
-def test_a_pair_picture_fits_any_shape_and_any_cosine() -> None:
-    extreme = pair(1, "a", "b", clip=-0.2, dino=-0.3)
-    assert pair_picture(extreme, photo(1, 40, 900), photo(2, 700, 3)).size == (1144, 702)
 
 
 # ---- in Chromium ----
@@ -382,11 +368,3 @@ def test_dark_and_light_follow_the_reader_and_print_is_light(chromium: Any, tmp_
     assert ground() == "rgb(252, 252, 250)"
     assert not visit.page.locator(".tools").is_visible()
     visit.assert_quiet()
-
-
-def test_every_character_of_a_pictures_cosine_is_in_its_font() -> None:
-    text = _drawable(-0.379)
-    assert text == "-0.379"
-    missing = _font(28).getmask("\ue000")
-    for character in text:
-        assert bytes(_font(28).getmask(character)) != bytes(missing)

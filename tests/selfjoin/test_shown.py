@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from blindpairs.cli.mine import _recall
 from blindpairs.errors import ConfigError
 from blindpairs.mine import MiningOptions
-from blindpairs.pages.gallery import _cosine, _foot
+from blindpairs.pages.charts import _threshold, cosine_text
 from blindpairs.selfjoin.rows import refuse_no_cosine
 from blindpairs.selfjoin.shown import as_given, rounded
 
@@ -23,12 +23,12 @@ def test_nothing_within_reads_as_one(value: float, digits: int) -> None:
     assert abs(float(rounded(value, digits)) - value) <= 10.0**-digits
     assert abs(float(as_given(value))) < 1
     assert abs(float(as_given(value)) - value) <= 1e-6
-    assert abs(float(_foot(value))) < 1
+    assert abs(float(_threshold(value))) < 1
 
 
 @given(value=st.sampled_from([-1.0, 0.0, 1.0]), digits=st.integers(1, 6))
 def test_what_is_one_reads_as_one(value: float, digits: int) -> None:
-    assert float(rounded(value, digits)) == float(as_given(value)) == float(_foot(value)) == value
+    assert float(rounded(value, digits)) == float(as_given(value)) == float(_threshold(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_threshold_reads_as_it_was_typed(value: float, text: str) -> None:
     ("value", "shown"), [(0.99951, "0.999"), (0.9994, "0.999"), (1.0, "1.000"), (-0.99999, "\N{MINUS SIGN}0.999")]
 )
 def test_cosine_of_the_gallery_is_cut_off_below_one(value: float, shown: str) -> None:
-    assert _cosine(value) == shown
+    assert cosine_text(value) == shown
 
 
 def test_refused_threshold_just_above_one_is_named_with_all_its_digits() -> None:

@@ -1,0 +1,82 @@
+"""The two drawings of the gallery, as SVG, and how its numbers are written.
+
+Colours and sizes come from the style in `gallery.html`, so that they follow light and dark.
+"""
+
+import math
+from collections.abc import Sequence
+
+from blindpairs.pages.pairs import GalleryPair, GallerySummary
+from blindpairs.pages.safety import escape_text
+from blindpairs.selfjoin.shown import as_given, rounded
+
+
+def cosine_text(value: float, digits: int = 3) -> str:
+    """A cosine for a page: with a true minus sign, as wide as the digits, after which no line breaks."""
+    return rounded(value, digits).replace("-", "\N{MINUS SIGN}")
+
+
+def _threshold(threshold: float) -> str:
+    """A threshold under a scale: up to three decimals."""
+    return rounded(threshold, 3).rstrip("0").rstrip(".")
+
+
+def standing_text(quantile: float) -> str:
+    """Where a cosine stands among the corpus's pairs, in words; "" where that is not known (NaN)."""
+    if not math.isfinite(quantile):
+        return ""
+    if not 0 < quantile < 1:
+        return f"{'above' if quantile else 'below'} every pair of the corpus"
+    # Never rounded up to 100 %: the digits go on until the share that lies above shows.
+    digits = min(6, max(0, math.ceil(-math.log10(min(quantile, 1 - quantile))) - 2))
+    share = math.floor(quantile * 100 * 10**digits) / 10**digits
+    return f"above {share:.{digits}f} % of the corpus's pairs"
+
+
+def scale_svg(pair: GalleryPair, summary: GallerySummary, low: float) -> str:
+    """Both cosines of a pair on one line from `low` to 1, the thresholds as zones, and the gap between the cosines."""
+
+    def at(value: float) -> float:
+        return round(6 + 308 * (min(max(value, low), 1) - low) / (1 - low), 1)
+
+    # Units of the viewBox, 320 wide. A label is centred on its x and takes 26 to either side.
+    clip, dino, clip_min, dino_max = map(at, (pair.clip_sim, pair.dino_sim, summary.clip_min, summary.dino_max))
+    return f"""<svg class="scale" viewBox="0 0 320 58" role="img"
+ aria-label="CLIP {rounded(pair.clip_sim, 3)}, DINO {rounded(pair.dino_sim, 3)}, gap {rounded(pair.gap, 3)}">
+<path class="zone-dino" d="M6 28H{dino_max}"/><path class="zone-clip" d="M{clip_min} 28H314"/>
+<path class="span" d="M{dino} 28H{clip}"/>
+<circle class="at-dino" cx="{dino}" cy="28" r="5.5"/><circle class="at-clip" cx="{clip}" cy="28" r="5.5"/>
+<text class="gap" x="{(clip + dino) / 2:.1f}" y="15">gap {rounded(pair.gap, 3)}</text>
+<text x="6" y="52">{cosine_text(low, 1) if dino_max > 60 else ""}</text>
+<text class="foot of-dino" x="{dino_max}" y="52">≤ {_threshold(summary.dino_max)}</text>
+<text class="foot of-clip" x="{min(clip_min, 294):g}" y="52">≥ {_threshold(summary.clip_min)}</text></svg>"""
+
+
+def scatter_svg(pairs: Sequence[GalleryPair], summary: GallerySummary) -> str:
+    """Every pair as a dot that leads to it: CLIP cosine to the right, DINO cosine upwards."""
+    clips, dinos = [pair.clip_sim for pair in pairs], [pair.dino_sim for pair in pairs]
+    left, bottom = min(*clips, summary.clip_min) - 0.003, min(0.0, *dinos)
+    right, top = max(*clips, 1.0), max(*dinos, summary.dino_max) + 0.05
+
+    def x(value: float) -> float:
+        return round(36 + 340 * (value - left) / (right - left), 1)
+
+    def y(value: float) -> float:
+        return round(180 - 170 * (value - bottom) / (top - bottom), 1)
+
+    # Not in the tab order: 300 stops before the first pair would shut keyboards out.
+    dots = "".join(
+        f'<a href="#{escape_text(f"pair-{pair.pair_id}")}" tabindex="-1"><circle class="dot" cx="{x(pair.clip_sim)}" '
+        f'cy="{y(pair.dino_sim)}" r="3.5"><title>pair {rank}</title></circle></a>'
+        for rank, pair in enumerate(pairs, 1)
+    )
+    across, along = x(summary.clip_min), y(summary.dino_max)
+    label = "All pairs, CLIP cosine against DINO cosine"
+    return f"""<figure class="scatter"><svg viewBox="0 0 384 200" role="group" aria-label="{label}">
+<rect class="wanted" x="{across}" y="{along}" width="{376 - across:.1f}" height="{180 - along:.1f}"/>
+<path class="axis" d="M36 4V180H376"/>
+<text class="of-clip" x="{across}" y="196">≥ {as_given(summary.clip_min)}</text>
+<text class="end" x="376" y="196">CLIP cosine, to {right:.3g}</text>
+<text class="of-dino end" x="32" y="{along + 4:.1f}">≤ {as_given(summary.dino_max)}</text>
+<text class="end" x="32" y="183">{cosine_text(bottom, 2)}</text><text x="42" y="12">DINO cosine</text>
+{dots}</svg><figcaption>Each dot is a pair and leads to it.</figcaption></figure>"""

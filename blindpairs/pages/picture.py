@@ -1,0 +1,75 @@
+"""One pair as a picture: for a notebook, a slide or the README."""
+
+import functools
+import textwrap
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from blindpairs.errors import Undecodable
+from blindpairs.pages.pairs import GalleryPair
+from blindpairs.pages.thumbnails import SMALL_SIDE
+from blindpairs.selfjoin.shown import rounded
+
+COLOURS = {
+    "clip": "#1f64a5",
+    "dino": "#b54d12",
+    "ink": "#1d1e20",
+    "quiet": "#5f6368",
+    "line": "#d8d7d2",
+    "frame": "#f1f0ec",
+}
+
+
+def pair_picture(
+    pair: GalleryPair, image_a: np.ndarray | Undecodable, image_b: np.ndarray | Undecodable
+) -> Image.Image:
+    """One pair as an RGB picture of 1144 x 702 pixels: both images, and both cosines on one line below.
+
+    An image is uint8 (H, W, 3) of any size, or the reason why it cannot be read, which then stands in its place.
+    """
+    side, margin = 512, 40  # 512 is a whole multiple of the usual small sizes
+    sheet = Image.new("RGB", (2 * side + 3 * margin, side + 190), "white")
+    for column, image in enumerate((image_a, image_b)):
+        tile = _reason(image, side) if isinstance(image, Undecodable) else _fitted(image, side)
+        corner = margin + column * (side + margin)
+        sheet.paste(COLOURS["frame"], (corner, margin, corner + side, margin + side))
+        sheet.paste(tile, (corner + (side - tile.width) // 2, margin + (side - tile.height) // 2))
+    draw, line = ImageDraw.Draw(sheet), side + 118
+    low = min(0.0, pair.dino_sim)
+    span = sheet.width - 2 * margin
+    clip, dino = (margin + span * (value - low) / (1 - low) for value in (pair.clip_sim, pair.dino_sim))
+    draw.line((margin, line, margin + span, line), COLOURS["line"], 3)
+    draw.line((dino, line, clip, line), COLOURS["ink"], 4)
+    # The words stay on the sheet, and DINO's stay left of CLIP's however near the dots are.
+    over_clip = min(max(clip, margin + 255), margin + span - 75)
+    over_dino = min(max(dino, margin + 75), over_clip - 180)
+    for at, over, name, value in ((dino, over_dino, "dino", pair.dino_sim), (clip, over_clip, "clip", pair.clip_sim)):
+        draw.ellipse((at - 11, line - 11, at + 11, line + 11), COLOURS[name])
+        draw.text((over, line - 20), f"{name.upper()} {rounded(value, 3)}", COLOURS[name], _font(28), anchor="md")
+    draw.text((margin, line + 28), f"gap {rounded(pair.gap, 3)}", COLOURS["ink"], _font(22))
+    differs = "differs: " + ", ".join(pair.differs) if pair.differs else f"pair {pair.pair_id}"
+    draw.text((margin + span, line + 28), differs, COLOURS["quiet"], _font(22), anchor="ra")
+    return sheet
+
+
+def _reason(error: Undecodable, side: int) -> Image.Image:
+    tile = Image.new("RGB", (side, side), COLOURS["frame"])
+    words = textwrap.fill(f"{error.message} ({error.code})".encode("ascii", "backslashreplace").decode(), 40)
+    ImageDraw.Draw(tile).text((side / 2, side / 2), words, COLOURS["quiet"], _font(22), anchor="mm", align="center")
+    return tile
+
+
+def _fitted(pixels: np.ndarray, side: int) -> Image.Image:
+    """The image within side x side: small ones enlarged by a whole factor, with hard pixels."""
+    image = Image.fromarray(pixels)
+    factor = side / max(image.size)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    if max(image.size) > SMALL_SIDE:
+        return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return image.resize((image.width * int(factor), image.height * int(factor)), Image.Resampling.NEAREST)
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)

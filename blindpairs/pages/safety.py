@@ -1,0 +1,68 @@
+"""What makes a page safe under any file name: escaping, file links, and the policy that a page states for itself.
+
+Whatever comes from a corpus (names, paths, messages, notes) goes through `escape_text` or `escape_attribute`.
+Characters that are invisible or change the direction of reading are spelled out. The policy allows no script and no
+style but those of the page's own template, known by their hashes, and the page loads nothing.
+"""
+
+import base64
+import hashlib
+import html
+import re
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def fill_template(template: str, parts: Mapping[str, str]) -> str:
+    """The page: each `{{name}}` of an HTML template replaced by the part of that name, `{{policy}}` by its own policy.
+
+    `parts` are inserted as they are, so escape what comes from a corpus first. KeyError for a place without a part.
+    """
+    filled = {"policy": content_policy(template), **parts}
+    # One pass: a file name that reads {{pairs}} is text, not a place to fill.
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], template)
+
+
+def content_policy(template: str) -> str:
+    """The Content-Security-Policy of a template: `data:` images, its one <style>, its one <script> (by hash)."""
+    allowed = {}
+    for tag in ("style", "script"):
+        body = template.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0]
+        allowed[tag] = base64.b64encode(hashlib.sha256(body.encode("utf-8")).digest()).decode("ascii")
+    return (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src 'sha256-{allowed['style']}'; script-src 'sha256-{allowed['script']}'"
+    )
+
+
+def file_link(uri: str) -> str:
+    """The file:// address of a plain file that is there, percent-encoded; "" for a member of a container."""
+    try:
+        path = Path(uri)
+        return path.as_uri() if path.is_absolute() and path.is_file() else ""
+    except (OSError, ValueError):  # a name longer than the system allows, or with a NUL
+        return ""
+
+
+def escape_text(value: str) -> str:
+    """`value` as a person reads it, safe in HTML text and in quoted attributes.
+
+    Markup is escaped; characters that hide or reorder others are spelled out, such as `\\u202e`.
+    """
+    return html.escape("".join(map(_visible, value)))
+
+
+def _visible(character: str) -> str:
+    joiner = character in "\u200c\u200d"  # they build emoji and Persian words, and reorder nothing
+    hides = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and not joiner
+    return character.encode("unicode_escape").decode("ascii") if hides else character
+
+
+def escape_attribute(value: str) -> str:
+    """`value` unchanged, safe in a quoted attribute that a script reads, such as a path to copy.
+
+    Line ends are character references, because the parser would change them. NUL, which HTML cannot hold, is left out.
+    """
+    whole = value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return html.escape(whole).replace("\n", "&#10;").replace("\r", "&#13;").replace("\0", "")
