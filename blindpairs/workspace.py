@@ -58,11 +58,6 @@ class Workspace:
         return self.pairs / "pairs.parquet"
 
     @property
-    def pairs_record(self) -> Path:
-        """How the pairs were found; its existence means that the table is complete."""
-        return self.pairs / "pairs.json"
-
-    @property
     def gallery(self) -> Path:
         """The page of the mined pairs."""
         return self.pairs / GALLERY

@@ -119,7 +119,7 @@ def test_images_that_can_be_read_are_shown_and_the_others_have_their_place(tmp_p
     counts = read_json(work / "pairs" / "pairs.json")["counts"]
     # The four files are in both partitions, with other vectors: one image each. The keys are another image each time.
     assert (counts["images"], counts["identical"], counts["unlike_twins"]) == (12, 4, 4)
-    assert "4 of the identical have the id of another image but not its vectors" in told.stdout
+    assert "4 of the identical images share an id with another image but have different vectors" in told.stdout
 
 
 def test_keys_that_every_shard_repeats_are_other_images(tmp_path: Path) -> None:

@@ -118,7 +118,6 @@ def test_artefacts_have_their_places() -> None:
     assert space.embeddings == Path("work/embeddings")
     assert space.index == Path("work/index")
     assert space.pairs_table == Path("work/pairs/pairs.parquet")
-    assert space.pairs_record == Path("work/pairs/pairs.json")
     assert space.gallery == Path("work/pairs/gallery.html")
 
 

@@ -37,7 +37,7 @@ Work = Annotated[
     typer.Option(
         "--work",
         envvar=WORK_VARIABLE,
-        parser=lambda given: given,  # as it stands: a Path would make the current folder of an empty name
+        parser=lambda given: given,  # keep the text: Path('') would silently mean the current folder
         metavar="PATH",
         rich_help_panel="Output",
         help="Folder where commands write their results and read those of earlier commands.",

@@ -36,14 +36,14 @@ class PairOptions:
         float | None,
         typer.Option(
             rich_help_panel=THRESHOLDS,
-            help="Instead of --clip-min: the CLIP cosine that this share of random pairs lies below.",
+            help="Instead of --clip-min: this quantile of the CLIP cosines of random pairs, such as 0.9999.",
         ),
     ] = None
     dino_quantile: Annotated[
         float | None,
         typer.Option(
             rich_help_panel=THRESHOLDS,
-            help="Instead of --dino-max: the DINOv2 cosine that this share of random pairs lies below.",
+            help="Instead of --dino-max: this quantile of the DINOv2 cosines of random pairs, such as 0.1.",
         ),
     ] = None
     center: Annotated[
@@ -75,7 +75,7 @@ class PairOptions:
         typer.Option(
             "--distinct",
             rich_help_panel=SELECTION,
-            help="Drop pairs whose images both encoders call similar to those of a better pair.",
+            help="Drop a pair if both encoders find its images similar to those of a higher-ranked pair.",
         ),
     ] = False
     keep_low_information: Annotated[
@@ -255,7 +255,7 @@ def _print_plan(
         f"  method: {run_options.method}"
         + ("" if run_options.method == "exact" else "; these are the figures of the exact one"),
         f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
-        f"{PRODUCTS.get(plan.product, plan.product)}; whole vectors would be {plan.whole_flops:.3g}",
+        f"{PRODUCTS.get(plan.product, plan.product)}; comparing whole vectors would take {plan.whole_flops:.3g}",
         f"  memory: {plan.memory_bytes / gib:.2f} GiB (vectors {plan.vector_bytes / gib:.2f}, coordinates "
         f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}, libraries "
         f"{plan.library_bytes / gib:.2f}); "
@@ -292,7 +292,7 @@ class MiningReport:
 
     def as_json(self) -> dict[str, Any]:
         """The object that --json prints."""
-        pairs, page = str(self.space.pairs / "pairs.parquet"), str(self.space.gallery)
+        pairs, page = str(self.space.pairs_table), str(self.space.gallery)
         files = {"pairs": pairs, "gallery": page if self.page else None}
         counts, advice = asdict(self.mined.counts), self.mined.advice
         thresholds = {name: getattr(self.mined.options, name) for name in ("clip_min", "dino_max")}
@@ -305,7 +305,7 @@ class MiningReport:
 
         counts, options = self.mined.counts, self.mined.options
         lines = [
-            f"{self.space.pairs / 'pairs.parquet'}: {counts.kept:,} blind pairs among {counts.images:,} images "
+            f"{self.space.pairs_table}: {counts.kept:,} blind pairs among {counts.images:,} images "
             f"(clip_sim >= {as_given(options.clip_min)}, dino_sim <= {as_given(options.dino_max)})",
             f"  {counts.above_clip_min:,} pairs are alike to CLIP: {counts.blind:,} different to DINOv2, "
             f"{counts.near_duplicates:,} near-duplicates",
@@ -324,7 +324,7 @@ class MiningReport:
             "over --max-per-image": counts.capped,
             "like a better pair": counts.similar_findings,
             "beyond --top": counts.beyond_top + (counts.not_ranked if self.mined.complete else 0),
-            f"beyond the {most:,} best, which are all that is held": 0 if self.mined.complete else counts.not_ranked,
+            f"not among the {most:,} best, which are kept in memory": 0 if self.mined.complete else counts.not_ranked,
         }
         images = {"of low information": counts.low_information, "identical to another": counts.identical}
         return [
@@ -336,8 +336,8 @@ class MiningReport:
 
 def _unlike(count: int) -> str:
     return (
-        f"{count:,} of the identical have the id of another image but not its vectors: embedded from another crop, or "
-        "imported by an older release, whose ids stood for paths; import those again into another --work"
+        f"{count:,} of the identical images share an id with another image but have different vectors: embedded from "
+        "another crop, or imported by an older release, whose ids stood for paths; import those again elsewhere"
     )
 
 

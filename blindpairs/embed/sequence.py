@@ -1,4 +1,4 @@
-"""The sequence of an embedding run, whoever computes: lock, encoders, manifest, unfinished parts, run, report.
+"""The sequence of an embedding run, in this process or on Ray: lock, encoders, manifest, unfinished parts, run, report.
 
 `embed` runs it in this process; `executors.embedding` gives `embed_with` another Runner. Promises: each image is
 decoded once for all encoders; a killed run resumes where it stopped and ends with the bytes of an uninterrupted one;

@@ -54,7 +54,7 @@ def walk(root: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Ent
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
-                notes["folder links that lead back"] += 1
+                notes["links to a folder already visited"] += 1
                 continue
             if (status.st_dev, status.st_ino) in excluded and folder != root:
                 continue

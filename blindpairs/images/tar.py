@@ -233,7 +233,8 @@ class _Archive:
 
 
 @lru_cache(maxsize=4)
-def _archive(path: str, mtime_ns: int, process: int) -> _Archive:  # the last two: after a change or a fork, a new one
+def _archive(path: str, mtime_ns: int, process: int) -> _Archive:
+    # mtime_ns and process are keys of the cache: a changed file or a forked process opens the archive again.
     return _Archive(path)
 
 

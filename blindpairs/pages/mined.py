@@ -56,10 +56,7 @@ def write_mined_gallery(
     notes = (
         f"{counts.above_clip_min:,} pairs reach the CLIP threshold, {counts.near_duplicates:,} of them near-duplicates",
         f"{counts.low_information:,} blank and {counts.identical:,} identical images left out"
-        + (
-            f", {counts.unlike_twins:,} of which have an id of another image but not its vectors"
-            * bool(counts.unlike_twins)
-        ),
+        + (f", {counts.unlike_twins:,} of which share an id but not their vectors" if counts.unlike_twins else ""),
     )
     summary = GallerySummary(
         corpus=str(store.manifest["settings"]["corpus"]),

@@ -27,7 +27,7 @@ from blindpairs.selfjoin.bound import UNIT_ROUNDOFF, product_error
 from blindpairs.selfjoin.points import BLOCK_ROWS, Points
 from blindpairs.selfjoin.rows import PairBlock, Scratch, UnitRows, cosines, decided
 
-ROUNDS = 2  # four take longer by more than what they save
+ROUNDS = 2  # of clustering; four cost more time than they save
 SAMPLE_PER_CELL = 24
 ASSIGN_ROWS = 1024
 DENSE_ROWS = 512

@@ -1,4 +1,4 @@
-"""The manifest of a store: what it was asked to hold. A folder with a manifest is a store, a folder without is none.
+"""The manifest of a store: what it was asked to hold. A folder is a store only if it has a manifest.
 
     manifest.json   settings (corpus, limits, rows of a part), fingerprint of the corpus, counts, encoders
 

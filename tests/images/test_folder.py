@@ -125,7 +125,7 @@ def test_followed_links_lead_out_of_the_root_and_their_loops_end(tmp_path: Path)
     assert sorted(items) == ["a.jpg", "b.jpg", "nowhere.jpg"]
     assert read_item(items["b.jpg"]) == b"b"
     assert failure(items["nowhere.jpg"]) == "io"
-    assert corpus.notes == {"folder links that lead back": 1, "files that are no images": 2}
+    assert corpus.notes == {"links to a folder already visited": 1, "files that are no images": 2}
 
 
 def test_a_root_that_is_a_link_is_followed(tmp_path: Path) -> None:
