@@ -5,15 +5,23 @@ many small products waits most of its time. Here every thread computes alone, an
 block and not every product.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
 
 Result = TypeVar("Result")
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, which a container or a scheduler can limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Cores:
@@ -22,7 +30,9 @@ class Cores:
     A context: at its end the work that has not begun is dropped, and the threads are gone.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: "torch.device") -> None:
+        import torch  # late: who only counts cores does not load it
+
         self.count = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self.count)
         ours, barrier = torch.get_num_threads(), threading.Barrier(self.count)
@@ -53,5 +63,7 @@ class Cores:
 
 
 def _without_gradients(work: Callable[[], Result]) -> Result:
+    import torch
+
     with torch.no_grad():
         return work()

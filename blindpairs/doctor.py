@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from blindpairs.cores import usable_cores
 from blindpairs.errors import BlindpairsError
 from blindpairs.workspace import demo_folder
 
@@ -201,7 +202,7 @@ def _child(modules: Sequence[str], seconds: float) -> tuple[str, str]:
 
 def machine() -> list[Finding]:
     """Python and the processor."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     instructions = processor_instructions(Path("/proc/cpuinfo"))
     return [

@@ -5,7 +5,6 @@ A batch holds consecutive usable images of one part, so that the vectors of a pa
 processes; a GPU computes one batch while the previous one is stored and committed.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blindpairs.cores import Cores
+from blindpairs.cores import Cores, usable_cores
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.images import Item
 from blindpairs.images.decode import Limits
@@ -59,7 +58,7 @@ class EmbedOptions:
     @classmethod
     def suited_to(cls, device: str) -> "EmbedOptions":
         """The batch size and number of decoding processes for a device, from the cores of this machine."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
         if device == "cpu":
             return cls(batch=128, workers=max(1, cores // 2))
         return cls(batch=256, workers=cores)
