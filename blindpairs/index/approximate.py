@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blindpairs.index.build import CPU_ALONE, Source, Vectors, build
+from blindpairs.index.files import Making, build_index, load_index
 from blindpairs.index.gpus import Gpus
 from blindpairs.index.recall import Recall, choose_effort
 from blindpairs.index.search import Searcher, neighbour_pairs
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import PairBlock, UnitRows, pair_cosines
 from blindpairs.selfjoin.rows import refuse_unfit
+from blindpairs.store import Store
 
 BLOCK_ROWS = 4096
 STEP_ROWS = 1 << 16  # of one step of progress
@@ -40,6 +43,28 @@ class ApproximateJoin:
         self._built: tuple[UnitRows, Searcher] | None = None
 
     recall: Recall | None
+
+    @classmethod
+    def of_column(
+        cls,
+        store: Store,
+        column: str,
+        kind: str,
+        *,
+        folder: Path,
+        gpus: Gpus = CPU_ALONE,
+        progress: Progress = silent,
+    ) -> "ApproximateJoin":
+        """A join through the index of a store's column in `folder`, which is built first if missing or out of date.
+
+        `gpus.notice` gets a line that says which. Raises what `build_index` raises. An empty store has no index, and
+        its join finds nothing.
+        """
+        if not store.rows:
+            return cls(kind, gpus=gpus)
+        file = build_index(store, column, folder, kind=kind, making=Making(gpus=gpus), progress=progress)
+        gpus.notice(f"{file.path}: " + ("reused" if file.reused else f"built, {file.reason}"))
+        return cls(kind, stored=lambda: load_index(file.path, store), gpus=gpus)
 
     def __call__(
         self,

@@ -114,6 +114,6 @@ def _container_limit() -> list[int]:
     return [max(0, int(limit) - int(used))] if limit.strip().isdigit() else []
 
 
-def default_budget(folder: Path, notice: Callable[[str], None]) -> MemoryBudget:
-    """Half of the available memory."""
-    return MemoryBudget(available_memory() // 2, folder, notice)
+def memory_budget(text: str, folder: Path, notice: Callable[[str], None]) -> MemoryBudget:
+    """A budget of `text`, as for `parse_bytes`; where it is empty, of half of the available memory."""
+    return MemoryBudget(parse_bytes(text) if text else available_memory() // 2, folder, notice)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blindpairs.cli.mine import _recall
+from blindpairs.cli.mine_report import _recall
 from blindpairs.errors import ConfigError
 from blindpairs.mine import MiningOptions
 from blindpairs.pages.charts import _threshold, cosine_text
