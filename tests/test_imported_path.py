@@ -118,7 +118,7 @@ def test_images_that_can_be_read_are_shown_and_the_others_have_their_place(tmp_p
     assert (work / "pairs" / "gallery.html").read_text().count("data:image/") >= 4
     counts = read_json(work / "pairs" / "pairs.json")["counts"]
     # The four files are in both partitions, with other vectors: one image each. The keys are another image each time.
-    assert (counts["images"], counts["identical"], counts["unlike_twins"]) == (12, 4, 4)
+    assert (counts["images"], counts["identical"], counts["id_conflicts"]) == (12, 4, 4)
     assert "4 of the identical images share an id with another image but have different vectors" in told.stdout
 
 

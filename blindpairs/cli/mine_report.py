@@ -69,7 +69,7 @@ class MiningReport:
             f"{counts.near_duplicates:,} near-duplicates",
             *([] if self.join["exact"] else [f"  not every pair: {_recall(self.join)}"]),
             *self._left_out(),
-            *([f"  {_of_equal_ids(counts.unlike_twins)}"] if counts.unlike_twins else []),
+            *([f"  {_of_equal_ids(counts.id_conflicts)}"] if counts.id_conflicts else []),
             *([f"  {self.mined.advice}"] if self.mined.advice else []),
             *([f"  look at them: {self.space.gallery}"] if self.page else []),
         ]

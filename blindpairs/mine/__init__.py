@@ -2,8 +2,7 @@
 
 Read in this order: `options` (what a blind pair is), `mining` (the steps), `images` (which take part), `search` (all
 pairs of them above a threshold), `candidates` (counting all pairs, holding the best), `ranking` (which are kept),
-`advice` (if none is), `files` (what is read and written), `running` (what the join runs on), `planning` (what a run
-would take). The join through a FAISS index is `blindpairs.index.approximate`.
+`advice` (if none is), `files` (what is read and written), `planning` (what a run would take). The join through a FAISS index is `blindpairs.index.approximate`.
 """
 
 from blindpairs.mine.files import mine_store, read_pairs
@@ -11,7 +10,7 @@ from blindpairs.mine.images import Images
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.ranking import pair_id, rarity
-from blindpairs.mine.running import ExactJoin, Running
+from blindpairs.mine.search import ExactJoin, Running
 
 __all__ = [
     "ExactJoin",

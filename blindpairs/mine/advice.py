@@ -17,12 +17,12 @@ def advise(search: Search, options: MiningOptions, first: SearchSummary) -> str:
         return f"{len(search.ids)} of the images can be compared; it takes two that are neither blank nor identical."
     start, asked = options.clip_min, f"clip_min {as_given(options.clip_min)}"
     if first.above:
-        said = f"The lowest dino_sim above {asked} is {rounded(first.lowest_dino, 4)}"
+        nearest = f"The lowest dino_sim above {asked} is {rounded(first.lowest_dino, 4)}"
     else:
         start = search.highest_clip()
-        said = f"No two images reach {asked}; the highest clip_sim here is {rounded(start, 4)}"
+        nearest = f"No two images reach {asked}; the highest clip_sim here is {rounded(start, 4)}"
     tried = [_higher_dino_max(search, options, first), _lower_clip_min(search, options, start)]
-    return f"{said}. " + (" ".join(filter(None, tried)) or "No nearby threshold finds a pair in this corpus.")
+    return f"{nearest}. " + (" ".join(filter(None, tried)) or "No nearby threshold finds a pair in this corpus.")
 
 
 def _higher_dino_max(search: Search, options: MiningOptions, first: SearchSummary) -> str:

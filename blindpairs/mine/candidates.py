@@ -25,7 +25,7 @@ class Pairs:
     """Pairs of rows i < j with both cosines."""
 
     i: Indices
-    j: Indices
+    j: Indices  # (P,), as all columns
     clip_sim: Cosines
     dino_sim: Cosines
 

@@ -18,7 +18,7 @@ from blindpairs.errors import ConfigError, InputError
 from blindpairs.mine.images import Images
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
-from blindpairs.mine.running import LOCAL, Running
+from blindpairs.mine.search import LOCAL, Running
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Store
 from blindpairs.store.memory import Float16, VectorPlacement
@@ -76,7 +76,7 @@ def read_pairs(folder: Path) -> pa.Table:
         raise InputError(f"{path} is missing: run `blindpairs mine` again")
     expected = read_json(record).get("pairs_sha256")
     with reading(path):
-        content = path.read_bytes()  # hashed and parsed from one reading: the file may be replaced meanwhile
+        content = path.read_bytes()  # hashed and parsed from one reading: another run may replace the file at any time
     if hashlib.sha256(content).hexdigest() != expected:
         raise InputError(f"{path} is not the file that {RECORD} describes: run `blindpairs mine` again")
     try:

@@ -56,9 +56,10 @@ def unique_indices(images: Images, vectors: Sequence[Vectors], taking_part: Indi
     """
     hashes = np.zeros(len(taking_part), np.uint64)
     for seed, one in enumerate(vectors):
-        hashes += _row_hashes(one, taking_part, seed)
+        hashes += _row_hashes(one, taking_part, seed)  # wraps around: modulo 2^64
     marked = zip(taking_part.tolist(), hashes.tolist(), strict=True)
     names = [(images.ids[row], images.uris[row], mark) for row, mark in marked]
+    # Sorted by id: the copies of one image stand next to each other, and the copy that is taken comes first.
     order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
     ranked, hashes = taking_part[order], hashes[order]
     first = _starts(np.array([images.ids[row] for row in ranked.tolist()]))

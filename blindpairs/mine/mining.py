@@ -19,7 +19,7 @@ from blindpairs.mine.candidates import Candidates, Pairs
 from blindpairs.mine.images import Images
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.ranking import Chosen, pair_id, quantiles
-from blindpairs.mine.running import LOCAL, Running
+from blindpairs.mine.search import LOCAL, Running
 from blindpairs.mine.search import Search, SearchSummary, Vectors
 from blindpairs.progress import Progress, silent
 
@@ -41,7 +41,7 @@ class MiningCounts:
     images: int
     low_information: int  # images left out as blank
     identical: int  # images left out because another has the same id, or the same vectors in both encoders
-    unlike_twins: int  # of those, images with the id of another image but not its vectors
+    id_conflicts: int  # of those, images with the id of another image but not its vectors
     above_clip_min: int  # pairs of the remaining images
     near_duplicates: int  # of those pairs, dino_sim >= 0.95
     blind: int  # of those pairs, dino_sim <= dino_max
@@ -110,7 +110,7 @@ def _counts(images: Images, search: Search, found: Candidates, chosen: Chosen, h
         images=len(images),
         low_information=search.low_information,
         identical=len(images) - search.low_information - len(search.ids),
-        unlike_twins=search.unlike_twins,
+        id_conflicts=search.id_conflicts,
         above_clip_min=found.above,
         near_duplicates=found.duplicates,
         blind=found.blind,

@@ -73,15 +73,17 @@ def choose(ranked: Pairs, groups: Groups, options: MiningOptions, shown: "KeptPa
     """Walk the candidates in rank order and keep what the options allow. `shown` is given where --distinct asks."""
     roots = zip(groups.roots(ranked.i).tolist(), groups.roots(ranked.j).tolist(), strict=True)
     kept: list[int] = []
-    met: set[tuple[int, int]] = set()
-    used: Counter[int] = Counter()
+    seen: set[tuple[int, int]] = set()  # pairs of groups
+    used: Counter[int] = Counter()  # kept pairs of each group
     repeated = capped = similar = beyond_top = 0
     for place, (one, other) in enumerate(roots):
         both = (min(one, other), max(one, other))
-        if one == other or both in met:
+        if one == other or both in seen:
             repeated += 1
             continue
-        met.add(both)
+        seen.add(both)
+        # The order of these tests decides only which counter a pair goes to, except that a similar pair is looked for
+        # last: it costs a product with every kept pair.
         if max(used[one], used[other]) >= options.max_per_image:
             capped += 1
         elif options.top is not None and len(kept) >= options.top:

@@ -1,6 +1,9 @@
-"""The images of one corpus that take part, with their vectors, searched under any options."""
+"""The images of one corpus that take part, with their vectors, and the join that searches them under any options.
 
-from collections.abc import Iterator
+Exact joins all find the same pairs, whatever they run on.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +16,47 @@ from blindpairs.mine.candidates import EDGES, Candidates, Cosines, Groups, Pairs
 from blindpairs.mine.images import Images, Indices, check_arrays, unique_indices
 from blindpairs.mine.options import DUPLICATE_DINO, MiningOptions
 from blindpairs.mine.ranking import Chosen, KeptPairs, choose, rank_order, score_by
-from blindpairs.mine.running import Running
 from blindpairs.progress import Progress, silent
-from blindpairs.selfjoin import Join, UnitRows, pair_cosines
-from blindpairs.store.memory import Float16, VectorPlacement
+from blindpairs.selfjoin import Hardware, Join, PairBlock, UnitRows, pair_cosines, similar_pairs
+from blindpairs.store.memory import Float16, MemoryBudget, VectorPlacement
 
 BLOCK_ROWS = 4096
 Vectors = NDArray[np.floating[Any]]
+
+EXACT = {"method": "exact", "exact": True}
+
+
+class ExactJoin:
+    """`similar_pairs` on one `hardware`, which it keeps: a GPU that failed once is not tried again.
+
+    Without `hardware` each search takes every GPU of this machine, and pairs.json names no device.
+    """
+
+    def __init__(self, hardware: Hardware | None = None) -> None:
+        self._hardware = hardware
+
+    def __call__(
+        self, rows: UnitRows, minimum: float, /, *, other: UnitRows | None = None, progress: Progress = silent
+    ) -> Iterator[PairBlock]:
+        """See `selfjoin.Join`."""
+        return similar_pairs(rows, minimum, other=other, progress=progress, hardware=self._hardware)
+
+    def describe(self) -> Mapping[str, Any]:
+        """What pairs.json records of the join: method, devices, and the engines that ran."""
+        if self._hardware is None:
+            return EXACT
+        return EXACT | {"device": self._hardware.describe(), "engine": self._hardware.engines()}
+
+
+@dataclass(frozen=True)
+class Running:
+    """The join that finds the pairs, and how much memory vectors may take. Without a budget they are all in memory."""
+
+    join: Join = ExactJoin()  # noqa: RUF009
+    memory: MemoryBudget | None = None
+
+
+LOCAL = Running()
 
 
 @dataclass(frozen=True)
@@ -48,7 +85,7 @@ class Search:
     ids: list[str]
     indices: Indices
     low_information: int  # images left out as blank
-    unlike_twins: int  # images left out because another has the same id, although their vectors differ
+    id_conflicts: int  # images left out because another has the same id, although their vectors differ
     join: Join
     random_sims: tuple[Cosines, Cosines]  # sorted cosines of random pairs, (clip, dino)
     arrays: tuple[Vectors, ...]  # every array of vectors that is held, in memory or mapped
@@ -72,7 +109,7 @@ class Search:
             ids=[images.ids[row] for row in indices],
             indices=indices,
             low_information=len(images) - len(taking_part),
-            unlike_twins=unlike,
+            id_conflicts=unlike,
             join=running.join,
             random_sims=_random_sims(clip, dino, options.random_pairs, options.seed),
             arrays=tuple(arrays),

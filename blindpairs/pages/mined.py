@@ -56,7 +56,7 @@ def write_mined_gallery(
     notes = (
         f"{counts.above_clip_min:,} pairs reach the CLIP threshold, {counts.near_duplicates:,} of them near-duplicates",
         f"{counts.low_information:,} blank and {counts.identical:,} identical images left out"
-        + (f", {counts.unlike_twins:,} of which share an id but not their vectors" if counts.unlike_twins else ""),
+        + (f", {counts.id_conflicts:,} of which share an id but not their vectors" if counts.id_conflicts else ""),
     )
     summary = GallerySummary(
         corpus=str(store.manifest["settings"]["corpus"]),

@@ -400,7 +400,7 @@ def test_images_of_one_id_with_other_vectors_are_one_picture_and_told(
     vectors[encoder] *= np.float32(length)
     images = Images(["a", "a", "b"], ["1", "2", "3"], np.zeros(3, bool))
     counts = mine(vectors[0], vectors[1], images).counts
-    assert (counts.identical, counts.unlike_twins) == (1, unlike)
+    assert (counts.identical, counts.id_conflicts) == (1, unlike)
 
 
 def test_which_of_an_ids_vectors_stand_for_it_does_not_depend_on_the_order() -> None:
@@ -415,7 +415,7 @@ def test_which_of_an_ids_vectors_stand_for_it_does_not_depend_on_the_order() -> 
     columns = ["pair_id", "image_id_a", "image_id_b"]
     assert all(one.pairs.select(columns) == results[0].pairs.select(columns) for one in results)
     assert all(one.counts == results[0].counts for one in results)
-    assert results[0].counts.unlike_twins == 30
+    assert results[0].counts.id_conflicts == 30
 
 
 def test_clip_steps_never_name_a_threshold_that_is_not_lower() -> None:
