@@ -1,8 +1,9 @@
 """From an embedding store to blind pairs: images that one encoder calls the same and another calls different.
 
 Read in this order: `options` (what a blind pair is), `mining` (the steps), `images` (which take part), `search` (all
-pairs of them above a threshold), `candidates` (counting all pairs, holding the best), `ranking` (which are kept),
-`advice` (if none is), `files` (what is read and written), `planning` (what a run would take). The join through a FAISS index is `blindpairs.index.approximate`.
+pairs of them above a threshold, and what the search runs on), `candidates` (counting all pairs, holding the best),
+`ranking` (which are kept), `advice` (if none is), `files` (what is read and written), `planning` (what a run would
+take). The join through a FAISS index is `blindpairs.index.approximate`.
 """
 
 from blindpairs.mine.files import mine_store, read_pairs

@@ -19,8 +19,7 @@ from blindpairs.mine.candidates import Candidates, Pairs
 from blindpairs.mine.images import Images
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.ranking import Chosen, pair_id, quantiles
-from blindpairs.mine.search import LOCAL, Running
-from blindpairs.mine.search import Search, SearchSummary, Vectors
+from blindpairs.mine.search import LOCAL, Running, Search, SearchSummary, Vectors
 from blindpairs.progress import Progress, silent
 
 SCHEMA = pa.schema(

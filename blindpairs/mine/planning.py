@@ -10,8 +10,7 @@ import torch
 
 from blindpairs.mine.files import read_store
 from blindpairs.mine.options import MiningOptions
-from blindpairs.mine.search import LOCAL, Running
-from blindpairs.mine.search import Search
+from blindpairs.mine.search import LOCAL, Running, Search
 from blindpairs.selfjoin import Hardware, JoinPlan, UnitRows, plan_join, row_bytes, similar_pairs
 from blindpairs.selfjoin.points import NORM_COLUMNS
 from blindpairs.store import Store
