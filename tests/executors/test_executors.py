@@ -74,7 +74,10 @@ def test_shard_is_what_the_scheduler_says(environ: dict[str, str], shard: tuple[
     ("environ", "message"),
     [
         ({"SLURM_ARRAY_TASK_ID": "3"}, "SLURM_ARRAY_TASK_COUNT is not set"),
-        ({"SLURM_ARRAY_TASK_ID": "x", "SLURM_ARRAY_TASK_COUNT": "4"}, "SLURM_ARRAY_TASK_ID='x' is not a number"),
+        (
+            {"SLURM_ARRAY_TASK_ID": "x", "SLURM_ARRAY_TASK_COUNT": "4"},
+            "SLURM_ARRAY_TASK_ID='x' is not a non-negative integer",
+        ),
         (
             {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "1"},
             "SLURM_ARRAY_TASK_ID=7 is none of 3 ids from 1 in steps of 1: submit with --array=0-2",
@@ -84,12 +87,14 @@ def test_shard_is_what_the_scheduler_says(environ: dict[str, str], shard: tuple[
             "SLURM_ARRAY_TASK_ID=3 is none of 4 ids from 0 in steps of 2",
         ),
         ({"JOB_COMPLETION_INDEX": "2"}, "set BLINDPAIRS_SHARDS to the job's completions"),
-        ({"JOB_COMPLETION_INDEX": "5", "JOB_COMPLETIONS": "5"}, "JOB_COMPLETION_INDEX=5 does not lie below JOB_COMPL"),
+        ({"JOB_COMPLETION_INDEX": "5", "JOB_COMPLETIONS": "5"}, "JOB_COMPLETION_INDEX=5 is not less than JOB_COMPL"),
         ({"RANK": "0"}, "WORLD_SIZE is not set"),
-        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK='-1' is not a number"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK='-1' is not a non-negative integer"),
     ],
 )
-def test_scheduler_that_says_half_is_an_error_that_names_the_variable(environ: dict[str, str], message: str) -> None:
+def test_scheduler_that_sets_only_some_variables_is_an_error_that_names_the_variable(
+    environ: dict[str, str], message: str
+) -> None:
     with pytest.raises(ConfigError) as raised:
         shard_from_environment(environ)
     assert message in str(raised.value)
