@@ -138,7 +138,7 @@ def print_anything() -> None:
 
 def output_lost(error: OSError) -> int | None:
     """The exit code for an error of printing, with a line on stderr unless the reader closed the pipe; else None."""
-    # An OSError raised anywhere else is a bug. The innermost frame of Python code tells where it was raised.
+    # An OSError raised anywhere else is a bug. The innermost frame is where it was raised.
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if frame.f_code is not typer.echo.__code__:
         return None

@@ -32,7 +32,7 @@ def index(
             encoder,
             space.index,
             kind=kind,
-            making=Making(gpus=Gpus.visible(say)),
+            making=Making(gpus=Gpus.visible(say)),  # no --device: GPUs only run the k-means of the build
             progress=show,
         )
     if as_json:

@@ -51,7 +51,7 @@ _BALL_X = {"left": 9, "middle": 32, "right": 55}
 class Nuisance:
     """How far two renderings of one scene may differ: the ranges from which each rendering draws."""
 
-    shift: int = 2  # of the whole picture: up to so many pixels in each direction
+    shift: int = 2  # of the whole picture: at most this many pixels in each direction
     jitter: int = 1  # of each figure and the ball, likewise
     phase: int = 6  # of the background behind them, to the left or right
     brightness: float = 0.12  # up to this share brighter or darker

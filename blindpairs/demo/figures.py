@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[Colour, Colour]] = {
     "robot": ((70, 200, 206), (24, 70, 90)),
 }
 
-# Each category stands on a rug of its own colour. It stands for the context that objects have in web pictures, and it
+# Each category stands on a rug of its own colour, like objects in web pictures that have their usual surroundings. It
 # lets a CLIP this small learn the categories within a few hundred steps. Without rugs, 500 steps were too few.
 RUGS: dict[str, Colour] = {
     "cat": (255, 170, 190),

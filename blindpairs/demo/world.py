@@ -158,7 +158,7 @@ def family(rng: np.random.Generator, size: int) -> Iterator[Scene]:
     first = random_scene(rng)
     seen = {first}
     yield first
-    while len(seen) < size:
+    while len(seen) < size:  # two draws can give the same scene
         changed = int(rng.choice([1, 1, 1, 1, 2, 3]))
         names = [ATTRIBUTES[i] for i in rng.choice(len(ATTRIBUTES), size=changed, replace=False)]
         scene = altered(first, names, rng)

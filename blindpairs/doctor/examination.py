@@ -17,7 +17,7 @@ def examine(work: Path = Path("blindpairs-work")) -> list[Finding]:
     probed = probe(tuple(PROBES))
     return [
         *machine(),
-        # torch can lack a GPU that the machine has: NVIDIA's own tool tells the two cases apart.
+        # A GPU that torch does not see may still exist: then NVIDIA's own tool is installed.
         *devices(probed["torch"], driver=shutil.which("nvidia-smi") is not None),
         *libraries(probed),
         *faiss_builds(probed),

@@ -16,7 +16,7 @@ from blindpairs.selfjoin.shown import as_given
 from blindpairs.statistics import effective_count, wilson_interval
 
 SAMPLE_ROWS = 1000
-ENOUGH_PAIRS = 400  # the sample grows until it has so many pairs, or eight times the rows
+ENOUGH_PAIRS = 400  # the sample grows until it has this many pairs, or MOST_SAMPLES times SAMPLE_ROWS rows
 MOST_SAMPLES = 8
 BLOCK_ROWS = 4096
 

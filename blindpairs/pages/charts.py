@@ -22,7 +22,7 @@ def _threshold(threshold: float) -> str:
     return rounded(threshold, 3).rstrip("0").rstrip(".")
 
 
-def standing_text(quantile: float) -> str:
+def quantile_text(quantile: float) -> str:
     """The quantile of a cosine among the corpus's pairs, in words; "" where it is not known (NaN)."""
     if not math.isfinite(quantile):
         return ""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from blindpairs.errors import Undecodable
-from blindpairs.pages.charts import cosine_text, scale_svg, scatter_svg, standing_text
+from blindpairs.pages.charts import cosine_text, quantile_text, scale_svg, scatter_svg
 from blindpairs.pages.pairs import GalleryPair, GallerySummary
 from blindpairs.pages.safety import escape_attribute, escape_text, file_link, fill_template
 from blindpairs.pages.thumbnails import Thumbnail, make_thumbnail
@@ -96,8 +96,8 @@ def _card(rank: int, pair: GalleryPair, shown: Mapping[str, _Shown], first: dict
 
 
 def _measure(name: str, cosine: float, quantile: float) -> str:
-    stands = f'<dd class="stands">{standing_text(quantile)}</dd>'
-    return f'<div><dt class="of-{name}">{name.upper()}</dt><dd>{cosine_text(cosine)}</dd>{stands}</div>'
+    quantile_cell = f'<dd class="quantile">{quantile_text(quantile)}</dd>'
+    return f'<div><dt class="of-{name}">{name.upper()}</dt><dd>{cosine_text(cosine)}</dd>{quantile_cell}</div>'
 
 
 def _figure(key: str, uri: str, place: str, image: _Shown | None, first: dict[str, str]) -> str:

@@ -353,12 +353,12 @@ def test_pairs_from_actors_are_those_of_one_machine_in_the_same_order(whole: Pat
     plan = JoinPlan(dimensions=3, cell_rows=2, span_rows=16)  # many tasks, so that they come back out of order
     chosen = torch.arange(0, 148, 2)
     one, other = rows(whole, "clip", chosen), rows(whole, "dino", chosen)
-    here = list(similar_pairs(one, 0.3, other=other, plan=plan))
+    local = list(similar_pairs(one, 0.3, other=other, plan=plan))
     steps: list[tuple[int, int]] = []
     join = RayJoin(TWO, whole, "clip", "dino", plan)
-    there = list(join(one, 0.3, other=other, progress=lambda *call: steps.append(call[:2])))
-    assert len(here) == len(there) > 3
-    for a, b in zip(here, there, strict=True):
+    remote = list(join(one, 0.3, other=other, progress=lambda *call: steps.append(call[:2])))
+    assert len(local) == len(remote) > 3
+    for a, b in zip(local, remote, strict=True):
         assert torch.equal(a.i, b.i)
         assert torch.equal(a.j, b.j)
         assert torch.equal(a.similarity, b.similarity)
