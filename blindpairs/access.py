@@ -3,7 +3,7 @@
 Promises: a file that the system refuses to open is never treated as damaged or missing; the message names the file or
 folder that denies access, its owner and its mode; no message advises deleting anything.
 """
-# os.path returns False where some releases of Python let a Path method raise.
+# os.path, because in some releases of Python the same methods of Path raise OSError instead of returning False.
 # ruff: noqa: PTH110, PTH112, PTH113, PTH114
 
 import errno
@@ -77,7 +77,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def removed(path: Path) -> None:
-    """Remove a file of ours if it exists; InputError where that is not allowed."""
+    """Remove a file that blindpairs wrote, if it exists; InputError where that is not allowed."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

@@ -101,7 +101,7 @@ def sha256_file(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of ours; InputError where the file is damaged, Refused where it cannot be read."""
+    """The JSON object in a file that blindpairs wrote. InputError if it is damaged, Refused if it cannot be read."""
     with reading(path):
         content = path.read_bytes()
     try:
@@ -109,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({str(error)[:80]}): run the command that wrote it again") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path} is not a file of ours: it holds a JSON {type(value).__name__}, not an object")
+        raise InputError(f"{path} was not written by blindpairs: it holds a JSON {type(value).__name__}, not an object")
     return value
 
 
@@ -153,7 +153,9 @@ def aside_name(name: str) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with written_atomically(path) as aside:
-        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # in JSON, the escape is the character
+        aside.write_text(
+            text, encoding="utf-8", errors="backslashreplace"
+        )  # a JSON reader turns the escape back into the character
 
 
 def write_json(path: Path, value: object) -> None:
@@ -190,10 +192,10 @@ def sweep(folder: Path) -> None:
 def _owner_is_dead(aside: str) -> bool:
     """Whether the writer of a temporary file is gone; False for one on another machine, which may be alive."""
     # The number has at most nine digits because os.kill() raises OverflowError for a larger one.
-    ours = re.fullmatch(rf"\..*\.{re.escape(host_name())}\.([1-9][0-9]{{0,8}})\.[0-9a-f]+\.tmp", aside, re.DOTALL)
-    if not ours:
+    match = re.fullmatch(rf"\..*\.{re.escape(host_name())}\.([1-9][0-9]{{0,8}})\.[0-9a-f]+\.tmp", aside, re.DOTALL)
+    if not match:
         return False
-    process = int(ours[1])
+    process = int(match[1])
     try:
         os.kill(process, 0)  # signal 0 sends nothing: it only asks whether the process exists
     except ProcessLookupError:

@@ -74,7 +74,7 @@ def test_json_goes_out_and_comes_back(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {"b": [1, "ü"], "a": None}
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is damaged"), ("[1]", "is not a file of ours")])
+@pytest.mark.parametrize(("text", "message"), [("{", "is damaged"), ("[1]", "was not written by blindpairs")])
 def test_damaged_json_names_the_file(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputError, match=rf"a\.json {message}"):

@@ -84,7 +84,7 @@ def named_folder(option: str, given: object) -> Path:
 
 
 def _work_folder(given: object) -> Path:
-    # Only the default is a Path; what a user gives is text. Typer takes an empty variable for one that is not set.
+    # Only the default is a Path; what a user gives is text. Typer treats an empty variable as one that is not set.
     if isinstance(given, Path) and os.environ.get(WORK_VARIABLE) == "":
         raise ConfigError(f"{WORK_VARIABLE} is set and empty: name a folder in it, or unset it")
     return named_folder("--work", given)

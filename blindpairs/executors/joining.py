@@ -110,7 +110,7 @@ class JoinActor:
         self._tasks = list(tasks_of(self._prepared))
 
     def describe(self) -> Mapping[str, Any]:
-        """Nothing: whatever must be equal in all actors comes from the driver."""
+        """Nothing: everything that must be equal in all actors comes from the driver."""
         return {}
 
     def run_task(self, task_range: tuple[int, int]) -> list[Block]:

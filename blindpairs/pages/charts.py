@@ -28,7 +28,7 @@ def quantile_text(quantile: float) -> str:
         return ""
     if not 0 < quantile < 1:
         return f"{'above' if quantile else 'below'} every pair of the corpus"
-    # Never rounded up to 100 %: the digits go on until the share that lies above shows.
+    # Rounded down, with more digits the nearer it is to 1, so that it never reads 100 %.
     digits = min(6, max(0, math.ceil(-math.log10(min(quantile, 1 - quantile))) - 2))
     share = math.floor(quantile * 100 * 10**digits) / 10**digits
     return f"above {share:.{digits}f} % of the corpus's pairs"

@@ -101,7 +101,7 @@ def _measure(name: str, cosine: float, quantile: float) -> str:
 
 
 def _figure(key: str, uri: str, place: str, image: _Shown | None, first: dict[str, str]) -> str:
-    """One side of a pair: the picture where the image comes first, and a reference to that place afterwards."""
+    """One side of a pair: the image itself at its first place on the page, and a reference to that place later."""
     # A file is shown with its folder, a member of a container with the container: `cats/1.jpg`, `shard.tar#1.jpg`.
     folder, _, last = uri.rpartition("/")
     name, path = escape_text(last if "#" in last else f"{folder.rpartition('/')[2]}/{last}"), escape_text(uri)
