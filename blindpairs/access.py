@@ -1,9 +1,9 @@
-"""Why a file cannot be read or written, as one sentence: permission denied, something in the way, no room, missing.
+"""Why a file cannot be read or written, as one sentence: no permission, a file in place of a folder, no room, missing.
 
-Promises: a file that the system refuses to open is never taken for damaged or missing; the message names the file or
-folder that refuses, its owner and its mode; no message advises deleting anything.
+Promises: a file that the system refuses to open is never treated as damaged or missing; the message names the file or
+folder that denies access, its owner and its mode; no message advises deleting anything.
 """
-# os.path returns False where some releases of Python let a Path method raise.
+# os.path, because in some releases of Python the same methods of Path raise OSError instead of returning False.
 # ruff: noqa: PTH110, PTH112, PTH113, PTH114
 
 import errno
@@ -22,23 +22,22 @@ DENIED = (errno.EACCES, errno.EPERM)
 
 
 def present(path: Path) -> bool:
-    """Whether `path` exists; Refused where the system does not tell, and for a link to nothing."""
+    """Whether `path` exists; Refused where the system does not say, and for a broken link."""
     try:
         path.stat()
     except OSError as error:
+        # A broken link gives ENOENT, too. Its target may be on a disk that is not mounted, so it is not "absent".
         if error.errno in ABSENT and not os.path.islink(path):
             return False
-        raise Refused(f"cannot read {path}: {_said(error)}{_whose_or_what(path, error)}") from error
+        raise Refused(f"cannot read {path}: {_system_message(error)}{_reason(path, error)}") from error
     return True
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block, which reads `path`, into Refused, or InputError where it is missing or no file.
-
-    A pipe is never opened, because that would wait for a writer. A device may never end.
-    """
+    """Turn an OSError of the block, which reads `path`, into Refused, or InputError where it is missing or no file."""
     try:
+        # Checked before the block opens it: opening a pipe waits for a writer, and reading a device may never end.
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise InputError(f"{path} is a pipe, socket or device where a file should be (move it away)")
@@ -49,19 +48,22 @@ def reading(path: Path) -> Iterator[None]:
 
 def unreadable(path: Path, error: OSError) -> InputError:
     """The error for a file that could not be read."""
+    # Refused is only for files that may be intact: callers rebuild what is missing, never what is refused.
     if error.errno in ABSENT and not os.path.islink(path):
         return InputError(f"{path} is missing")
     if error.errno == errno.EISDIR:
         return InputError(f"{path} is a folder where a file should be (move it away)")
-    return Refused(f"cannot read {path}: {_said(error)}{_whose_or_what(path, error)}; nothing was changed")
+    return Refused(f"cannot read {path}: {_system_message(error)}{_reason(path, error)}; nothing was changed")
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """The error for a file or folder that could not be written."""
     if error.errno in NO_ROOM:
-        return InputError(f"no room to write {path}: {_said(error)}; free space, then run the same command to resume")
-    why = _whose_or_what(path, error)
-    return InputError(f"cannot write {path}: {_said(error)}{why}; choose another folder with --work")
+        return InputError(
+            f"no room to write {path}: {_system_message(error)}; free space, then run the same command to resume"
+        )
+    why = _reason(path, error)
+    return InputError(f"cannot write {path}: {_system_message(error)}{why}; choose another folder with --work")
 
 
 def listed(folder: Path) -> list[Path]:
@@ -75,15 +77,15 @@ def listed(folder: Path) -> list[Path]:
 
 
 def removed(path: Path) -> None:
-    """Remove a file of ours if it exists; InputError where that is not allowed."""
+    """Remove a file that blindpairs wrote, if it exists; InputError where that is not allowed."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"cannot replace {path}: {_said(error)}{_whose_or_what(path, error)}") from error
+        raise InputError(f"cannot replace {path}: {_system_message(error)}{_reason(path, error)}") from error
 
 
 def obstacle(path: Path) -> str:
-    """What prevents the folder of `path` from being made, the outermost first; empty where nothing does."""
+    """What prevents the folder of `path` from being made, the outermost first; "" where nothing does."""
     whole = path.absolute()
     for place in (*reversed(whole.parents), whole):
         if os.path.islink(place) and not os.path.exists(place):
@@ -93,28 +95,29 @@ def obstacle(path: Path) -> str:
     return f"{path} is a folder where a file should be" if os.path.isdir(whole) else ""
 
 
-def _said(error: OSError) -> str:
-    """The system's message, first line only: those of Arrow have many."""
+def _system_message(error: OSError) -> str:
+    """The system's message for its error number. Arrow raises OSErrors without one, whose text has many lines."""
     return ((os.strerror(error.errno) if error.errno else str(error)).splitlines() or ["no reason given"])[0][:160]
 
 
-def _whose_or_what(path: Path, error: OSError) -> str:
-    why = _refusing(path) if error.errno in DENIED else obstacle(path)
+def _reason(path: Path, error: OSError) -> str:
+    why = _denying_place(path) if error.errno in DENIED else obstacle(path)
     return f" ({why})" if why else ""
 
 
-def _refusing(path: Path) -> str:
+def _denying_place(path: Path) -> str:
     """Owner and mode of the outermost folder or file on `path` that denies access, and the user of this process."""
     whole = path.absolute()
     places = [*reversed(whole.parents), whole]
     for place in places:
+        # A folder on the way must be passable (x), the file itself readable.
         wanted = os.X_OK if os.path.isdir(place) and place != whole else os.R_OK
         if os.path.lexists(place) and not os.access(place, wanted):
             break
-    else:  # all can be read: writing is denied, to the file or its folder
-        refusing = [each for each in (whole, whole.parent) if _unwritable(each)]
-        refusing += [] if os.access(whole.parent, os.R_OK) else [whole.parent]  # flushing a folder reads it
-        place = refusing[0] if refusing else _nearest(whole)
+    else:  # Everything on the path can be read, so it is writing that was denied, to the file or to its folder.
+        denying = [each for each in (whole, whole.parent) if _unwritable(each)]
+        denying += [] if os.access(whole.parent, os.R_OK) else [whole.parent]  # fsync of a folder opens it for reading
+        place = denying[0] if denying else _nearest(whole)
     status = place.stat()
     return (
         f"{place} belongs to {_name(status.st_uid)}, mode {status.st_mode & 0o7777:o}, "
@@ -133,5 +136,5 @@ def _nearest(path: Path) -> Path:
 def _name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except KeyError:  # no entry in the password file, as for the user of many containers
         return f"uid {uid}"

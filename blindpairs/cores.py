@@ -1,8 +1,8 @@
 """The machine's cores, one thread each.
 
-A torch operation that spreads itself over all cores ends when the slowest is done: beside any other load, a join of
-many small products waits most of its time. Here every thread computes alone, and a core that is taken away delays one
-block and not every product.
+A torch operation that uses all cores ends when the slowest core is done. If anything else runs on the machine, a join
+of many small products waits most of its time. Here each thread computes a block on one core, so a core that is busy
+otherwise delays one block and not every product.
 """
 
 import os
@@ -27,24 +27,24 @@ def usable_cores() -> int:
 class Cores:
     """As many threads as torch may use, each of which computes on one core; a single one for a GPU.
 
-    A context: at its end the work that has not begun is dropped, and the threads are gone.
+    A context manager: its exit drops the work that has not begun, and ends the threads.
     """
 
     def __init__(self, device: "torch.device") -> None:
-        import torch  # late: who only counts cores does not load it
+        import torch  # here, so that counting cores does not load it
 
         self.count = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self.count)
-        ours, barrier = torch.get_num_threads(), threading.Barrier(self.count)
+        caller_threads, barrier = torch.get_num_threads(), threading.Barrier(self.count)
 
         def alone() -> None:
-            torch.get_num_threads()  # makes torch set this thread up now: later it would overrule the next line
+            torch.get_num_threads()  # torch initialises the thread now: later, that would undo the next line
             torch.set_num_threads(1)
-            barrier.wait()  # holds the thread, so that each of the pool gets one of these
+            barrier.wait()  # keeps this thread busy until every thread of the pool has run this function
 
         for future in [self._pool.submit(alone) for _ in range(self.count)]:
             future.result()
-        torch.set_num_threads(ours)  # what this thread and those begun later are to use
+        torch.set_num_threads(caller_threads)  # for this thread and for threads that start later
 
     def __enter__(self) -> "Cores":
         return self

@@ -1,14 +1,15 @@
 """Errors that a user can do something about.
 
 Every expected error is one of these classes. Its message says in one or two lines what happened, with which value, and
-what to do next; the command line prints it and exits with `exit_code`. Any other exception is a bug of ours and keeps
-its traceback.
+what to do next; the command line prints it and exits with `exit_code`. Any other exception is a bug in blindpairs and
+keeps its traceback.
 """
 
 
 class BlindpairsError(Exception):
     """An expected error: the message is for the user, the exit code for the calling script."""
 
+    # 0, 1 and 2 are taken: success, a bug (the interpreter's own code for a traceback), and usage (Typer's).
     exit_code = 3
 
 
@@ -39,7 +40,7 @@ class AssetMissing(BlindpairsError):
 class Locked(BlindpairsError):
     """Another run is writing the same files."""
 
-    exit_code = 7
+    exit_code = 7  # a code of its own, so that a script can wait and try again
 
 
 class Undecodable(Exception):

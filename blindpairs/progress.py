@@ -1,30 +1,32 @@
-"""How long work tells how far it is: one kind of callback, and the rate and time left that follow from its calls."""
+"""Progress of long work: the callback that reports it, and the rate and the time left computed from its calls."""
 
 import math
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called when work begins, and now and then until it ends. Whoever shows it decides how often."""
+    """Called when work begins, and often until it ends. The display decides how many of the calls it shows."""
 
     def __call__(self, done: int, total: int, failed: int = 0, /) -> None:
-        """Of `total` units, `done` are finished and `failed` are given up."""
+        """Of `total` units, `done` have succeeded and `failed` have failed."""
 
 
 def silent(done: int, total: int, failed: int = 0, /) -> None:
-    """Progress that nobody watches."""
+    """Ignore the progress."""
 
 
 class Pace:
-    """The rate and the time left, counted from the first report: the work before it was of another kind."""
+    """The rate and the time left, measured from the first report: loading, before it, says nothing about the rate."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int, int] | None = None
 
     def at(self, now: float, done: int, total: int, failed: int = 0) -> tuple[float, float]:
-        """Units done per second, and the seconds left: infinite until something was done after the first report."""
+        """Units done per second, and the seconds left; infinite until a report after the first shows progress."""
         started, done_then, failed_then = self._first = self._first or (now, done, failed)
-        seconds, treated = now - started, done - done_then + failed - failed_then
-        if seconds <= 0 or treated <= 0:
+        # A resumed run begins with a first report of what is done already, which says nothing about today's rate.
+        seconds, processed = now - started, done - done_then + failed - failed_then
+        if seconds <= 0 or processed <= 0:
             return 0.0, math.inf
-        return (done - done_then) / seconds, (total - done - failed) * seconds / treated
+        # Failed units take time too, so they count for the time left, but not for the rate of results.
+        return (done - done_then) / seconds, (total - done - failed) * seconds / processed

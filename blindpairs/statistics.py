@@ -1,7 +1,7 @@
-"""Intervals for what was measured: nothing here knows what the numbers mean.
+"""Confidence intervals, for any measurement.
 
 All intervals are two-sided. Trials that come in groups (the two images of a pair, the pairs of one image) are not
-independent: give the groups to `bootstrap_interval`, or their `effective_count` to `wilson_interval`.
+independent: pass the groups to `bootstrap_interval`, or their `effective_count` to `wilson_interval`.
 """
 
 import math
@@ -18,20 +18,22 @@ Floats = NDArray[np.floating[Any]]
 def wilson_interval(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
     """The score interval of a proportion `share` seen among `count` trials (Wilson 1927).
 
-    It keeps its coverage for few trials and near 0 and 1, where the textbook's interval does not. `count` may be the
+    It keeps its coverage for few trials and near 0 and 1, where the normal interval does not. `count` may be the
     fractional `effective_count` of grouped trials; without any trial the interval is (0, 1).
     """
     if count <= 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf((1 + level) / 2)  # 1.96 for 95 %
     centre = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
+    # Rounding can put a limit a last bit outside of [0, 1].
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def effective_count(sizes: Floats | NDArray[np.integer[Any]]) -> float:
-    """How many independent trials groups of these sizes (G,) are worth at least: (sum n)^2 / sum n^2 (Kish 1965)."""
+    """The smallest number of independent trials that groups of these sizes (G,) can stand for (Kish 1965)."""
+    # (sum n)^2 / sum n^2: exact where the trials of a group always agree, and too low where they agree less.
     weights = np.asarray(sizes, np.float64)
     squares = float(weights @ weights)
     return float(weights.sum()) ** 2 / squares if squares else 0.0
@@ -47,8 +49,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """The percentile interval of a statistic of independent groups (Efron 1979): (low, high).
 
-    `groups` (G, ...) holds one row a group, and whole groups are drawn, so what is inside them may depend on each
-    other. It needs some tens of groups: below that its intervals are too narrow. The same seed gives the same interval.
+    `groups` (G, ...) has one row for each group. Whole groups are drawn, so the trials of a group may depend on each
+    other. It needs dozens of groups: with fewer its intervals are too narrow. The same seed gives the same interval.
     Raises ValueError where there is no group.
     """
     if not len(groups):

@@ -1,7 +1,8 @@
 """Where each artefact is, how files are written, and locks.
 
-Promises: a file under its final name is complete (written aside in the same folder, flushed to disk, renamed); a killed
-run leaves hidden `.tmp` files at most, which the next run removes; two runs never write the same part.
+Promises: a file under its final name is complete (written under a temporary name in the same folder, flushed to disk,
+renamed); a killed run leaves hidden `.tmp` files at most, which the next run removes; two runs never write the same
+part.
 """
 
 import fcntl
@@ -22,7 +23,10 @@ from blindpairs.access import reading, removed, unwritable
 from blindpairs.errors import AssetMissing, InputError, Locked
 
 SCHEMA_VERSION = 1
-GALLERY = "gallery.html"  # the page of the pairs, in their folder
+# Names in the folder of the pairs. They are here because mine/ needs both (it writes the pairs, and removes the page of
+# older ones), and the command line, which writes the page, names both in its messages.
+PAIRS = "pairs.parquet"
+GALLERY = "gallery.html"
 PLANNING = 1 << 40  # the byte of the lock file that means "is planning": beyond any part number
 
 
@@ -55,7 +59,7 @@ class Workspace:
     @property
     def pairs_table(self) -> Path:
         """The mined pairs."""
-        return self.pairs / "pairs.parquet"
+        return self.pairs / PAIRS
 
     @property
     def gallery(self) -> Path:
@@ -64,7 +68,10 @@ class Workspace:
 
 
 def demo_folder() -> Path:
-    """The demo's corpus and encoders: beside the package in a source checkout, inside it in an installed wheel."""
+    """The demo's corpus and encoders: beside the package in a source checkout, inside it in an installed wheel.
+
+    Raises AssetMissing where neither folder has them.
+    """
     package = Path(__file__).resolve().parent
     for folder in (package.parent / "data" / "demo", package / "_data" / "demo"):
         if (folder / "scenes.parquet").is_file():
@@ -94,7 +101,7 @@ def sha256_file(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of ours; InputError where the file is damaged, Refused where it cannot be read."""
+    """The JSON object in a file that blindpairs wrote. InputError if it is damaged, Refused if it cannot be read."""
     with reading(path):
         content = path.read_bytes()
     try:
@@ -102,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({str(error)[:80]}): run the command that wrote it again") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path} is not a file of ours: it holds a JSON {type(value).__name__}, not an object")
+        raise InputError(f"{path} was not written by blindpairs: it holds a JSON {type(value).__name__}, not an object")
     return value
 
 
@@ -111,17 +118,19 @@ def written_atomically(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that replaces it when the block ends well, and disappears when it does not.
 
     The name carries host and process, so that a later run can tell whether the writer is still alive.
+    Raises InputError where the system refuses, and leaves an older file at `path` as it was.
     """
-    aside = path.with_name(aside_name(path.name))
+    aside = path.with_name(aside_name(path.name))  # in the same folder: a rename across file systems is a copy
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
+        # Content before name: after a power cut some file systems have the rename and not the bytes.
         _flush(aside)
         put(aside, path)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        with suppress(OSError):  # gone by its rename, or never there
+        with suppress(OSError):  # it was renamed, or never made
             aside.unlink()
 
 
@@ -132,7 +141,7 @@ def put(aside: Path, path: Path) -> None:
 
 
 def host_name() -> str:
-    """This machine's name as part of a file name: a kernel also accepts slashes and bytes that are not UTF-8."""
+    """This machine's name, fit for a file name: Linux accepts slashes and bytes that are not UTF-8 in a host name."""
     return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())
 
 
@@ -144,7 +153,9 @@ def aside_name(name: str) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with written_atomically(path) as aside:
-        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # in JSON, the escape is the character
+        aside.write_text(
+            text, encoding="utf-8", errors="backslashreplace"
+        )  # a JSON reader turns the escape back into the character
 
 
 def write_json(path: Path, value: object) -> None:
@@ -161,9 +172,10 @@ def _flush(path: Path) -> None:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make an output folder, prove that it can be written before hours of work, and sweep it."""
+    """Make an output folder, check before hours of work that it can be written, and remove files of dead runs."""
+    # A real write: permission bits say nothing about full disks, quotas and read-only mounts.
     with written_atomically(folder / ".writable") as aside:
-        aside.write_bytes(bytes(1 << 14))  # an empty file fits on a full disk
+        aside.write_bytes(bytes(1 << 14))  # not empty, because an empty file fits on a full disk
     removed(folder / ".writable")
     sweep(folder)
 
@@ -179,23 +191,25 @@ def sweep(folder: Path) -> None:
 
 def _owner_is_dead(aside: str) -> bool:
     """Whether the writer of a temporary file is gone; False for one on another machine, which may be alive."""
-    ours = re.fullmatch(rf"\..*\.{re.escape(host_name())}\.([1-9][0-9]{{0,8}})\.[0-9a-f]+\.tmp", aside, re.DOTALL)
-    if not ours:
+    # The number has at most nine digits because os.kill() raises OverflowError for a larger one.
+    match = re.fullmatch(rf"\..*\.{re.escape(host_name())}\.([1-9][0-9]{{0,8}})\.[0-9a-f]+\.tmp", aside, re.DOTALL)
+    if not match:
         return False
-    process = int(ours[1])
+    process = int(match[1])
     try:
-        os.kill(process, 0)
+        os.kill(process, 0)  # signal 0 sends nothing: it only asks whether the process exists
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except PermissionError:  # it exists, and is another user's
         return False
-    return process == os.getpid()  # we have written none yet: a dead process had our number
+    # Sweeping comes before this process writes a file, so a file with its number is from a dead one: numbers recur.
+    return process == os.getpid()
 
 
 class RunLock:
     """Exclusive locks on numbered parts of a folder, one byte of its lock file each.
 
-    The kernel releases a lock when its process ends, however it ends: there are no stale locks, clocks or heartbeats.
+    The kernel releases a lock when its process ends, in whatever way: there are no stale locks, clocks or heartbeats.
     Record locks also work between machines where the file system supports them (NFS does).
     """
 
@@ -215,6 +229,7 @@ class RunLock:
         self._claim((part, 1) for part in parts)
 
     def _claim(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Lock ranges of bytes, each (start, length), without waiting. A range may lie beyond the end of the file."""
         try:
             for start, length in ranges:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
@@ -225,7 +240,7 @@ class RunLock:
             ) from error
         except OSError as error:  # ENOLCK, ENOSYS, EOPNOTSUPP: some network file systems
             raise self._no_locks(error) from error
-        with suppress(OSError):  # the holder's name is only for messages: a full disk must not end the run here
+        with suppress(OSError):  # the text is only for another run's message: a full disk must not end this run
             self._file.seek(0)
             self._file.truncate()
             self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -233,7 +248,7 @@ class RunLock:
 
     @contextmanager
     def planning(self) -> Iterator[None]:
-        """Hold the planning lock: of several shards started together one plans, the others wait and read the plan."""
+        """Wait for the planning lock, then hold it: of several shards, one makes the plan and the others read it."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX, 1, PLANNING)
         except OSError as error:

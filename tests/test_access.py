@@ -1,4 +1,4 @@
-"""What stands in the way of a file is told as what it is, by an account that permissions hold for."""
+"""An error about a file names its real cause. Run by an account to which permissions apply."""
 
 import os
 import shutil
@@ -51,12 +51,12 @@ def test_folder_that_may_not_be_entered_is_named_with_its_owner(tmp_path: Path, 
     closed.mkdir()
     (closed / "a.json").write_text("{}")
     closed.chmod(0)
-    said = bound(ASK, question, closed / "a.json")
+    message = bound(ASK, question, closed / "a.json")
     closed.chmod(0o700)
-    assert "Permission denied" in said
-    assert f"{closed} belongs to " in said
-    assert "mode 0, and this runs as " in said
-    assert not {"remove", "delete", "damaged", "--overwrite"} & set(said.split())
+    assert "Permission denied" in message
+    assert f"{closed} belongs to " in message
+    assert "mode 0, and this runs as " in message
+    assert not {"remove", "delete", "damaged", "--overwrite"} & set(message.split())
 
 
 @pytest.mark.parametrize("question", ["sha256_file", "read_json"])
@@ -64,8 +64,8 @@ def test_file_that_may_not_be_read_is_refused_and_not_called_damaged(tmp_path: P
     path = tmp_path / "a.json"
     path.write_text("{}")
     path.chmod(0)
-    said = bound(ASK, question, path)
-    assert said.startswith(f"Refused cannot read {path}: Permission denied ({path} belongs to ")
+    message = bound(ASK, question, path)
+    assert message.startswith(f"Refused cannot read {path}: Permission denied ({path} belongs to ")
     assert bound(ASK, "present", path) == "True\n"
 
 

@@ -1,4 +1,4 @@
-"""The rules of the house, held over every file that there is: sizes, docstrings, types, and what lies at the top."""
+"""The rules for all files of the repository: sizes, docstrings, types, and the entries of the top folder."""
 
 import ast
 import re

@@ -112,14 +112,14 @@ def test_images_that_can_be_read_are_shown_and_the_others_have_their_place(tmp_p
         Image.fromarray(noise).save(picture)
     paths = [[*map(str, pictures), "000000000", "000000001"]] * 2
     work = imported(tmp_path, [unit(6, 16, 0), unit(6, 16, 1)], [unit(6, 8, 2), unit(6, 8, 3)], paths)
-    told = run("mine", *LOOSE, "--work", work)
-    assert told.returncode == 0
-    assert told.stderr.splitlines()[-1].startswith("warning: 4 of the page's 8 images could not be read (4 missing)")
+    result = run("mine", *LOOSE, "--work", work)
+    assert result.returncode == 0
+    assert result.stderr.splitlines()[-1].startswith("warning: 4 of the page's 8 images could not be read (4 missing)")
     assert (work / "pairs" / "gallery.html").read_text().count("data:image/") >= 4
     counts = read_json(work / "pairs" / "pairs.json")["counts"]
     # The four files are in both partitions, with other vectors: one image each. The keys are another image each time.
     assert (counts["images"], counts["identical"], counts["id_conflicts"]) == (12, 4, 4)
-    assert "4 of the identical images share an id with another image but have different vectors" in told.stdout
+    assert "4 of the identical images share an id with another image but have different vectors" in result.stdout
 
 
 def test_keys_that_every_shard_repeats_are_other_images(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Imports go one way: a module knows only what stands to its left, and only the command line knows the terminal."""
+"""Imports go in one direction: a module knows only the modules before it in ORDER, and only cli/ knows the terminal."""
 
 import ast
 import re
@@ -68,7 +68,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def may_import(module: str) -> set[str]:
-    """Everything before a module, but for what it is not to know."""
+    """Everything before a module in ORDER, without the modules that it must not know."""
     return set(ORDER[: ORDER.index(module)]) - UNKNOWN_TO.get(module, set())
 
 
@@ -106,11 +106,11 @@ def test_nothing_prints() -> None:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """Every string of a file but its docstrings, the parts of f-strings each by itself."""
+    """Every string of a file except its docstrings; each part of an f-string is one string."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield node.value
 
 

@@ -1,4 +1,4 @@
-"""Rate and time left: counted from the first report, whatever came before it."""
+"""Rate and time left are counted from the first report; earlier time does not count."""
 
 import math
 

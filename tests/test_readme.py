@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands exist, run as written, and print what stands below them.
+"""The README is true: its commands exist, run as written, and print the lines below them.
 
 A ```console block is run, in order, in one temporary folder: each `$ blindpairs ...` or `$ make TARGET` line (as the
 Makefile has it) must end with 0 and print the lines below it. There `...` stands for whatever varies within a line, and
@@ -20,7 +20,11 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from blindpairs import errors
 from blindpairs.cli import app
+from blindpairs.cli.app import PIPE_CLOSED
+from blindpairs.errors import BlindpairsError
+from blindpairs.executors import RayMissing
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -127,17 +131,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(folder: Path) -> list[tuple[Step, int, str, str]]:
+def runs(folder: Path) -> list[tuple[Step, int, str, str]]:
     """Every step of the README's console blocks with its exit code and output, run once, in order, in one folder."""
     every = [step for block in blocks(README.read_text(encoding="utf-8"), "console") for step in steps(block)]
-    runs = [(step, resolved(step.command)) for step in every]
-    return [(step, *execute(command, folder)) for step, command in runs if command is not None]
+    commands = [(step, resolved(step.command)) for step in every]
+    return [(step, *execute(command, folder)) for step, command in commands if command is not None]
 
 
 @pytest.mark.timeout(600)
-def test_every_command_runs_and_prints_what_the_readme_shows(told: list[tuple[Step, int, str, str]]) -> None:
-    assert told, "the README runs nothing"
-    for step, code, printed, complaints in told:
+def test_every_command_runs_and_prints_what_the_readme_shows(runs: list[tuple[Step, int, str, str]]) -> None:
+    assert runs, "the README runs nothing"
+    for step, code, printed, complaints in runs:
         assert code == 0, f"$ {step.command}\n{complaints[-2000:]}"
         assert matches(step.expected, printed), f"$ {step.command}\n{printed}\n--- but the README says\n{step.expected}"
 
@@ -152,7 +156,7 @@ assert [picture.mode for picture in pictures] == ["RGB"] * 3
 """
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("runs")
 def test_recipes_run_and_give_what_their_comments_say(folder: Path) -> None:
     script = "\n".join([*blocks(README.read_text(encoding="utf-8"), "python"), RECIPES_PROMISE])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -171,6 +175,13 @@ def test_first_command_and_its_output_come_before_the_reader_scrolls() -> None:
     assert first <= 15
     assert output <= 25
     assert lines[output - 1].strip(), "the first command shows no output"
+
+
+def test_exit_codes_of_the_readme_are_those_of_the_program() -> None:
+    rows = re.findall(r"^\| ([0-9]+(?:, [0-9]+)*) \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    listed = {int(code) for row in rows for code in row.split(", ")}
+    classes = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, BlindpairsError)]
+    assert listed == {0, 1, RayMissing.exit_code, 130, 143, PIPE_CLOSED} | {one.exit_code for one in classes}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,4 +1,4 @@
-"""The work folder: a file under its final name is complete, and trouble with the disk is a sentence."""
+"""The work folder: a file under its final name is complete, and an error of the disk becomes a readable message."""
 
 import errno
 import os
@@ -45,7 +45,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "message"),
     [
         (errno.ENOSPC, "no room to write .*; free space, then run the same command to resume"),
         (errno.EDQUOT, "no room to write .*; free space, then run the same command to resume"),
@@ -53,7 +53,9 @@ def test_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) 
         (errno.EROFS, "cannot write .*; choose another folder with --work"),
     ],
 )
-def test_full_or_read_only_disk_is_a_sentence_and_touches_no_final_name(tmp_path: Path, number: int, said: str) -> None:
+def test_full_or_read_only_disk_is_a_sentence_and_touches_no_final_name(
+    tmp_path: Path, number: int, message: str
+) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
 
@@ -62,7 +64,7 @@ def test_full_or_read_only_disk_is_a_sentence_and_touches_no_final_name(tmp_path
             aside.write_text("half")
             raise OSError(number, os.strerror(number))
 
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         fail()
     assert path.read_text() == "old"
 
@@ -72,10 +74,10 @@ def test_json_goes_out_and_comes_back(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {"b": [1, "ü"], "a": None}
 
 
-@pytest.mark.parametrize(("text", "said"), [("{", "cannot read"), ("[1]", "is not a file of ours")])
-def test_damaged_json_names_the_file(tmp_path: Path, text: str, said: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [("{", "is damaged"), ("[1]", "was not written by blindpairs")])
+def test_damaged_json_names_the_file(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(InputError, match=rf"{said}|a\.json"):
+    with pytest.raises(InputError, match=rf"a\.json {message}"):
         read_json(tmp_path / "a.json")
 
 

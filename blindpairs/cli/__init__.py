@@ -1,7 +1,7 @@
-"""The command line: each command parses, calls one function, prints. The only place that imports typer and rich.
+"""The command line: each command parses its options, calls one function and prints. Only cli/ imports typer and rich.
 
-Promises: data goes to stdout, everything else to stderr; an expected error is one or two lines and the exit code of its
-class, a bug keeps its traceback and exits with 1; `--help` loads nothing heavy.
+Promises: data goes to stdout, everything else to stderr; an expected error prints one or two lines and exits with the
+code of its class; a bug keeps its traceback and exits with 1; `--help` loads no large library.
 """
 
 import os
@@ -30,19 +30,22 @@ def main() -> None:
     print_anything()
     try:
         app()
-    except OSError as error:  # of help and usage, which no command prints
+    except OSError as error:  # while printing help or usage, which happens outside of every command
         status = output_lost(error)
         if status is None:
             raise
         sys.exit(status)
     except SystemExit as ended:
-        # Typer takes a closed pipe for 1, which is a bug's here, and hides the stream that failed.
+        # For a closed pipe Typer exits with 1, which means a bug here. It also replaces stdout by this wrapper.
         pipe_closed = ended.code == 1 and type(sys.stdout).__name__ == "PacifyFlushWrapper"
         sys.exit(PIPE_CLOSED if pipe_closed else ended.code)
 
 
 def _keep_standard_streams() -> None:
-    """Open closed standard streams on /dev/null: a file that got their number would receive what libraries print."""
+    """Open closed standard streams on /dev/null.
+
+    Otherwise the next file that is opened gets the number of a closed stream, and what libraries print goes into it.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(descriptor)

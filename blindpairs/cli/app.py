@@ -1,4 +1,4 @@
-"""What all commands share: the app, exit codes of errors, progress, JSON output, and the options that recur."""
+"""What all commands share: the app, exit codes of errors, progress, JSON output, and the common options."""
 
 import errno
 import functools
@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=markup(),
 )
 
-PIPE_CLOSED = 141  # what a shell says of a program that SIGPIPE ended
+PIPE_CLOSED = 141  # 128 + SIGPIPE: the code that a shell reports for a program that a closed pipe ended
 
 WORK = Path("blindpairs-work")
 WORK_VARIABLE = "BLINDPAIRS_WORK"
@@ -37,7 +37,7 @@ Work = Annotated[
     typer.Option(
         "--work",
         envvar=WORK_VARIABLE,
-        parser=lambda given: given,  # keep the text: Path('') would silently mean the current folder
+        parser=lambda given: given,  # keep the text: Path('') would mean the current folder, without an error
         metavar="PATH",
         rich_help_panel="Output",
         help="Folder where commands write their results and read those of earlier commands.",
@@ -47,11 +47,14 @@ Json = Annotated[bool, typer.Option("--json", rich_help_panel="Output", help="Pr
 
 
 class Terminated(BaseException):
-    """SIGTERM: a scheduler wants the machine back."""
+    """SIGTERM was received, as from a scheduler that needs the machine.
+
+    A BaseException, like KeyboardInterrupt, so that no `except Exception` on the way catches it.
+    """
 
 
 def say(text: str) -> None:
-    """Print to standard error. A closed standard error is no failure."""
+    """Print to standard error. If it is closed, the text is dropped: messages are not the result."""
     try:
         typer.echo(text, err=True)
     except OSError:
@@ -64,7 +67,7 @@ def print_json(fields: Mapping[str, object]) -> None:
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """`{"empty": 1, "truncated": 0}` -> "1 empty": what there is none of is left out."""
+    """`{"empty": 1, "truncated": 0}` -> "1 empty": counts of zero are left out."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
 
 
@@ -81,13 +84,14 @@ def named_folder(option: str, given: object) -> Path:
 
 
 def _work_folder(given: object) -> Path:
-    if isinstance(given, Path) and os.environ.get(WORK_VARIABLE) == "":  # the default: nothing was given
+    # Only the default is a Path; what a user gives is text. Typer treats an empty variable as one that is not set.
+    if isinstance(given, Path) and os.environ.get(WORK_VARIABLE) == "":
         raise ConfigError(f"{WORK_VARIABLE} is set and empty: name a folder in it, or unset it")
     return named_folder("--work", given)
 
 
 def _check_current_folder() -> None:
-    """Libraries ask for the current folder when they are loaded, and some end the process where there is none."""
+    """ConfigError without a current folder: libraries ask for it when they are loaded, and some end the process."""
     try:
         Path.cwd()
     except OSError as error:
@@ -105,8 +109,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             _check_current_folder()
             print_anything()
             function(*arguments, **options)
-            if sys.stdout is None:
-                raise ConfigError("standard output is closed: what was to be printed is lost, result files are not")
+            if sys.stdout is None:  # closed before Python started: typer.echo then prints nothing, without an error
+                raise ConfigError(
+                    "standard output is closed: the printed output is lost, result files are not affected"
+                )
         except BlindpairsError as error:
             say(typer.style(f"error: {error}", fg="red"))
             raise typer.Exit(error.exit_code) from error
@@ -120,31 +126,34 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
 
     name = function.__name__.strip("_").replace("_", "-")  # `import_`: `import` is a keyword
-    first_paragraph = inspect.getdoc(function) or ""  # as short help, or the list of commands would cut it
+    first_paragraph = inspect.getdoc(function) or ""  # given as short help, because Typer cuts a longer text there
     return app.command(name, cls=GroupedCommand, short_help=" ".join(first_paragraph.partition("\n\n")[0].split()))(run)
 
 
 def print_anything() -> None:
-    """Let standard output take any name: characters that its encoding lacks become escapes."""
-    with suppress(AttributeError, ValueError):  # closed, or no text stream
+    """Let standard output accept any file name: characters that its encoding lacks become escapes."""
+    with suppress(AttributeError, ValueError):  # stdout is closed, or was replaced by another kind of stream
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def output_lost(error: OSError) -> int | None:
-    """The exit code for an error of printing, said in a line unless the reader left; None for any other error."""
+    """The exit code for an error of printing, with a line on stderr unless the reader closed the pipe; else None."""
+    # An OSError raised anywhere else is a bug. The innermost frame is where it was raised.
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if frame.f_code is not typer.echo.__code__:
         return None
     _silence(sys.stdout)
     if error.errno == errno.EPIPE:  # `blindpairs ... | head`
         return PIPE_CLOSED
-    why = f"error: standard output failed ({error.strerror}): what was to be printed is lost, result files are not"
-    say(typer.style(why, fg="red"))
+    message = (
+        f"error: standard output failed ({error.strerror}): the printed output is lost, result files are not affected"
+    )
+    say(typer.style(message, fg="red"))
     return ConfigError.exit_code
 
 
 def _silence(stream: TextIO) -> None:
-    """Discard what is left to write: Python would fail on it once more at exit."""
+    """Discard what is still buffered: Python would flush it at exit, and fail again."""
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -198,16 +207,16 @@ def _speed(rate: float) -> str:
 
 
 def _log_lines(label: str, unit: str) -> Progress:
-    spoken = time.monotonic()
+    printed_at = time.monotonic()
     pace = Pace()
 
     def show(done: int, total: int, failed: int = 0, /) -> None:
-        nonlocal spoken
+        nonlocal printed_at
         now = time.monotonic()
-        rate, left = pace.at(now, done, total, failed)
-        if now - spoken < 10:
+        rate, left = pace.at(now, done, total, failed)  # before the return: the first report starts its clock
+        if now - printed_at < 10:
             return
-        spoken = now
+        printed_at = now
         seconds = "" if math.isinf(left) else f", {left:.0f} s left"
         say(f"{label}: {done:,} of {total:,} {unit}, {_speed(rate)}/s, {failed:,} failed{seconds}")
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @command
 def demo(work: Work = WORK, as_json: Json = False) -> None:
-    """Embed, mine and judge the demo: 3,000 small scenes with known differences. No download, no GPU."""
+    """Embed and mine 3,000 small scenes with known differences, and score the pairs. No download, no GPU."""
     started = time.monotonic()
-    from blindpairs.demo.loop import run_demo
+    from blindpairs.demo.loop import run_demo  # here, so that the printed time includes loading the libraries
 
     space = Workspace(work)
     with progress_bar("embed", "scenes") as show:
@@ -38,7 +38,7 @@ def _print(report: "DemoReport", space: Workspace, seconds: float) -> None:
     from blindpairs.demo.world import PATTERNS
 
     every, kept, counts = report.every, report.kept, report.mined.counts
-    typer.echo(f"{counts.images:,} small scenes, of which CLIP was told the category and background only")
+    typer.echo(f"{counts.images:,} small scenes; CLIP was trained with captions of category and background")
     typer.echo(f"{every.alike:,} pairs look the same to CLIP; {every.mined:,} of them look different to DINOv2")
     typer.echo(f"  precision {every.precision:6.1%}  of these, something that a person can name differs")
     typer.echo(f"  recall    {every.recall:6.1%}  of the pairs that CLIP confuses although something differs")

@@ -25,4 +25,4 @@ def doctor(work: Work = WORK, as_json: Json = False) -> None:
             if finding.remedy:
                 typer.echo(f"{'':8}{'':{width}}  -> {finding.remedy}")
     if any(finding.state == "problem" for finding in findings):
-        raise typer.Exit(3)
+        raise typer.Exit(3)  # for scripts, as for any other input that a command cannot use

@@ -1,4 +1,4 @@
-"""Options in groups: a command with many takes frozen dataclasses, whose fields are its flags."""
+"""Options in groups: a command with many options takes frozen dataclasses, whose fields are the options."""
 
 import inspect
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import Any, get_type_hints
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take dataclasses: in its signature, which typer reads, each is replaced by its fields.
+    """Let a command take dataclasses. In the signature that Typer reads, each dataclass is replaced by its fields.
 
     Raises TypeError where two groups, or a group and the command, have a field of the same name.
     """
-    signature = inspect.signature(function, eval_str=True)
+    signature = inspect.signature(function, eval_str=True)  # annotations may be strings
     parameters = signature.parameters.values()
     groups: dict[str, Any] = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
 
@@ -24,8 +24,8 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
     run.__name__, run.__doc__ = function.__name__, function.__doc__
     flags = [one for parameter in parameters for one in _spread(parameter)]
     names = [flag.name for flag in flags]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise TypeError(f"{function.__name__} has two options called {', '.join(twice)}")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise TypeError(f"{function.__name__} has two options called {', '.join(repeated)}")
     run.__signature__ = signature.replace(parameters=flags)  # type: ignore[attr-defined]
     return run
 

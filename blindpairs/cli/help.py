@@ -1,7 +1,7 @@
-"""How help looks: rich's panels on a terminal, else plain text with the same groups of options.
+"""The form of `--help`: Rich's panels on a terminal, otherwise plain text with the same groups of options.
 
-Promises: the list of commands shows whole sentences; plain help has no colour and no frame, so that it can be piped,
-searched and read aloud. Rich is loaded only where its panels are shown.
+Promises: the list of commands shows whole sentences; plain help has no colour and no frame, so that it suits pipes,
+`grep` and screen readers. Rich is loaded only if its panels are shown.
 """
 
 import os
@@ -12,9 +12,9 @@ from typer.core import TyperCommand
 
 
 def markup() -> Literal["markdown"] | None:
-    """Typer's markup mode: None, which is plain text, under NO_COLOR, TERM=dumb or without a terminal.
+    """Typer's markup mode: None, which gives plain text, with NO_COLOR, with TERM=dumb or without a terminal.
 
-    Markdown, not rich's own markup: that would take `[default: ...]` in a help text for a style and drop it.
+    Markdown, not Rich's own markup, which would read `[default: ...]` in a help text as a style and drop it.
     """
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     terminal = all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
@@ -28,7 +28,7 @@ class GroupedCommand(TyperCommand):
         """Typer's `--help`, in the panel of the options that every command has."""
         option = super().get_help_option(ctx)
         if option is not None:
-            option.rich_help_panel = "Output"
+            option.rich_help_panel = "Output"  # by default it would be alone in a panel "Options"
         return option
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -40,6 +40,7 @@ class GroupedCommand(TyperCommand):
                 without_panel = "Arguments" if parameter.param_type_name == "argument" else "Options"
                 panel = getattr(parameter, "rich_help_panel", None) or without_panel
                 sections.setdefault(panel, []).append(record)
+        # Arguments first, options without a panel last; sorting is stable, so the panels between keep their order.
         for panel in sorted(sections, key=lambda name: (name != "Arguments", name == "Options")):
             with formatter.section(panel):
                 formatter.write_dl(sections[panel])

@@ -30,7 +30,7 @@ def import_(
     ] = "",
     read_images: Annotated[
         bool,
-        typer.Option(rich_help_panel="Corpus", help="Read each image at its path, for its id, size and flags."),
+        typer.Option(rich_help_panel="Corpus", help="Read each image at its path to get its id, size and flags."),
     ] = True,
     work: Work = WORK,
     as_json: Json = False,
@@ -38,7 +38,7 @@ def import_(
     """Import embeddings that clip-retrieval computed. The same command again resumes."""
     from blindpairs.store.imports import import_clip_retrieval
 
-    other = _named_folder(second)
+    other = _named_folder(second)  # before the import begins, which may take hours
     with progress_bar("import") as show:
         done = import_clip_retrieval(
             named_folder("FOLDER", folder),

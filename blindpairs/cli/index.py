@@ -20,7 +20,7 @@ def index(
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
-    """Build a FAISS index of one encoder's vectors, for `mine --method`. An index that is up to date is reused."""
+    """Build a FAISS index of one encoder's vectors for `mine --method`, or reuse one that is up to date."""
     from blindpairs.index import Gpus, Making, build_index
     from blindpairs.store import Store
 
@@ -32,7 +32,7 @@ def index(
             encoder,
             space.index,
             kind=kind,
-            making=Making(gpus=Gpus.visible(say)),
+            making=Making(gpus=Gpus.visible(say)),  # no --device: GPUs only run the k-means of the build
             progress=show,
         )
     if as_json:

@@ -1,1 +1,5 @@
-"""A small visible world with ground truth, and the small encoders trained on it."""
+"""Small synthetic scenes with ground truth, and the two small encoders trained on them.
+
+Read in this order: `world` (what a scene is), `figures` and `draw` (its pixels), `corpus` (the file of scenes),
+`towers` and `train` (the encoders), `truth` (scores against the ground truth), `loop` (the command).
+"""

@@ -1,4 +1,4 @@
-"""`python -m blindpairs.demo FOLDER`: rebuild the corpus and retrain both encoders, as those that ship were."""
+"""`python -m blindpairs.demo FOLDER`: build the corpus and train both encoders, as was done for those in data/demo."""
 
 import sys
 from pathlib import Path
@@ -14,10 +14,10 @@ def main(arguments: list[str]) -> None:
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
     build_corpus(folder / "scenes.parquet")
-    train_demo(folder, progress=_say)
+    train_demo(folder, progress=_print_progress)
 
 
-def _say(done: int, total: int, failed: int = 0, /) -> None:
+def _print_progress(done: int, total: int, failed: int = 0, /) -> None:
     sys.stderr.write(f"training: {done} of {total} evaluations\n")
 
 

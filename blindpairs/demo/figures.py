@@ -1,6 +1,6 @@
-"""How the demo world looks, as tables: shapes, paints, backgrounds, letters.
+"""The appearance of the demo's scenes, as tables: shapes, colours, backgrounds, letters.
 
-`draw.py` turns them into pixels. Figures live in a 100 x 100 box; a person has to tell them apart at 18 pixels.
+`draw.py` draws them. The figures are designed so that a person can tell them apart when they are 18 pixels wide.
 """
 
 Colour = tuple[int, int, int]
@@ -9,7 +9,7 @@ WHITE = (250, 248, 240)
 HAT: dict[str, Colour] = {"crown": (214, 40, 200), "brim": (255, 150, 245)}
 WINDOW: Colour = (240, 226, 150)
 
-# Body, and stripes that stand out against it.
+# The colour of the body, and a colour for stripes that is clearly visible on it.
 PAINT: dict[str, tuple[Colour, Colour]] = {
     "red": ((222, 46, 44), WHITE),
     "blue": ((48, 92, 226), WHITE),
@@ -17,7 +17,7 @@ PAINT: dict[str, tuple[Colour, Colour]] = {
     "yellow": ((250, 212, 36), INK),
 }
 
-# What keeps its own colour whatever the body is painted: two kinds of parts for each category.
+# Parts whose colour does not depend on the attribute `colour`: tones "one" and "two" of each category.
 PARTS: dict[str, tuple[Colour, Colour]] = {
     "cat": ((116, 74, 52), (255, 176, 190)),
     "fish": ((150, 60, 190), WHITE),
@@ -31,9 +31,8 @@ PARTS: dict[str, tuple[Colour, Colour]] = {
     "robot": ((70, 200, 206), (24, 70, 90)),
 }
 
-# Figures in a 100 x 100 box, facing right, standing on y = 96. Shapes are painted in order: (tone, form, coordinates);
-# Each kind stands on a rug of its own colour: what web pictures have in their contexts, and what lets a CLIP this small
-# tell the kinds apart within a few hundred steps. With the figures alone it had not after 500.
+# Each category stands on a rug of its own colour, like objects in web pictures that have their usual surroundings. It
+# lets a CLIP this small learn the categories within a few hundred steps. Without rugs, 500 steps were too few.
 RUGS: dict[str, Colour] = {
     "cat": (255, 170, 190),
     "fish": (90, 210, 220),
@@ -47,8 +46,11 @@ RUGS: dict[str, Colour] = {
     "robot": (100, 140, 190),
 }
 
-# "body" carries colour and stripes, "one" and "two" are the parts above. The first entry is where a hat sits.
+# A shape is (tone, name of an ImageDraw method, its coordinates). The tone "body" has the scene's colour and stripes;
+# "one" and "two" have the colours in PARTS.
 Shape = tuple[str, str, tuple[int, ...]]
+# Each figure is (the point where a hat sits, its shapes, the rearmost first), in a box of 100 x 100 with y downwards.
+# It faces right and stands on y = 96.
 FIGURES: dict[str, tuple[tuple[int, int], tuple[Shape, ...]]] = {
     "cat": (
         (76, 34),
@@ -158,6 +160,7 @@ FIGURES: dict[str, tuple[tuple[int, int], tuple[Shape, ...]]] = {
         ),
     ),
 }
+# The middle of the eye. Categories that have none here have no eye.
 EYES = {
     "cat": (84, 46),
     "fish": (80, 52),
@@ -167,7 +170,7 @@ EYES = {
     "turtle": (88, 62),
 }
 
-# Sky, ground and the colour and kind of the motif that repeats along the horizon.
+# The colours of sky, ground and motif, and which motif repeats along the horizon.
 GROUNDS: dict[str, tuple[Colour, Colour, Colour, str]] = {
     "beach": ((170, 220, 240), (238, 218, 170), (250, 240, 215), "waves"),
     "forest": ((176, 206, 176), (104, 92, 62), (44, 84, 50), "pines"),
@@ -178,7 +181,7 @@ GROUNDS: dict[str, tuple[Colour, Colour, Colour, str]] = {
     "meadow": ((180, 222, 250), (140, 196, 96), (240, 150, 190), "flowers"),
     "sea": ((150, 196, 220), (40, 120, 150), (120, 190, 205), "waves"),
 }
-# What stands on the horizon, in pixels seen from afar around a foot at (0, 0); y grows downwards.
+# Motifs, in pixels of the zoom "far", around a point of the horizon at (0, 0); y grows downwards.
 MOTIFS: dict[str, tuple[Shape, ...]] = {
     "pines": (("motif", "polygon", (-7, 0, 0, -22, 7, 0)),),
     "towers": (
@@ -202,7 +205,7 @@ MOTIFS: dict[str, tuple[Shape, ...]] = {
     ),
 }
 
-# 5 x 7 glyphs, one row a line: a font file would tie the pixels to the version of a font library.
+# Glyphs of 5 x 7 pixels, one number for each row. With a font file the pixels would depend on a font library.
 GLYPHS = {
     "A": (0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001),
     "L": (0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b10000, 0b11111),

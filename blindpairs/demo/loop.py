@@ -1,4 +1,4 @@
-"""The whole loop on the demo world: embed, mine, write the gallery, and score the pairs against the ground truth."""
+"""All steps on the demo's scenes: embed, mine, write the gallery, and score the pairs against the ground truth."""
 
 from dataclasses import dataclass
 
@@ -37,6 +37,7 @@ def run_demo(space: Workspace, progress: Progress) -> DemoReport:
     )
     known = [truth[image_id] for image_id in store.metadata(["image_id"])["image_id"].to_pylist()]
     clip, dino = (store.column(name) for name in DEMO_ENCODERS)
+    # The pairs are scored as they are in the file, so the demo also tests what a user reads.
     written = read_pairs(space.pairs)
     pairs = zip(written["image_id_a"].to_pylist(), written["image_id_b"].to_pylist(), strict=True)
     every = judge_vectors(clip, dino, known, clip_min=options.clip_min, dino_max=options.dino_max)

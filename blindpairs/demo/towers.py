@@ -1,7 +1,7 @@
-"""The two small encoders of the demo, built and saved in the formats of the libraries that load real ones.
+"""The two small encoders of the demo, in the formats of the libraries that load the large ones.
 
 `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads what `save_clip` wrote, and
-`AutoModel.from_pretrained(FOLDER)` with `AutoImageProcessor` loads what `save_dino` wrote: no code of ours is needed.
+`AutoModel.from_pretrained(FOLDER)` with `AutoImageProcessor` loads what `save_dino` wrote. Neither needs this package.
 """
 
 import json
@@ -19,11 +19,11 @@ from blindpairs.demo.draw import SIZE
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 _WIDTH = 128
-_BICUBIC = 3  # PIL's number; pictures of 64 pixels are not resized at all
+_BICUBIC = 3  # PIL's number for it; pictures of 64 x 64 pixels are not resized
 
 CLIP_CONFIG: dict[str, Any] = {
     "embed_dim": 128,
-    # Half of the patches are dropped in training only: it halves the time, and category and background survive it.
+    # In training half of the patches are dropped, which halves the time; category and background are still learned.
     "vision_cfg": {
         "image_size": SIZE,
         "layers": 4,
@@ -33,7 +33,7 @@ CLIP_CONFIG: dict[str, Any] = {
         "patch_size": 8,
         "patch_dropout": 0.5,
     },
-    # 49,408 words of open_clip's own tokenizer times 64: most of the file, though the captions use some seventy.
+    # The vocabulary of open_clip's own tokenizer. It is most of the file, although the captions use some 70 tokens.
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
 }
 
@@ -54,7 +54,8 @@ def build_dino(seed: int) -> Any:
         mlp_ratio=2,
         image_size=SIZE,
         patch_size=8,
-        initializer_range=_WIDTH**-0.5,  # the default is for 768 dimensions: here attention would start out blind
+        initializer_range=_WIDTH
+        ** -0.5,  # the default, 0.02, is for 768 dimensions: with 128 attention would start out nearly uniform
     )
     model = Dinov2Model(config)
     with torch.no_grad():
@@ -63,10 +64,10 @@ def build_dino(seed: int) -> Any:
 
 
 def _sines(side: int) -> Tensor:
-    """Return sine and cosine positions of a square of patches, (side * side, 128), to start learning from.
+    """Return sine and cosine position embeddings of a square of patches, (side * side, 128), as initial values.
 
-    They are as strong as the patches themselves. From the library's faint random ones, facing, ball and letter, which
-    are all a matter of where, were not learned within 400 steps, while colour and lamp were.
+    They are as large as the patch embeddings. With the library's initial values, which are small and random, facing,
+    ball and letter were not learned within 400 steps, because they depend on positions; colour and lamp were.
     """
     frequencies = torch.pi / side * 2.0 ** (torch.arange(_WIDTH // 4) * 4.0 / (_WIDTH // 4))  # half a turn and up
     angles = torch.arange(side)[:, None] * frequencies  # (side, 32)
@@ -78,7 +79,7 @@ def _sines(side: int) -> Tensor:
 def as_input(pixels: Tensor) -> Tensor:
     """Turn (B, 64, 64, 3) uint8 into the (B, 3, 64, 64) float32 that both encoders take."""
     values = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-    return (values - MEAN[0]) / STD[0]
+    return (values - MEAN[0]) / STD[0]  # equal for the three channels
 
 
 def clip_embedding(model: Any, pixels: Tensor) -> Tensor:
@@ -97,6 +98,7 @@ def save_clip(model: Any, folder: Path) -> None:
     """Write open_clip_config.json and open_clip_model.safetensors, in float16 to halve the vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": MEAN, "std": STD, "size": [SIZE, SIZE], "interpolation": "bicubic", "resize_mode": "shortest"}
+    # Patch dropout is saved as 0: open_clip also applies it to a loaded model that is left in training mode.
     model_config = {**CLIP_CONFIG, "vision_cfg": {**CLIP_CONFIG["vision_cfg"], "patch_dropout": 0.0}}
     config = json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocess}, indent=1)
     (folder / "open_clip_config.json").write_text(config + "\n", encoding="utf-8")
@@ -107,7 +109,7 @@ def save_clip(model: Any, folder: Path) -> None:
 def save_dino(model: Any, folder: Path) -> None:
     """Write config.json, model.safetensors and preprocessor_config.json.
 
-    Float32: transformers loads weights in the type in which they lie on disk.
+    In float32, because transformers loads weights in the type in which they are stored.
     """
     model.save_pretrained(str(folder))
     square = {"height": SIZE, "width": SIZE}

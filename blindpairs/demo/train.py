@@ -1,16 +1,15 @@
-"""Training of the demo's two encoders, from nothing, on a machine without a GPU.
+"""Trains the demo's two encoders from random weights, on a machine without a GPU.
 
-* **CLIP** learns from captions with open_clip's own loss. It has to know categories and backgrounds and nothing else,
-  so it stops soon after it does: what it has no words for it never learns to tell apart.
-* **Dinov2** learns by instance discrimination (InfoNCE on the CLS token itself: no projection head stands between the
-  loss and what is used). The two views of an instance are **two renderings of one scene**, as two frames of a video
-  show one moment: their shifts, light, noise and background phase are all that a re-rendering changes. The negatives
-  are the other scenes of the batch, and a batch is made of families: scenes of one category and background, most of
-  which differ in one attribute, so that only the hidden attributes can tell them apart. No label is used. There is no
-  flip and no colour jitter, which would teach it that facing and colour do not matter.
+* **CLIP** learns from captions, with open_clip's own loss. It should encode category and background and nothing else,
+  so training stops soon after it does. It has no reason to encode what captions do not mention.
+* **Dinov2** learns by instance discrimination: InfoNCE on the CLS token, without a projection head, because the CLS
+  token is what is used later. The two views of an instance are **two renderings of one scene**, like two frames of a
+  video. The negatives are the other scenes of the batch. A batch consists of families (scenes of one category and
+  background, most of which differ in one attribute), so that only the hidden attributes can tell these scenes apart. No
+  label is used. There is no flip and no colour jitter: they would teach it to ignore facing and colour.
 
-Both learn at the same time, on half of the threads each. What they can mine together is measured on scenes that neither
-has seen, and written down beside the losses. `python -m blindpairs.demo FOLDER` makes all that ships.
+Both train at the same time, each on half of the threads. What they find together in mining is measured on scenes that
+neither was trained on, and logged beside the losses. `python -m blindpairs.demo FOLDER` makes everything that ships.
 """
 
 import json
@@ -55,8 +54,8 @@ class Recipe:
     clip_steps: int = 500
     dino_steps: int = 900
     clip_batch: int = 128  # scenes with a caption each
-    dino_batch: int = 64  # scenes, each of them seen twice
-    family_size: int = 16
+    dino_batch: int = 64  # scenes, each rendered twice
+    family_size: int = 16  # scenes of one category and background, next to each other in a batch
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     temperature: float = 0.1  # of Dinov2's loss; CLIP learns its own
@@ -92,7 +91,7 @@ class _Training:
 
 
 def _renderings(scenes: list[Scene], rng: np.random.Generator) -> Tensor:
-    """Render each scene under a fresh nuisance: (B, 64, 64, 3) uint8."""
+    """Render each scene with a new nuisance seed: (B, 64, 64, 3) uint8."""
     seeds = rng.integers(_SEEDS, size=len(scenes))
     return torch.from_numpy(np.stack([render(scene, int(seed)) for scene, seed in zip(scenes, seeds, strict=True)]))
 
@@ -113,6 +112,7 @@ def _dino_loss(model: Any, recipe: Recipe, rng: np.random.Generator) -> Tensor:
     """Return InfoNCE between two renderings of each scene of a batch of families."""
     families = recipe.dino_batch // recipe.family_size
     scenes = [scene for _ in range(families) for scene in family(rng, recipe.family_size)]
+    # Rows 0 to B - 1 are the first renderings, rows B to 2B - 1 the second ones of the same scenes.
     views = dino_embedding(model, _renderings(scenes + scenes, rng).to(recipe.device))
     logits = views[: len(scenes)] @ views[len(scenes) :].T / recipe.temperature  # (B, B)
     target = torch.arange(len(scenes), device=logits.device)
@@ -122,7 +122,7 @@ def _dino_loss(model: Any, recipe: Recipe, rng: np.random.Generator) -> Tensor:
 
 @torch.no_grad()
 def embed(encode: Callable[[Any, Tensor], Tensor], model: Any, pixels: Pixels, device: str = "cpu") -> Vectors:
-    """Return (N, D) unit vectors rounded to float16, as a store keeps them, for (N, 64, 64, 3) uint8."""
+    """Return (N, D) unit vectors rounded to float16, as in a store, for (N, 64, 64, 3) uint8."""
     model.eval()
     batches = torch.from_numpy(pixels).split(256)
     vectors = torch.cat([encode(model, batch.to(device)).cpu() for batch in batches])
@@ -131,40 +131,40 @@ def embed(encode: Callable[[Any, Tensor], Tensor], model: Any, pixels: Pixels, d
     return rounded
 
 
-def _optimiser(course: _Training, recipe: Recipe) -> tuple[torch.optim.Optimizer, Any]:
+def _optimizer(training: _Training, recipe: Recipe) -> tuple[torch.optim.Optimizer, Any]:
     """Return AdamW and its schedule: a warm-up over a twentieth of the steps, then a cosine down to zero."""
     optimizer = torch.optim.AdamW(
-        course.model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+        training.model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
-    warm = max(1, course.steps // 20)
+    warm = max(1, training.steps // 20)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm, 0.5 + 0.5 * float(np.cos(np.pi * step / course.steps)))
+        optimizer, lambda step: min((step + 1) / warm, 0.5 + 0.5 * float(np.cos(np.pi * step / training.steps)))
     )
 
 
-def _descend(
-    course: _Training, recipe: Recipe, threads: int, evaluate: Callable[[_Training, int, float], None]
+def _train(
+    training: _Training, recipe: Recipe, threads: int, evaluate: Callable[[_Training, int, float], None]
 ) -> None:
-    """Train one encoder; `evaluate(course, step, mean loss)` is called at `recipe.evaluations` even distances."""
-    torch.set_num_threads(threads)  # holds for this thread alone
-    optimizer, schedule = _optimiser(course, recipe)
-    stops = {round(course.steps * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)}
+    """Train one encoder; call `evaluate(training, step, mean loss)` `recipe.evaluations` times, at equal distances."""
+    torch.set_num_threads(threads)  # of this thread only: the other encoder has its own
+    optimizer, schedule = _optimizer(training, recipe)
+    stops = {round(training.steps * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)}
     losses: list[float] = []
-    for step in range(1, course.steps + 1):
-        value = course.loss()
+    for step in range(1, training.steps + 1):
+        value = training.loss()
         optimizer.zero_grad()
         value.backward()
-        torch.nn.utils.clip_grad_norm_(course.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(training.model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         losses.append(float(value.detach()))
         if step in stops:
-            evaluate(course, step, sum(losses) / len(losses))
+            evaluate(training, step, sum(losses) / len(losses))
             losses.clear()
 
 
 class _JointEvaluation:
-    """Evaluates what the two encoders mine together, after equal shares of their training."""
+    """Evaluates mining with both encoders, whenever both have had the same share of their training."""
 
     def __init__(self, output: Path, recipe: Recipe, progress: Progress) -> None:
         self._output, self._recipe, self._progress = output, recipe, progress
@@ -172,22 +172,23 @@ class _JointEvaluation:
         self._lock = threading.Lock()
         self._scenes = [scene for scene, _ in plan(recipe.held_out, recipe.seed + 1)]
         self._pixels = pictures(recipe.held_out, recipe.seed + 1)
-        self.courses: list[_Training] = []  # CLIP, then Dinov2
+        self.trainings: list[_Training] = []  # CLIP, then Dinov2
 
-    def evaluate(self, course: _Training, step: int, loss: float) -> None:
-        """Save the encoder, embed the held-out scenes, and judge as soon as the other encoder is as far."""
-        course.save(course.model, self._output / course.name)
-        vectors = embed(course.encode, course.model, self._pixels, self._recipe.device)
-        self._log.add(encoder=course.name, step=step, loss=round(loss, 4))
+    def evaluate(self, training: _Training, step: int, loss: float) -> None:
+        """Save the encoder and embed the held-out scenes; the later of the two encoders also scores the pairs."""
+        training.save(training.model, self._output / training.name)
+        vectors = embed(training.encode, training.model, self._pixels, self._recipe.device)
+        self._log.add(encoder=training.name, step=step, loss=round(loss, 4))
         with self._lock:
-            course.vectors.append(vectors)
-            done = [len(each.vectors) for each in self.courses]
+            training.vectors.append(vectors)
+            done = [len(each.vectors) for each in self.trainings]
             self._progress(sum(done), len(done) * self._recipe.evaluations)
-            if min(done) == len(course.vectors):  # the later of the two
+            # Each encoder adds its vectors and checks under the lock, so exactly one of them finds both complete.
+            if min(done) == len(training.vectors):
                 self._judge(min(done))
 
     def _judge(self, evaluation: int) -> None:
-        clip, dino = (each.vectors[evaluation - 1] for each in self.courses)
+        clip, dino = (each.vectors[evaluation - 1] for each in self.trainings)
         report = judge_vectors(clip, dino, self._scenes)
         shares = {name: round(getattr(report, name), 4) for name in ("precision", "recall", "rerendered_share")}
         self._log.add(evaluation=evaluation, **shares, **asdict(report))
@@ -202,8 +203,9 @@ def _settings(recipe: Recipe) -> str:
     return json.dumps({**asdict(recipe), "python": platform.python_version(), **versions}, indent=1) + "\n"
 
 
-def _courses(recipe: Recipe) -> list[_Training]:
-    """Return the two encoders before their first step; each draws its batches from a generator of its own."""
+def _new_trainings(recipe: Recipe) -> list[_Training]:
+    """Return the two encoders before their first step."""
+    # Each has a generator of its own: with a shared one the batches would depend on the scheduling of the threads.
     clip, dino = build_clip(recipe.seed).to(recipe.device), build_dino(recipe.seed + 1).to(recipe.device)
     tokenizer = open_clip.SimpleTokenizer(context_length=CLIP_CONFIG["text_cfg"]["context_length"])
     clip_rng, dino_rng = (np.random.default_rng([recipe.seed, n]) for n in (recipe.clip_steps, recipe.dino_steps))
@@ -225,15 +227,17 @@ def _courses(recipe: Recipe) -> list[_Training]:
 def train_demo(output: Path, recipe: Recipe = Recipe(), progress: Progress = silent) -> None:
     """Train both encoders and write clip/, dino/, training.jsonl and training.json under `output`.
 
-    `progress(done, total)` counts evaluations of either encoder. The encoders that ship took 16 minutes on two cores.
-    The same recipe gives the same weights on the same machine with as many threads.
+    `progress(done, total)` counts the evaluations of both encoders. The encoders that ship took 16 minutes on two
+    cores. The same recipe gives the same weights on the same machine with the same number of threads.
     """
     output.mkdir(parents=True, exist_ok=True)
     (output / "training.json").write_text(_settings(recipe), encoding="utf-8")
-    together = _JointEvaluation(output, recipe, progress)
-    together.courses = _courses(recipe)
+    evaluation = _JointEvaluation(output, recipe, progress)
+    evaluation.trainings = _new_trainings(recipe)
     threads = max(1, torch.get_num_threads() // 2)
     with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(_descend, course, recipe, threads, together.evaluate) for course in together.courses]
+        running = [
+            pool.submit(_train, training, recipe, threads, evaluation.evaluate) for training in evaluation.trainings
+        ]
         for job in running:
             job.result()

@@ -1,8 +1,8 @@
 """Scores mining on the demo world against its ground truth.
 
-Words: two images are *alike* where their CLIP cosine reaches `clip_min`; *re-rendered* where their scenes are equal,
-so that no question could tell them apart; *mined* where they are alike and their DINO cosine is at most
-`dino_max`. Cosines are computed as mining computes them, so that a pair on a threshold is judged alike.
+Terms: two images are *alike* if their CLIP cosine is at least `clip_min`, *re-rendered* if their scenes are equal, so
+that no question has different answers for them, and *mined* if they are alike and their DINO cosine is at most
+`dino_max`. Cosines are computed as mining computes them, so that a pair on a threshold counts the same in both.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,19 +20,19 @@ from blindpairs.images.decode import image_id
 from blindpairs.selfjoin import UnitRows, pair_cosines
 
 Vectors = NDArray[np.floating[Any]]
-_ROUGH = 1e-4  # a float32 product of unit rows is off by far less
+_PRODUCT_ERROR = 1e-4  # more than the error of a float32 product of unit rows
 
 
 @dataclass(frozen=True)
 class TruthReport:
-    """Counts of pairs, those of mined pairs also by the hidden attribute in which they differ.
+    """Counts of pairs; mined pairs are also counted by the hidden attribute in which they differ.
 
     A pair that differs in several attributes counts under each of them in `differing`, and nowhere in `alone`.
     """
 
     alike: int
     alike_differing: int  # alike in CLIP, and some hidden attribute differs: what mining should find
-    rerendered: int  # alike in CLIP with equal scenes: what mining should leave
+    rerendered: int  # alike in CLIP with equal scenes: what mining should not find
     mined: int
     mined_differing: int
     mined_rerendered: int
@@ -56,7 +56,7 @@ class TruthReport:
 
 
 def read_truth(path: Path) -> dict[str, Scene]:
-    """Return the scene behind every image of a demo corpus, by image id."""
+    """Return the scene of every image of a demo corpus, by image id."""
     table = pq.read_table(path, columns=["image", *FIELDS]).to_pylist()
     return {image_id(row["image"]["bytes"]): Scene(**{name: row[name] for name in FIELDS}) for row in table}
 
@@ -74,7 +74,7 @@ def judge_rows(alike: NDArray[np.int64], mined: NDArray[np.bool_], known: NDArra
     differs = unequal[:, hidden]  # (P, 9)
     equal = ~unequal.any(axis=1)
     found = differs[mined]
-    single = found[unequal[mined].sum(axis=1) == 1]
+    single = found[unequal[mined].sum(axis=1) == 1]  # equal category and background, and one hidden attribute differs
     return TruthReport(
         alike=len(alike),
         alike_differing=int(differs.any(axis=1).sum()),
@@ -96,7 +96,8 @@ def judge_vectors(
     """
     one, other = (UnitRows(torch.from_numpy(vectors)) for vectors in (clip, dino))
     unit = one.block(0, one.count)
-    pairs = torch.triu(unit @ unit.T >= clip_min - _ROUGH, diagonal=1).nonzero()  # (P, 2)
+    pairs = torch.triu(unit @ unit.T >= clip_min - _PRODUCT_ERROR, diagonal=1).nonzero()  # (P, 2)
+    # The product only preselects: the cosines that mining uses decide.
     pairs = pairs[pair_cosines(one, pairs[:, 0], pairs[:, 1]) >= clip_min]
     apart = pair_cosines(other, pairs[:, 0], pairs[:, 1]) <= dino_max
     return judge_rows(pairs.numpy(), apart.numpy(), codes(scenes))
@@ -105,7 +106,7 @@ def judge_vectors(
 def judge(
     mined: Iterable[tuple[str, str]], truth: Mapping[str, Scene], alike: Iterable[tuple[str, str]] | None = None
 ) -> TruthReport:
-    """Judge mined pairs of image ids; without all the pairs above `clip_min` (`alike`) recall reads 1.0."""
+    """Judge mined pairs of image ids. `alike` are all pairs above `clip_min`; without them recall is always 1.0."""
     rows = {name: row for row, name in enumerate(truth)}
     chosen = {(min(rows[a], rows[b]), max(rows[a], rows[b])) for a, b in mined}
     every = chosen | {(min(rows[a], rows[b]), max(rows[a], rows[b])) for a, b in alike or ()}

@@ -1,9 +1,9 @@
-"""A world of small scenes whose every attribute is known.
+"""Small scenes of which every attribute is known: their attributes, captions, questions and answers.
 
 A scene has a category and a background, which captions name, and nine hidden attributes, which captions seldom name:
 one per visual pattern of "Eyes Wide Shut?" (arXiv 2401.06209). A CLIP trained on these captions has no reason to encode
-the hidden attributes, so blind pairs arise here the way they do at scale, and for each of them the truth can be looked
-up. This file defines what exists and the words for it; `draw.py` makes it visible.
+the hidden attributes. So blind pairs have the same cause here as in large models, and the truth about each pair is
+known. `draw.py` renders a scene.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +20,10 @@ BACKGROUNDS = ("beach", "forest", "city", "snow", "desert", "night", "meadow", "
 
 @dataclass(frozen=True)
 class Pattern:
-    """A hidden attribute: the paper's name of the pattern, a question about it, and what each value is called.
+    """A hidden attribute: the paper's name of the pattern, a question about it, and the words for each value.
 
-    `question` takes `{category}`. `answers` maps each value to its answer in the question and `captions` to the words
-    with which a rare caption gives it away.
+    `question` has the placeholder `{category}`. `answers` maps each value to the answer to the question, and `captions`
+    maps it to the words for it in one of the few captions that mention it.
     """
 
     name: VisualPattern
@@ -33,6 +33,7 @@ class Pattern:
 
 
 def _same(words: str, template: str = "{}") -> Mapping[str, str]:
+    """Map each of the values in `words` to itself, in a template."""
     return {word: template.format(word) for word in words.split()}
 
 
@@ -92,12 +93,13 @@ PATTERNS: Mapping[str, Pattern] = {
         {"near": "close up", "far": "seen from afar"},
     ),
 }
+# In the paper's order, which is also the order in which the random draws are made: the corpus depends on it.
 ATTRIBUTES = tuple(PATTERNS)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to see. Two scenes are equal when a person would answer every question alike."""
+    """Everything that an image shows. Two scenes are equal if every question about them has the same answer."""
 
     category: str
     background: str
@@ -133,7 +135,7 @@ def _pick(values: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def random_scene(rng: np.random.Generator) -> Scene:
-    """Return a scene whose every field is drawn uniformly and independently."""
+    """Return a scene with every field drawn uniformly and independently."""
     hidden: dict[str, Any] = {name: _pick(tuple(pattern.answers), rng) for name, pattern in PATTERNS.items()}
     return Scene(category=_pick(CATEGORIES, rng), background=_pick(BACKGROUNDS, rng), **hidden)
 
@@ -150,13 +152,13 @@ def altered(scene: Scene, attributes: Sequence[str], rng: np.random.Generator) -
 def family(rng: np.random.Generator, size: int) -> Iterator[Scene]:
     """Yield `size` different scenes of one category and background: a random one and variations of it.
 
-    Each variation changes one attribute of the first scene (two in three) or two or three of them, so that every family
-    holds twins that differ in a single attribute.
+    Two in three variations change one attribute of the first scene, the others two or three. So a family has pairs of
+    scenes that differ in a single attribute.
     """
     first = random_scene(rng)
     seen = {first}
     yield first
-    while len(seen) < size:
+    while len(seen) < size:  # two draws can give the same scene
         changed = int(rng.choice([1, 1, 1, 1, 2, 3]))
         names = [ATTRIBUTES[i] for i in rng.choice(len(ATTRIBUTES), size=changed, replace=False)]
         scene = altered(first, names, rng)
@@ -165,14 +167,15 @@ def family(rng: np.random.Generator, size: int) -> Iterator[Scene]:
             yield scene
 
 
-CATEGORY_ONLY = 0.5  # share of captions that leave the background out: without them CLIP learns backgrounds and stops
-GIVEN_AWAY = 0.03  # share of captions that name one hidden attribute, as web captions now and then do
+# The share of captions without the background. If all captions have it, CLIP learns backgrounds and no categories.
+CATEGORY_ONLY = 0.5
+NAMES_HIDDEN = 0.03  # the share of captions that name one hidden attribute, as a few web captions do
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """Return what a web caption would say: the category, often the background, and seldom anything else."""
+    """Return a caption like those on the web: it names the category, often the background, and seldom anything else."""
     words = [_pick(("a {}", "a photo of a {}", "picture of a {}"), rng).format(scene.category)]
-    if rng.random() < GIVEN_AWAY:
+    if rng.random() < NAMES_HIDDEN:
         attribute = _pick(ATTRIBUTES, rng)
         words.append(PATTERNS[attribute].captions[getattr(scene, attribute)])
     if rng.random() >= CATEGORY_ONLY:

@@ -8,9 +8,9 @@ from blindpairs.errors import ConfigError
 
 
 class RayMissing(ConfigError):
-    """Ray was asked for and is not installed. The exit code is that of a wrong option."""
+    """Ray was asked for and is not installed."""
 
-    exit_code = 2
+    exit_code = 2  # as for an unknown option: without Ray this installation does not have `--executor ray`
 
     def __init__(self) -> None:
         super().__init__('Ray is not installed, and --executor ray needs it: pip install "blindpairs[ray]"')

@@ -1,4 +1,4 @@
-"""A pool of Ray actors that run tasks, and that survives the loss of any actor.
+"""A pool of Ray actors that runs tasks and survives the loss of any actor.
 
 Promises:
 * an actor makes its worker once, for all its tasks;
@@ -7,7 +7,7 @@ Promises:
 * an actor holds one running and one queued task, so that results do not pile up;
 * however the run ends, the actors of this pool are killed, and a Ray that was running before stays up.
 
-Tasks must be idempotent: an actor that was only out of reach may still finish its last one.
+Tasks must be idempotent: an actor that was only unreachable may still finish the task that was given to another.
 """
 
 import heapq
@@ -35,7 +35,7 @@ CALLS_PER_ACTOR = 2  # one runs while the next is already queued at the actor
 START_TIMEOUT_SECONDS = 600.0  # for the first actor: an autoscaler may have to add a machine
 OBJECT_STORE = 128 << 20  # bytes, of a Ray started here: it holds only task numbers and small results
 LOST = (
-    ray.exceptions.RayActorError,  # also of a machine that is gone or out of reach
+    ray.exceptions.RayActorError,  # also for a machine that is gone or unreachable
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
     ray.exceptions.ObjectLostError,
@@ -68,7 +68,7 @@ class Worker(Protocol):
 
 
 class _Actor:
-    """The Ray actor. Its worker is made in a method: Ray drops the exception of a constructor."""
+    """The Ray actor. Its worker is made in a method, because Ray does not pass on the exception of a constructor."""
 
     def start(self, make: Callable[[], Worker]) -> tuple[str, Mapping[str, Any]]:
         self._worker = make()
@@ -93,8 +93,9 @@ class ActorPool:
     def __init__(self, actors: Actors, make: Callable[[], Worker]) -> None:
         self._actors, self._make = actors, make
         self._states: list[_ActorState] = []
-        self._calls: dict[Any, tuple[_ActorState, int | None]] = {}  # by reference; task None: start()
-        self._losses: Counter[int | None] = Counter()
+        # Calls that have not ended: Ray's reference -> (actor, index of the task, or None for the call of start()).
+        self._calls: dict[Any, tuple[_ActorState, int | None]] = {}
+        self._losses: Counter[int | None] = Counter()  # of actors, by the task that ran; None: while starting
         self._first_description: tuple[str, Mapping[str, Any]] | None = None  # the first actor's host and description
         self._tasks: Sequence[Any] = ()
         self._waiting: list[int] = []  # a heap of indices: the lowest is submitted first
@@ -107,7 +108,7 @@ class ActorPool:
     def __exit__(self, *_: object) -> None:
         for state in self._states:
             ray.kill(state.handle)
-        if self._connected:
+        if self._connected:  # by this pool, and not by the program around it
             ray.shutdown()
 
     @property
@@ -131,9 +132,9 @@ class ActorPool:
     def run(self, tasks: Sequence[Any], ahead: int | None = None) -> Iterator[tuple[int, Any]]:
         """(index in `tasks`, result) of every task, in the order in which they finish.
 
-        A task is submitted only within `ahead` indices of the first unfinished one: this bounds what a caller holds
-        who wants the results in order. Raises what the worker raised. Raises ConfigError for a task that was lost too
-        often, for actors whose descriptions differ, and where the cluster has no room for an actor.
+        A task is submitted only within `ahead` indices of the first unfinished one. This bounds how many results a
+        caller holds that needs them in order. Raises what the worker raised, and ConfigError for a task that was lost
+        too often, for actors whose descriptions differ, and where the cluster has no room for an actor.
         """
         self._tasks, self._waiting = tasks, list(range(len(tasks)))
         while len(self._states) < min(self.count, len(tasks)):
@@ -141,10 +142,10 @@ class ActorPool:
         unfinished = len(tasks)
         while unfinished:
             self._submit(ahead or len(tasks))
-            answer = self._next_result()
-            if answer is not None:
+            result = self._next_result()
+            if result is not None:
                 unfinished -= 1
-                yield answer
+                yield result
 
     def _start_actor(self) -> None:
         handle = ray.remote(_Actor).options(num_cpus=self._actors.cpus, num_gpus=self._actors.gpus).remote()
@@ -154,17 +155,20 @@ class ActorPool:
 
     def _submit(self, ahead: int) -> None:
         """Submit one task to every ready actor, then a second one to each."""
+        # The first unfinished task is waiting (the heap's first) or running at some actor.
         indices = [*self._waiting[:1], *(index for state in self._states for index in state.running)]
         end = min(indices, default=0) + ahead
-        for held in range(1, CALLS_PER_ACTOR + 1):
+        # One round a call, so that no actor gets its second task before every other actor has its first.
+        for calls in range(1, CALLS_PER_ACTOR + 1):
             for state in self._states:
-                if state.ready and len(state.running) < held and self._waiting and self._waiting[0] < end:
+                if state.ready and len(state.running) < calls and self._waiting and self._waiting[0] < end:
                     index = heapq.heappop(self._waiting)
                     state.running.append(index)
                     self._calls[state.handle.run_task.remote(self._tasks[index])] = (state, index)
 
     def _next_result(self) -> tuple[int, Any] | None:
         """Wait for one call to end. Returns (task index, result), or None if it was not a task or failed."""
+        # With a timeout, because a cluster without room for the first actor never answers.
         ready, _ = ray.wait(list(self._calls), timeout=10.0)
         if not ready:
             self._check_start_timeout()
@@ -188,9 +192,10 @@ class ActorPool:
     def _replace(self, state: _ActorState, error: Exception) -> None:
         """Requeue the tasks of a lost actor and start another."""
         self._states.remove(state)
-        self._calls = {call: (whose, index) for call, (whose, index) in self._calls.items() if whose is not state}
-        ray.kill(state.handle)  # it may only be out of reach
-        suspect = state.running[0] if state.running else None  # the queued task had not started
+        self._calls = {call: (owner, index) for call, (owner, index) in self._calls.items() if owner is not state}
+        ray.kill(state.handle)  # it may be alive and only unreachable
+        # Of its tasks only the first had started, so only that one can have caused the loss.
+        suspect = state.running[0] if state.running else None
         self._losses[suspect] += 1
         if self._losses[suspect] > RETRIES:
             what = "while starting" if suspect is None else f"at the same task ({self._tasks[suspect]})"
@@ -225,16 +230,18 @@ def connect(actors: Actors) -> bool:
     if ray.is_initialized():
         return False
     address = actors.address or os.environ.get("RAY_ADDRESS") or "local"
-    on_terminate = signal.getsignal(signal.SIGTERM)
+    terminate_handler = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
             _start_here()
         else:
             _init(address)
     finally:
-        if on_terminate and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray replaced the handler
+        # ray.init() replaces the handler, and with it the message and the exit code of an interrupted command.
+        if terminate_handler and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate_handler)
     has = ray.cluster_resources()
+    # Nothing adds machines to a Ray on one machine; a cluster may have an autoscaler, so there the pool waits.
     if address == "local" and (has.get("CPU", 0) < actors.cpus or has.get("GPU", 0) < actors.gpus):
         message = _no_room(actors)
         ray.shutdown()
@@ -244,12 +251,12 @@ def connect(actors: Actors) -> bool:
 
 def _start_here() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    options = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
-        _init("local", **own)
-    except ConfigError:  # its start-up limit of 30 s is too short for a busy machine with a cold disk cache
+        _init("local", **options)
+    except ConfigError:  # Ray's limit of 30 s for its start is too short for a busy machine with a cold disk cache
         ray.shutdown()
-        _init("local", **own)
+        _init("local", **options)
 
 
 def _init(address: str, **options: Any) -> None:

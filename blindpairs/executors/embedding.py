@@ -1,4 +1,4 @@
-"""Embedding on Ray: the parts of a store shared out to actors. The store has the bytes of a run on one machine.
+"""Embedding on Ray: actors make the parts of a store, with the same bytes as a run on one machine.
 
 The driver locks, plans and counts; it loads no encoder and reads no image. Actors get part numbers, read the plan and
 the images from disk, and commit finished parts there: the work folder and the corpus must be on disks that every
@@ -24,7 +24,7 @@ from blindpairs.images import Corpus
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Part, has_manifest, prepare_store, read_manifest, summary_of
 
-PARTS_A_CALL = 8  # at most: an actor starts its decoding processes once a call, a third of a second
+PARTS_PER_CALL = 8  # at most; each call starts the decoding processes of its actor, which takes a third of a second
 
 Loader = Callable[[str, str, str], ImageEncoder]  # column name, spec, device
 
@@ -48,12 +48,12 @@ class Loading:
 
 
 class Embedder:
-    """An actor: loads the encoders once, then makes the parts that it is told to make."""
+    """The worker of an actor: loads the encoders once, then makes the parts whose numbers it gets."""
 
     def __init__(self, folder: Path, loading: Loading, options: EmbedOptions) -> None:
         self._folder = folder
         self._runner = LocalRunner(folder, loading.specs, loading, options)
-        self._manifest: dict[str, Any] = {}
+        self._manifest: dict[str, Any] = {}  # read at the first task: at the start the driver may not have written it
 
     def describe(self) -> Mapping[str, Any]:
         """What the vectors of each column depend on; all actors must agree."""
@@ -68,13 +68,13 @@ class Embedder:
         return made["rows"], made["failed"]
 
     def _read_manifest(self) -> dict[str, Any]:
-        """The manifest, which the driver has written before it gives out the first task."""
+        """The manifest, which the driver writes before it submits the first task."""
         if not has_manifest(self._folder):
             raise InputError(
                 f"{self._folder} cannot be read on {socket.gethostname()}: use a --work folder on a disk that all "
                 "machines of the cluster share"
             )
-        prepare_store(self._folder)  # also removes what a killed actor left half written on this machine
+        prepare_store(self._folder)  # removes the unfinished files of actors that were killed on this machine
         return read_manifest(self._folder)
 
 
@@ -85,11 +85,11 @@ class RayRunner:
         self._pool = pool
 
     def describe(self) -> Mapping[str, Mapping[str, object]]:
-        """The descriptions from the first actor; one that differs later ends the run."""
+        """The description of the first actor; a later actor with another one ends the run."""
         return self._pool.describe()
 
     def run(self, jobs: Sequence[PartJob], manifest: Mapping[str, Any], progress: Progress) -> int:
-        """Share the parts out; actors read the manifest from the disk."""
+        """Embed the parts; returns how many rows they have. Actors read the manifest from the disk."""
         planned, embedded, failed = sum(job.to_decode for job in jobs), 0, 0
         progress(0, planned)
         for _, (rows, failures) in self._pool.run(_calls([job.part.number for job in jobs], self._pool.count)):
@@ -109,10 +109,10 @@ def embed_on_ray(
     """Do what `embed.embed` does, with the encoders in Ray actors; resumes, adds columns and refuses as `embed` does.
 
     `options.workers` are decoding processes for each actor. Raises what `embed` raises; ConfigError also where the
-    cluster cannot be reached, its machines differ, or a part is lost with its actor again and again.
+    cluster cannot be reached, its machines differ, or the actor is lost several times at the same part.
     """
     if options.shard != (0, 1):
-        raise ConfigError("--shard and --executor ray both share the work out: use one of them")
+        raise ConfigError("--shard and --executor ray both divide the work: use one of them")
     if loading.device == "auto" and not actors.gpus:
         loading = Loading(loading.specs, "cpu", loading.load)  # a GPU that was not reserved belongs to another job
     folder = folder.absolute()  # actors have working folders of their own
@@ -126,6 +126,7 @@ def embed_on_ray(
 
 
 def _calls(numbers: Sequence[int], actors: int) -> list[tuple[int, ...]]:
-    """Part numbers, some a call: one part a call while there are few, so that every actor has work to the end."""
-    size = max(1, min(PARTS_A_CALL, len(numbers) // (8 * actors)))
+    """Part numbers, grouped into calls."""
+    # Eight calls or more for each actor: with fewer, some actors would have no work while the last ones run.
+    size = max(1, min(PARTS_PER_CALL, len(numbers) // (8 * actors)))
     return [tuple(numbers[start : start + size]) for start in range(0, len(numbers), size)]

@@ -1,10 +1,10 @@
 """The self-join on Ray: actors run its tasks, and the blocks of pairs keep the order that they have without Ray.
 
 The pairs of a task depend on how the rows were sorted into cells, and the sorting depends on the last bits of sums,
-which another processor or a GPU rounds differently. If each actor sorted for itself, the tasks of two actors would not
-fit together, and pairs would be lost. So the driver sorts once and writes the result to the store's folder (some 160
-bytes a row), where actors map it into memory. Actors read the vectors from the store, and each runs its tasks with the
-best engine of its own machine.
+which another processor or a GPU rounds differently. If each actor sorted for itself, the tasks of two actors could
+overlap or leave gaps, and pairs would be lost. So the driver sorts once and writes the result to the store's folder
+(about 160 bytes a row), where actors map it into memory. Actors read the vectors from the store, and each runs its
+tasks with the best engine of its own machine.
 """
 
 import socket
@@ -31,10 +31,10 @@ from blindpairs.selfjoin.rows import refuse_unfit
 from blindpairs.store import Store
 from blindpairs.workspace import aside_name
 
-TASKS_A_CALL = 64  # at most: about a second's work of one core
-AHEAD = 4  # calls for each actor whose results may wait for an earlier one
+TASKS_PER_CALL = 64  # at most; about a second of work for one core
+AHEAD = 4  # for each actor, this many results of later calls may be held until an earlier one arrives
 
-Block = dict[str, Any]  # a PairBlock's fields as arrays, which travel without a copy
+Block = dict[str, Any]  # a PairBlock's fields as NumPy arrays, which Ray transfers without a copy
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class RayJoin:
     ) -> Iterator[PairBlock]:
         """See `selfjoin.Join`; `rows` and `other` are the same rows of the two columns.
 
-        Raises InputError where the store changes meanwhile or an actor cannot read it, and what `ActorPool.run` raises.
+        Raises InputError where the store changes during the join or an actor cannot read it, and what `ActorPool.run`
+        raises.
         """
         refuse_unfit(rows, minimum, other)
         if rows.count < 2:
@@ -69,6 +70,7 @@ class RayJoin:
         fingerprint = Store.open(folder).fingerprint()
         with Cores(rows.device) as cores:
             prepared = prepare(rows, minimum, cores, plan=self.plan, other=other)
+        # Driver and actors number the tasks alike: tasks_of depends only on `prepared`, which they share.
         total = sum(1 for _ in tasks_of(prepared))
         device = "cuda" if self.actors.gpus else "cpu"
         columns = (self.column, self.other if other else "")
@@ -76,10 +78,10 @@ class RayJoin:
             _on_disk(prepared, folder) as preparation,
             ActorPool(self.actors, partial(JoinActor, folder, columns, fingerprint, preparation, device)) as pool,
         ):
-            spans = _spans(total, pool.count)
+            task_ranges = _task_ranges(total, pool.count)
             progress(0, total)
-            results = _in_places(pool.run(spans, ahead=AHEAD * pool.count))
-            for (_, stop), blocks in zip(spans, results, strict=True):
+            results = _in_task_order(pool.run(task_ranges, ahead=AHEAD * pool.count))
+            for (_, stop), blocks in zip(task_ranges, results, strict=True):
                 yield from map(_as_block, blocks)
                 progress(stop, total)
 
@@ -103,17 +105,17 @@ class JoinActor:
         if store.fingerprint() != fingerprint:
             raise InputError(f"the embeddings at {folder} changed while they were mined: mine them again")
         vectors = [torch.from_numpy(store.column(name)).to(device) if name else None for name in columns]
-        self._cores = Cores(torch.device(device))  # for the life of the process
+        self._cores = Cores(torch.device(device))  # never closed: the actor is killed at the end of the join
         self._prepared = _loaded(preparation, vectors, device, self._cores)
         self._tasks = list(tasks_of(self._prepared))
 
     def describe(self) -> Mapping[str, Any]:
-        """Nothing: what must be equal in all actors comes from the driver."""
+        """Nothing: everything that must be equal in all actors comes from the driver."""
         return {}
 
-    def run_task(self, span: tuple[int, int]) -> list[Block]:
+    def run_task(self, task_range: tuple[int, int]) -> list[Block]:
         """The pairs of some consecutive tasks, in order."""
-        tasks = deque(self._tasks[slice(*span)])
+        tasks = deque(self._tasks[slice(*task_range)])
         results = in_order(self._prepared.engine, tasks, self._cores)
         return [_as_arrays(block) for blocks, _ in results for block in blocks]
 
@@ -128,28 +130,28 @@ def _as_block(arrays: Block) -> PairBlock:
     return PairBlock(**columns)
 
 
-def _spans(total: int, actors: int) -> list[tuple[int, int]]:
+def _task_ranges(total: int, actors: int) -> list[tuple[int, int]]:
     """Ranges (start, stop) of task numbers below `total`, one for each call."""
-    size = max(1, min(TASKS_A_CALL, total // (8 * actors)))
+    size = max(1, min(TASKS_PER_CALL, total // (8 * actors)))
     return [(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def _in_places(answers: Iterator[tuple[int, list[Block]]]) -> Iterator[list[Block]]:
-    """Results in the order of their tasks; early ones are held."""
+def _in_task_order(results: Iterator[tuple[int, list[Block]]]) -> Iterator[list[Block]]:
+    """Results in the order of their tasks; one that comes early is held until its turn."""
     early: dict[int, list[Block]] = {}
-    place = 0
-    for where, result in answers:
-        early[where] = result
-        while place in early:
-            yield early.pop(place)
-            place += 1
+    due = 0
+    for index, result in results:
+        early[index] = result
+        while due in early:
+            yield early.pop(due)
+            due += 1
 
 
 @contextmanager
 def _on_disk(prepared: Prepared, folder: Path) -> Iterator[Path]:
-    """A file with all of `prepared` but the vectors; deleted at the exit of the context.
+    """A file with all of `prepared` except the vectors; deleted at the exit of the context.
 
-    It has the name of an unfinished file, so `prepare_folder` removes it if this process dies.
+    It has the name of an unfinished file, so a later `prepare_folder` removes it if this process is killed.
     """
     path = folder / aside_name("join")
     join = prepared.join
@@ -171,10 +173,11 @@ def _on_disk(prepared: Prepared, folder: Path) -> Iterator[Path]:
 
 
 def _loaded(path: Path, vectors: list[torch.Tensor | None], device: str, cores: Cores) -> Prepared:
-    """What `_on_disk` wrote, with the vectors put back; mapped, so that actors on one machine share the memory."""
+    """What `_on_disk` wrote, together with the vectors. It is mapped, so actors on one machine share its memory."""
     content = torch.load(path, map_location=device, weights_only=True, mmap=True)
     rows, other = (None if column is None else UnitRows(column, content["chosen"]) for column in vectors)
     assert rows is not None
     cells, points, plan = Cells(**content["cells"]), Points(**content["points"]), JoinPlan(**content["plan"])
     join = SortedRows(rows, other, cells, points, content["minimum"])
+    # The engine is chosen here and not by the driver: each machine has its own compiler, processor and GPUs.
     return Prepared(join, plan, engine_of(join, plan, cores))

@@ -1,4 +1,4 @@
-"""Which of n shards this process is, as a scheduler tells it: Slurm, Kubernetes, torchrun.
+"""Which of n shards this process is, read from the variables of a scheduler: Slurm, Kubernetes, torchrun.
 
 Shards are independent and need no coordinator: each takes every n-th part. Promise: if a scheduler sets only some of
 the variables, that is an error that names the missing one. Nothing is guessed: two processes with the same shard would
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from blindpairs.errors import ConfigError
 
-# Kubernetes sets the index of an indexed job but not its count: the job's manifest has to.
+# Kubernetes sets the index of an indexed job, but not its count, which the job's manifest must set.
 KUBERNETES_COUNTS = ("BLINDPAIRS_SHARDS", "JOB_COMPLETIONS")
 
 
@@ -56,7 +56,7 @@ def shard_from_environment(environ: Mapping[str, str]) -> tuple[int, int] | None
         return _within(environ, "JOB_COMPLETION_INDEX", count)
     if "RANK" in environ:
         return _within(environ, "RANK", "WORLD_SIZE")
-    # A job of a single task has these variables too: it is not a shard.
+    # Slurm sets these variables for a job of one task too, which is not one of several shards.
     if "SLURM_PROCID" in environ and _number(environ, "SLURM_NTASKS", default=1) > 1:
         return _within(environ, "SLURM_PROCID", "SLURM_NTASKS")
     return None
@@ -65,10 +65,11 @@ def shard_from_environment(environ: Mapping[str, str]) -> tuple[int, int] | None
 def _slurm_array(environ: Mapping[str, str]) -> tuple[int, int]:
     """`--array=10-40:10` numbers its tasks 10, 20, 30, 40: shards 0 to 3 of 4."""
     task, count = _number(environ, "SLURM_ARRAY_TASK_ID"), _number(environ, "SLURM_ARRAY_TASK_COUNT")
+    # Slurm's ids may start anywhere and have gaps; a shard's index does not.
     first = _number(environ, "SLURM_ARRAY_TASK_MIN", default=0)
     step = _number(environ, "SLURM_ARRAY_TASK_STEP", default=1) or 1  # 0 for a list such as 1,2,7
-    index, between = divmod(task - first, step)
-    if between or not 0 <= index < count:
+    index, remainder = divmod(task - first, step)
+    if remainder or not 0 <= index < count:
         raise ConfigError(
             f"SLURM_ARRAY_TASK_ID={task} is none of {count} ids from {first} in steps of {step}: "
             f"submit with --array=0-{max(count, 1) - 1}, or give --shard i/n"
@@ -79,7 +80,7 @@ def _slurm_array(environ: Mapping[str, str]) -> tuple[int, int]:
 def _within(environ: Mapping[str, str], index_name: str, count_name: str) -> tuple[int, int]:
     index, count = _number(environ, index_name), _number(environ, count_name)
     if index >= count:
-        raise ConfigError(f"{index_name}={index} does not lie below {count_name}={count}: shards are counted from 0")
+        raise ConfigError(f"{index_name}={index} is not less than {count_name}={count}: shards are counted from 0")
     return index, count
 
 
@@ -89,9 +90,9 @@ def _number(environ: Mapping[str, str], name: str, default: int | None = None) -
             raise ConfigError(f"{name} is not set, so the shard is unknown: set it, or give --shard i/n")
         return default
     if not _is_count(environ[name]):
-        raise ConfigError(f"{name}={environ[name]!r} is not a number from 0 on: give --shard i/n")
+        raise ConfigError(f"{name}={environ[name]!r} is not a non-negative integer: give --shard i/n")
     return int(environ[name])
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit()  # isdigit alone accepts "²", which int() does not

@@ -1,4 +1,4 @@
-"""The join through a FAISS index: most of the pairs, each decided exactly, and the measured share of them."""
+"""The join through a FAISS index: it finds most of the pairs, checks each exactly, and measures how many it finds."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,10 +25,10 @@ STEP_ROWS = 1 << 16  # of one step of progress
 
 
 class ApproximateJoin:
-    """A `selfjoin.Join` through an index. `recall` is that of the first search, whose pairs are kept.
+    """A `selfjoin.Join` through an index. `recall` is None before the first join, and then that of the first join.
 
-    `stored` opens an index of the whole column; rows that do not take part are ignored. Without it the index is built
-    in memory, 4 bytes a number.
+    `stored` opens an index of the whole column; rows that do not take part in the join are ignored. Without `stored`
+    the index is built in memory, with 4 bytes for each number of a vector.
     """
 
     def __init__(
@@ -38,11 +38,10 @@ class ApproximateJoin:
         stored: Callable[[], Any] | None = None,
         gpus: Gpus = CPU_ALONE,
     ) -> None:
-        self.kind, self.recall = kind, None
+        self.kind = kind
+        self.recall: Recall | None = None
         self._stored, self._gpus = stored, gpus
         self._built: tuple[UnitRows, Searcher] | None = None
-
-    recall: Recall | None
 
     @classmethod
     def of_column(
@@ -81,12 +80,14 @@ class ApproximateJoin:
             return
         searcher = self._searcher(rows)
         recall = choose_effort(searcher, rows, minimum)
+        # Mining joins once for its pairs, and later perhaps for advice at other thresholds: the first is reported.
         self.recall = self.recall or recall
         progress(0, rows.count)
         for start in range(0, rows.count, STEP_ROWS):
             stop = min(start + STEP_ROWS, rows.count)
             queries = torch.arange(start, stop)
             for block in neighbour_pairs(searcher, rows, minimum, effort=recall.effort, queries=queries):
+                # The index knows one encoder's vectors; the other encoder's cosines are computed for the found pairs.
                 yield replace(block, other=pair_cosines(other, block.i, block.j)) if other is not None else block
             progress(stop, rows.count)
 
@@ -102,6 +103,7 @@ class ApproximateJoin:
         return described
 
     def _searcher(self, rows: UnitRows) -> Searcher:
+        # A second join of the same rows, such as one with a lower minimum, searches the same index.
         if self._built is None or self._built[0] is not rows:
             searcher = (
                 Searcher(self._index(rows), self.kind, self._gpus)
@@ -120,19 +122,19 @@ class ApproximateJoin:
 
 
 class _SomeRows(Searcher):
-    """The index of a whole column, of which only the rows `chosen` (n,) are found, by their place among them."""
+    """The index of a whole column, of which only the rows `chosen` (n,) are found, by their position in `chosen`."""
 
     def __init__(self, index: Any, kind: str, chosen: Tensor | None, gpus: Gpus) -> None:
         super().__init__(index, kind, gpus)
-        self._place: NDArray[np.int64] | None = None
+        self._position: NDArray[np.int64] | None = None  # (rows of the column,); -1: not chosen
         if chosen is not None:
-            self._place = np.full(int(index.ntotal), -1, np.int64)
-            self._place[chosen.cpu().numpy()] = np.arange(len(chosen))
+            self._position = np.full(int(index.ntotal), -1, np.int64)
+            self._position[chosen.cpu().numpy()] = np.arange(len(chosen))
 
     def neighbours(self, vectors: Vectors, minimum: float, effort: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As `Searcher.neighbours`, with places among the chosen rows."""
-        query, met = super().neighbours(vectors, minimum, effort)
-        if self._place is None:
-            return query, met
-        met = self._place[met]
-        return query[met >= 0], met[met >= 0]
+        """As `Searcher.neighbours`, with positions in the chosen rows."""
+        query, neighbour = super().neighbours(vectors, minimum, effort)
+        if self._position is None:
+            return query, neighbour
+        neighbour = self._position[neighbour]
+        return query[neighbour >= 0], neighbour[neighbour >= 0]

@@ -1,8 +1,8 @@
 """FAISS indexes of unit vectors: which kind, how many lists, trained on which rows.
 
-An index is built in two passes over the rows, a block at a time: one draws the training sample, one adds. Beside the
-index itself, memory holds one block and at most TRAINING_BYTES of sample. The same rows and seed give the same flat or
-IVF index; the graph of an HNSW index also depends on the scheduling of its threads.
+An index is built in two passes over the rows, a block at a time: the first draws the training sample, the second adds
+the rows. Besides the index itself, memory holds one block and at most TRAINING_BYTES of sample. The same rows and seed
+give the same flat or IVF index; the graph of an HNSW index also depends on the scheduling of its threads.
 """
 
 import math
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.index.gpus import FAILURES, Gpus, said
+from blindpairs.index.gpus import FAILURES, Gpus, short_message
 from blindpairs.progress import Progress, silent
 
 Vectors = NDArray[np.float32]
@@ -47,7 +47,7 @@ class Built:
 
 
 def build(source: Source, kind: str, seed: int = 0, progress: Progress = silent, gpus: Gpus = CPU_ALONE) -> Built:
-    """An index of `kind` over all rows; `progress(done, total)` counts the rows added, and `gpus` run the k-means.
+    """An index of `kind` over all rows; `progress(done, total)` counts the rows added; `gpus` run the k-means.
 
     Raises InputError if there are no rows, ConfigError for a kind that FAISS does not know or that cannot be searched
     by threshold.
@@ -60,11 +60,14 @@ def build(source: Source, kind: str, seed: int = 0, progress: Progress = silent,
         index = _empty(source, factory)
         trained_on = 0 if index.is_trained else points
         if trained_on:
+            # A function, not the empty index: after a failure on a GPU, training starts again on a new one.
             index = _trained(lambda: _empty(source, factory), _sample(source, points, seed), seed, gpus)
         for block in source.blocks():
             if index.ntotal == 0:
+                # Some kinds cannot search by threshold, which FAISS says only at a search of an index that is not
+                # empty. The threshold of 2 finds nothing. Better now than after hours of adding.
                 index.add(block[:1])
-                index.range_search(block[:1], 2.0)  # some kinds cannot: fail now, not after hours of adding
+                index.range_search(block[:1], 2.0)
                 block = block[1:]
             index.add(block)
             progress(index.ntotal, source.rows)
@@ -86,6 +89,7 @@ def factory_string(kind: str, rows: int, points: int) -> str:
     if kind == "ivf":
         return f"IVF{min(_wanted_lists(rows), most)},Flat"
     factory = {"flat": "Flat", "hnsw": "HNSW32"}.get(kind, kind)
+    # FAISS refuses to train more lists than it has points, and warns about fewer than 39 points a list.
     return re.sub(r"\bIVF(\d{1,9})", lambda asked: f"IVF{min(int(asked[1]), most)}", factory)
 
 
@@ -99,7 +103,7 @@ def faiss_errors(kind: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ConfigError(f"no index of kind {kind!r}: FAISS says {said(error)!r}; use {EXAMPLES}") from error
+        raise ConfigError(f"no index of kind {kind!r}: FAISS says {short_message(error)!r}; use {EXAMPLES}") from error
 
 
 def _empty(source: Source, factory: str) -> Any:
@@ -107,7 +111,7 @@ def _empty(source: Source, factory: str) -> Any:
 
 
 def _trained(empty: Callable[[], Any], points: Vectors, seed: int, gpus: Gpus) -> Any:
-    """A trained index: on the GPUs if they can, else a new one on the CPU, as if there were no GPU."""
+    """A trained index. If the GPUs fail, a new one is trained on the CPU, as if there were no GPU."""
     index = empty()
     ivf: Any = faiss.try_extract_index_ivf(index)
     if ivf is not None:
@@ -117,24 +121,26 @@ def _trained(empty: Callable[[], Any], points: Vectors, seed: int, gpus: Gpus) -
         if lists is not None:
             ivf.clustering_index = lists
             try:
-                with _content_with_few_points(index):
+                with _without_few_points_warning(index):
                     index.train(points)
                 ivf.clustering_index = None  # frees the GPUs' memory; searches do not need it
                 return index
             except FAILURES as error:
-                gpus.step_in("the index is trained on the CPU", error)
+                gpus.report_fallback("the index is trained on the CPU", error)
             return _trained(empty, points, seed, CPU_ALONE)
-    with _content_with_few_points(index):
+    with _without_few_points_warning(index):
         index.train(points)
     return index
 
 
 @contextmanager
-def _content_with_few_points(index: Any) -> Iterator[None]:
-    """Silence FAISS's warning about few training points on stderr: a small store is no mistake."""
+def _without_few_points_warning(index: Any) -> Iterator[None]:
+    """Silence FAISS's warning about few training points, which it writes to stderr: a small store is no mistake."""
+    # FAISS makes a rotation's quantizer inside train(), too late to change its settings. It uses one of ours if it is
+    # set beforehand. C++ holds a bare pointer, so the Python objects must live until the pointer is cleared below.
     rotations = [part for part in _parts_of(index) if isinstance(part, faiss.OPQMatrix)]
-    kept_alive = [faiss.ProductQuantizer(part.d_out, part.M, 8) for part in rotations]  # as it makes for itself
-    for part, quantizer in zip(rotations, kept_alive, strict=True):
+    quantizers = [faiss.ProductQuantizer(part.d_out, part.M, 8) for part in rotations]  # as FAISS would make it
+    for part, quantizer in zip(rotations, quantizers, strict=True):
         part.pq = quantizer
     for part in _parts_of(index):
         if hasattr(part, "cp"):
@@ -145,7 +151,8 @@ def _content_with_few_points(index: Any) -> Iterator[None]:
 
 
 def _parts_of(part: Any) -> Iterator[Any]:
-    """An index and every part that is trained with it."""
+    """An index and every part that is trained with it, each as its most derived class."""
+    # Through Python an attribute has the type of its C++ declaration, which lacks the fields of the derived class.
     if isinstance(part, faiss.Index):
         part = faiss.downcast_index(part)
     elif isinstance(part, faiss.VectorTransform):

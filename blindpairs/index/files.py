@@ -3,9 +3,9 @@
     index/clip-ivf.faiss    the index, as FAISS writes it
     index/clip-ivf.json     written after it: what it indexes, how it was built, and the sha256 of the .faiss file
 
-FAISS trusts what it reads, so a file is opened only if the record matches its bytes and the store. That catches stale,
-truncated and swapped files. It cannot catch somebody who wrote both files: build an index that came with somebody
-else's work folder anew.
+FAISS does not validate what it reads, so a file is opened only if the record matches its bytes and the store. That
+catches stale, truncated and swapped files. It does not protect against an attacker who wrote both files: rebuild an
+index that came with a work folder from a source that you do not trust.
 """
 
 import re
@@ -63,20 +63,22 @@ def build_index(
 ) -> IndexFile:
     """Make sure that `folder` holds an index of `kind` over one encoder's vectors; build it if it does not.
 
-    Raises ConfigError for a column that the store lacks or a kind that FAISS lacks, InputError for a store without
-    rows, one that changed behind its markers or a folder that cannot be written, Locked where another run is building.
+    Raises ConfigError for a column that the store lacks or a kind that FAISS lacks; InputError for a store without
+    rows, a store whose parts do not match their markers, or a folder that cannot be written; Locked where another run
+    is building.
     """
     wanted = {"store": store.fingerprint(), "column": column, "kind": kind, "seed": making.seed}
     path = index_path(folder, column, kind)
-    reason = _why_not(path, wanted)
+    reason = _rebuild_reason(path, wanted)
     if not reason:
-        store.verify()  # equal markers prove nothing about the parts
+        store.verify()  # the fingerprint is of the parts' markers; the parts themselves may have changed since
         return IndexFile(path, read_json(record_path(path)), "")
     source = _source(store, column)
     prepare_folder(folder)
     lock = RunLock(folder)
     try:
         lock.claim_all()
+        # The index first, its record last: a run that is killed in between leaves a record that does not match.
         record = wanted | _write(path, build(source, kind, making.seed, progress, making.gpus), source)
         write_json(record_path(path), stamp() | record)
     finally:
@@ -85,7 +87,10 @@ def build_index(
 
 
 def load_index(path: Path, store: Store) -> Any:
-    """The FAISS index in a file of `build_index`, proven to be the one that was built, and from this store."""
+    """The FAISS index in a file of `build_index`.
+
+    Raises ConfigError where it indexes another store, InputError where the file does not match its record.
+    """
     record = read_json(record_path(path))
     if record.get("store") != store.fingerprint():
         raise ConfigError(f"{path} indexes another store than {store.folder}, or an older state of it: build it again")
@@ -97,7 +102,7 @@ def load_index(path: Path, store: Store) -> Any:
 
 
 def index_path(folder: Path, column: str, kind: str) -> Path:
-    """The path of the index of a column and kind; characters unfit for a file name become hyphens."""
+    """The path of the index of a column and kind; characters that do not suit a file name become hyphens."""
     column, kind = (re.sub(r"[^\w.]+", "-", name).strip("-.") for name in (column, kind))
     return folder / f"{column}-{kind}.faiss"
 
@@ -107,22 +112,23 @@ def record_path(index: Path) -> Path:
     return index.with_name(index.name.removesuffix(".faiss") + ".json")
 
 
-def _why_not(path: Path, wanted: Mapping[str, Any]) -> str:
+def _rebuild_reason(path: Path, wanted: Mapping[str, Any]) -> str:
     """Why the existing file cannot be reused; empty if it can."""
     if not present(path) or not present(record_path(path)):
         return f"there was no {path.name} yet"
     try:
         record = read_json(record_path(path))
-    except Refused:
+    except Refused:  # it may be intact, so it must not be replaced
         raise
     except InputError:
         return f"the record of {path.name} was damaged"
     if record.get("store") != wanted["store"]:
         return f"{path.name} indexed another store, or an older state of this one"
     if any(record.get(name) != value for name, value in wanted.items()):
-        return f"{path.name} was built otherwise"
-    told = {"factory": str, "rows": int, "dimension": int, "bytes": int, "training_rows": int}
-    if not all(type(record.get(name)) is kind for name, kind in told.items()):
+        return f"{path.name} was built with other options"
+    # Callers print these. `type is`: True is an int to isinstance, and no count.
+    printed_fields = {"factory": str, "rows": int, "dimension": int, "bytes": int, "training_rows": int}
+    if not all(type(record.get(name)) is expected for name, expected in printed_fields.items()):
         return f"the record of {path.name} was damaged"
     if (record.get("sha256"), record["bytes"]) != (sha256_file(path), path.stat().st_size):
         return f"{path.name} was not what its record says, and was not opened"

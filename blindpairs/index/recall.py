@@ -16,7 +16,7 @@ from blindpairs.selfjoin.shown import as_given
 from blindpairs.statistics import effective_count, wilson_interval
 
 SAMPLE_ROWS = 1000
-ENOUGH_PAIRS = 400  # the sample grows until it has so many pairs, or eight times the rows
+ENOUGH_PAIRS = 400  # the sample grows until it has this many pairs, or MOST_SAMPLES times SAMPLE_ROWS rows
 MOST_SAMPLES = 8
 BLOCK_ROWS = 4096
 
@@ -65,6 +65,7 @@ class Recall:
 def exact_sample(rows: UnitRows, minimum: float, *, seed: int = 0, size: int = SAMPLE_ROWS) -> ExactSample:
     """Draw `size` rows, up to eight times as many while they have few pairs, and count their exact pairs."""
     generator = np.random.default_rng(seed)
+    # All that may be needed are drawn at once, so that the rows do not depend on how far the sample grows.
     drawn = torch.from_numpy(generator.choice(rows.count, min(rows.count, MOST_SAMPLES * size), replace=False))
     counts = np.empty(0, np.int64)
     while len(counts) < len(drawn) and (not len(counts) or counts.sum() < ENOUGH_PAIRS):
@@ -76,19 +77,21 @@ def exact_sample(rows: UnitRows, minimum: float, *, seed: int = 0, size: int = S
 def _later_neighbours(rows: UnitRows, queries: Tensor, minimum: float) -> NDArray[np.int64]:
     """How many rows j > i reach `minimum` with each of the rows i in `queries`, (n,), by brute force."""
     counts = np.zeros(len(queries), np.int64)
-    place_of = dict(zip(queries.tolist(), range(len(queries)), strict=True))
-    # NumPy's product is float32 whatever torch is set to. Scores within the slack are decided as the join decides.
+    position_of = dict(zip(queries.tolist(), range(len(queries)), strict=True))
+    # NumPy's product is float32, even if torch is set to a lower precision. Scores within the slack of the minimum are
+    # decided by the join's own arithmetic, all others by the product.
     vectors = rows.take(queries.to(rows.device)).cpu().numpy()
     for start in range(0, rows.count, BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, rows.count)
         scores = vectors @ rows.block(start, stop).cpu().numpy().T  # (n, block)
-        scores[np.arange(start, stop) <= queries.numpy()[:, None]] = -2
-        sure = scores >= minimum + SLACK
-        query, place = ((scores >= minimum - SLACK) & ~sure).nonzero()
-        i, j = queries[torch.from_numpy(query)], torch.from_numpy(place) + start
+        scores[np.arange(start, stop) <= queries.numpy()[:, None]] = -2  # below every cosine: not j > i
+        certain = scores >= minimum + SLACK
+        query, column = ((scores >= minimum - SLACK) & ~certain).nonzero()
+        i, j = queries[torch.from_numpy(query)], torch.from_numpy(column) + start
         kept, _, _ = confirmed(rows, i.to(rows.device), j.to(rows.device), minimum)
-        counts += sure.sum(1)
-        np.add.at(counts, [place_of[row] for row in kept.tolist()], 1)
+        counts += certain.sum(1)
+        # Not `counts[...] += 1`, which adds one only once for a row that occurs several times.
+        np.add.at(counts, [position_of[row] for row in kept.tolist()], 1)
     return counts
 
 
@@ -110,6 +113,7 @@ def choose_effort(searcher: Searcher, rows: UnitRows, minimum: float, *, target:
     if not 0 < target <= 1:
         raise ConfigError(f"a target recall lies between 0 and 1; {as_given(target)} does not")
     sample = exact_sample(rows, minimum, seed=seed)
+    # Without a pair nothing can be measured: then only the greatest effort is safe.
     effort = 1 if sample.counts.any() else searcher.most_effort
     while True:
         effort = min(effort, searcher.most_effort)

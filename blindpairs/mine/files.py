@@ -24,6 +24,7 @@ from blindpairs.store import Store
 from blindpairs.store.memory import Float16, VectorPlacement
 from blindpairs.workspace import (
     GALLERY,
+    PAIRS,
     prepare_folder,
     read_json,
     sha256_file,
@@ -33,7 +34,7 @@ from blindpairs.workspace import (
     written_atomically,
 )
 
-PAIRS, RECORD = "pairs.parquet", "pairs.json"
+RECORD = "pairs.json"
 
 
 def mine_store(

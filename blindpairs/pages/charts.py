@@ -1,6 +1,6 @@
-"""The two drawings of the gallery, as SVG, and how its numbers are written.
+"""The two charts of the gallery, as SVG, and the texts of its numbers.
 
-Colours and sizes come from the style in `gallery.html`, so that they follow light and dark.
+Colours and font sizes come from the style in `gallery.html`, so they follow its light and dark mode.
 """
 
 import math
@@ -12,7 +12,8 @@ from blindpairs.selfjoin.shown import as_given, rounded
 
 
 def cosine_text(value: float, digits: int = 3) -> str:
-    """A cosine for a page: with a true minus sign, as wide as the digits, after which no line breaks."""
+    """A cosine for a page, with a minus sign instead of a hyphen."""
+    # A minus sign is as wide as a digit, and no line breaks after it.
     return rounded(value, digits).replace("-", "\N{MINUS SIGN}")
 
 
@@ -21,22 +22,23 @@ def _threshold(threshold: float) -> str:
     return rounded(threshold, 3).rstrip("0").rstrip(".")
 
 
-def standing_text(quantile: float) -> str:
-    """Where a cosine stands among the corpus's pairs, in words; "" where that is not known (NaN)."""
+def quantile_text(quantile: float) -> str:
+    """The quantile of a cosine among the corpus's pairs, in words; "" where it is not known (NaN)."""
     if not math.isfinite(quantile):
         return ""
     if not 0 < quantile < 1:
         return f"{'above' if quantile else 'below'} every pair of the corpus"
-    # Never rounded up to 100 %: the digits go on until the share that lies above shows.
+    # Rounded down, with more digits the nearer it is to 1, so that it never reads 100 %.
     digits = min(6, max(0, math.ceil(-math.log10(min(quantile, 1 - quantile))) - 2))
     share = math.floor(quantile * 100 * 10**digits) / 10**digits
     return f"above {share:.{digits}f} % of the corpus's pairs"
 
 
 def scale_svg(pair: GalleryPair, summary: GallerySummary, low: float) -> str:
-    """Both cosines of a pair on one line from `low` to 1, the thresholds as zones, and the gap between the cosines."""
+    """Both cosines of a pair on one axis from `low` to 1, with the zones beyond the thresholds and the gap."""
 
     def at(value: float) -> float:
+        # A margin of 6 on both sides, so that the dots at the ends are whole.
         return round(6 + 308 * (min(max(value, low), 1) - low) / (1 - low), 1)
 
     # Units of the viewBox, 320 wide. A label is centred on its x and takes 26 to either side.
@@ -53,7 +55,7 @@ def scale_svg(pair: GalleryPair, summary: GallerySummary, low: float) -> str:
 
 
 def scatter_svg(pairs: Sequence[GalleryPair], summary: GallerySummary) -> str:
-    """Every pair as a dot that leads to it: CLIP cosine to the right, DINO cosine upwards."""
+    """Every pair as a dot that links to it: CLIP cosine on the x axis, DINO cosine on the y axis."""
     clips, dinos = [pair.clip_sim for pair in pairs], [pair.dino_sim for pair in pairs]
     left, bottom = min(*clips, summary.clip_min) - 0.003, min(0.0, *dinos)
     right, top = max(*clips, 1.0), max(*dinos, summary.dino_max) + 0.05
@@ -64,7 +66,7 @@ def scatter_svg(pairs: Sequence[GalleryPair], summary: GallerySummary) -> str:
     def y(value: float) -> float:
         return round(180 - 170 * (value - bottom) / (top - bottom), 1)
 
-    # Not in the tab order: 300 stops before the first pair would shut keyboards out.
+    # Not in the tab order: 300 stops before the first pair would make the page unusable with a keyboard.
     dots = "".join(
         f'<a href="#{escape_text(f"pair-{pair.pair_id}")}" tabindex="-1"><circle class="dot" cx="{x(pair.clip_sim)}" '
         f'cy="{y(pair.dino_sim)}" r="3.5"><title>pair {rank}</title></circle></a>'
@@ -79,4 +81,4 @@ def scatter_svg(pairs: Sequence[GalleryPair], summary: GallerySummary) -> str:
 <text class="end" x="376" y="196">CLIP cosine, to {right:.3g}</text>
 <text class="of-dino end" x="32" y="{along + 4:.1f}">≤ {as_given(summary.dino_max)}</text>
 <text class="end" x="32" y="183">{cosine_text(bottom, 2)}</text><text x="42" y="12">DINO cosine</text>
-{dots}</svg><figcaption>Each dot is a pair and leads to it.</figcaption></figure>"""
+{dots}</svg><figcaption>Each dot is a pair. Click it to go to the pair.</figcaption></figure>"""

@@ -1,7 +1,7 @@
 """The gallery: mined pairs side by side, as one page that opens from disk.
 
-The page is a single HTML file: no server, no request, nothing but the file. Each image is in it once, as a thumbnail,
-however many pairs show it. It is safe under any file name (see `safety`). The same input gives the same bytes.
+The page is a single HTML file that needs no server and makes no request. It holds each image once, as a thumbnail, even
+if several pairs show it. It is safe with any file name (see `safety`). The same input gives the same bytes.
 """
 
 import math
@@ -12,15 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from blindpairs.errors import Undecodable
-from blindpairs.pages.charts import cosine_text, scale_svg, scatter_svg, standing_text
+from blindpairs.pages.charts import cosine_text, quantile_text, scale_svg, scatter_svg
 from blindpairs.pages.pairs import GalleryPair, GallerySummary
 from blindpairs.pages.safety import escape_attribute, escape_text, file_link, fill_template
 from blindpairs.pages.thumbnails import Thumbnail, make_thumbnail
 from blindpairs.selfjoin.shown import as_given
 from blindpairs.workspace import written_atomically
 
-# An image as the page knows it: its picture, or the reason why there is none.
-_Shown = Thumbnail | str
+_Shown = Thumbnail | str  # what the page has of an image: its thumbnail, or the reason why there is none
 
 
 def write_gallery(
@@ -33,22 +32,22 @@ def write_gallery(
     """Write the page of `pairs`, in their order, to `output`; a pair whose image is missing is shown with the reason.
 
     `pixels` yields (image_id, uint8 (H, W, 3)) or (image_id, why it cannot be read), in any order and at most one image
-    in memory at a time if it is a generator; images of no pair are passed over.
+    in memory at a time if it is a generator; images of no pair are ignored.
     """
     wanted = {key for pair in pairs for key in (pair.image_id_a, pair.image_id_b)}
     shown: dict[str, _Shown] = {}
     for key, image in pixels:
         if key in wanted and key not in shown:
             shown[key] = f"{image.message} ({image.code})" if isinstance(image, Undecodable) else make_thumbnail(image)
-    # Only now is a file opened: a source of pixels that breaks leaves the older page as it was.
+    # The file is opened only now: if reading the pixels raises, an older page stays as it was.
     with written_atomically(output) as aside:
         aside.write_bytes(_page(pairs, shown, summary).encode("utf-8"))
 
 
 def _page(pairs: Sequence[GalleryPair], shown: Mapping[str, _Shown], summary: GallerySummary) -> str:
-    # One axis for all pairs, so that the eye can compare their gaps.
+    # The same axis for all pairs, so that gaps can be compared by eye.
     axis_low = min([0.0, *(math.floor(pair.dino_sim * 10) / 10 for pair in pairs)])
-    first: dict[str, str] = {}  # image id -> "pair 3, A", where its bytes are
+    first: dict[str, str] = {}  # image id -> the place that holds its bytes, such as "pair 3, A"
     cards = [_card(rank, pair, shown, first, scale_svg(pair, summary, axis_low)) for rank, pair in enumerate(pairs, 1)]
     empty = f'<p class="empty">No pair meets both thresholds. {escape_text(summary.advice)}</p>'
     parts = {
@@ -71,7 +70,9 @@ def _about(pairs: int, images: int, shown: Mapping[str, _Shown], summary: Galler
         *(("Note", note) for note in summary.notes),
     ]
     if unreadable := images - sum(isinstance(image, Thumbnail) for image in shown.values()):
-        rows.append(("Missing", f"{unreadable:,} image{'s' * (unreadable > 1)} cannot be shown; each place says why"))
+        rows.append(
+            ("Missing", f"{unreadable:,} image{'s' * (unreadable > 1)} cannot be shown; the reason is in its place")
+        )
     return "\n".join(f"      <dt>{name}</dt><dd>{escape_text(value)}</dd>" for name, value in rows)
 
 
@@ -95,13 +96,13 @@ def _card(rank: int, pair: GalleryPair, shown: Mapping[str, _Shown], first: dict
 
 
 def _measure(name: str, cosine: float, quantile: float) -> str:
-    stands = f'<dd class="stands">{standing_text(quantile)}</dd>'
-    return f'<div><dt class="of-{name}">{name.upper()}</dt><dd>{cosine_text(cosine)}</dd>{stands}</div>'
+    quantile_cell = f'<dd class="quantile">{quantile_text(quantile)}</dd>'
+    return f'<div><dt class="of-{name}">{name.upper()}</dt><dd>{cosine_text(cosine)}</dd>{quantile_cell}</div>'
 
 
 def _figure(key: str, uri: str, place: str, image: _Shown | None, first: dict[str, str]) -> str:
-    """One side of a pair: the picture where the image comes first, and a reference to that place afterwards."""
-    # A plain file is known by its folder, a member by its container: `cats/1.jpg`, `shard.tar#1.jpg`.
+    """One side of a pair: the image itself at its first place on the page, and a reference to that place later."""
+    # A file is shown with its folder, a member of a container with the container: `cats/1.jpg`, `shard.tar#1.jpg`.
     folder, _, last = uri.rpartition("/")
     name, path = escape_text(last if "#" in last else f"{folder.rpartition('/')[2]}/{last}"), escape_text(uri)
     link = file_link(uri)
@@ -112,11 +113,11 @@ def _figure(key: str, uri: str, place: str, image: _Shown | None, first: dict[st
         frame = f'<p class="none">{escape_text(image or "not read")}</p>'
     else:
         size = f'width="{image.width}" height="{image.height}"{" class=pixels" if image.small else ""}'
-        # Without script the first appearance is there, and the others name it.
-        anchor, again = escape_text(f"image-{key}"), earlier != place
-        where = f'data-same="{anchor}"' if again else f'id="{anchor}" src="{image.source}"'
+        # The script copies the source to later appearances. Without script these name the first one instead.
+        anchor, repeated = escape_text(f"image-{key}"), earlier != place
+        where = f'data-same="{anchor}"' if repeated else f'id="{anchor}" src="{image.source}"'
         frame = f'<img {where} {size} alt="{place}: {name}" decoding="async">'
-        frame += f'<noscript><p class="none">the same image as {earlier}</p></noscript>' if again else ""
+        frame += f'<noscript><p class="none">the same image as {earlier}</p></noscript>' if repeated else ""
     return f"""<figure><div class="frame"><span class="mark">{place[-1]}</span>{frame}</div>
 <figcaption>{label}
 <button class="copy" type="button" data-copy="{escape_attribute(uri)}">copy path</button></figcaption></figure>"""

@@ -1,7 +1,6 @@
-"""The pairs of a store shown: the gallery of a mining run, and single pairs as pictures.
+"""Shows the mined pairs of a store: the gallery of a mining run, and single pairs as pictures.
 
-Pixels are read again from the corpus. Where an image is gone or changed, the reason
-is shown in its place.
+Pixels are read again from the corpus. If an image is missing or has changed, the reason is shown in its place.
 """
 
 from collections import Counter
@@ -21,7 +20,7 @@ from blindpairs.pages.pairs import GalleryPair, GallerySummary
 from blindpairs.pages.picture import pair_picture
 from blindpairs.store import Store, pixels_of
 
-Images = Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]  # image id, pixels or why there are none
+Images = Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]  # image id, and its pixels or why there are none
 PAIR_COLUMNS = {one.name for one in fields(GalleryPair)} - {"rarity", "differs"}  # of pairs.parquet
 Differs = Callable[[str, str], tuple[str, ...]]  # two image ids -> what is known to differ between them
 
@@ -69,7 +68,7 @@ def write_mined_gallery(
         notes=notes,
         advice=mined.advice,
     )
-    unread: Counter[str] = Counter()
+    unread: Counter[str] = Counter()  # filled while write_gallery reads the images
     write_gallery(pairs, _counted(pixels_of(store, wanted), unread), output, summary=summary)
     return PageImages(len(wanted), dict(sorted(unread.items())))
 
@@ -78,7 +77,7 @@ def pair_pictures(store: Store, pairs: pa.Table, count: int = 5) -> list[Image.I
     """The first `count` of mined pairs as RGB pictures, 1144 x 702 pixels, which a notebook shows inline.
 
     `pairs` has the columns of pairs.parquet, as `Mined.pairs` does, and came from `store`. An image that cannot be read
-    again stands in its picture as the reason. InputError where the store is damaged.
+    again is replaced by the reason. Raises InputError where the store is damaged.
     """
     columns = [name for name in pairs.column_names if name in PAIR_COLUMNS]
     shown = [GalleryPair(**row) for row in pairs.slice(0, count).select(columns).to_pylist()]

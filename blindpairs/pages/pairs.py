@@ -1,4 +1,4 @@
-"""What a page of pairs shows: plain values, so that a page can be made without a store."""
+"""The content of a page of pairs, as plain values, so that a page can be made without a store."""
 
 import math
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GalleryPair:
-    """One pair, named as in pairs.parquet, so that a row of it makes one; cosines and quantiles are plain numbers.
+    """One pair. The fields have the names of the columns of pairs.parquet, so that a row can be passed as it is.
 
-    A quantile is the share of the corpus's pairs that lie below, in [0, 1]; NaN where it is not known. `differs` holds
-    one line per thing known to differ, as the demo's ground truth does.
+    A quantile is the share of the corpus's pairs with a lower cosine, in [0, 1]; NaN where it is not known. `differs`
+    has one line for each known difference, as the demo has from its ground truth.
     """
 
     pair_id: str
@@ -28,11 +28,11 @@ class GalleryPair:
 
 @dataclass(frozen=True)
 class GallerySummary:
-    """What the head of the page says; `advice` is the sentence for a page without pairs."""
+    """The content of the page's header; `advice` is the sentence for a page without pairs."""
 
     corpus: str
     images: int
-    found: int  # pairs that met the thresholds, of which the page may show only the first
+    found: int  # pairs within the thresholds, of which the page may show only the first
     clip_encoder: str
     dino_encoder: str
     clip_min: float

@@ -24,9 +24,9 @@ COLOURS = {
 def pair_picture(
     pair: GalleryPair, image_a: np.ndarray | Undecodable, image_b: np.ndarray | Undecodable
 ) -> Image.Image:
-    """One pair as an RGB picture of 1144 x 702 pixels: both images, and both cosines on one line below.
+    """One pair as an RGB picture of 1144 x 702 pixels: both images, and below them both cosines on one axis.
 
-    An image is uint8 (H, W, 3) of any size, or the reason why it cannot be read, which then stands in its place.
+    An image is uint8 (H, W, 3) of any size, or the reason why it cannot be read, which is then shown in its place.
     """
     side, margin = 512, 40  # 512 is a whole multiple of the usual small sizes
     sheet = Image.new("RGB", (2 * side + 3 * margin, side + 190), "white")
@@ -36,12 +36,12 @@ def pair_picture(
         sheet.paste(COLOURS["frame"], (corner, margin, corner + side, margin + side))
         sheet.paste(tile, (corner + (side - tile.width) // 2, margin + (side - tile.height) // 2))
     draw, line = ImageDraw.Draw(sheet), side + 118
-    low = min(0.0, pair.dino_sim)
+    low = min(0.0, pair.dino_sim)  # the axis runs from here to 1
     span = sheet.width - 2 * margin
     clip, dino = (margin + span * (value - low) / (1 - low) for value in (pair.clip_sim, pair.dino_sim))
     draw.line((margin, line, margin + span, line), COLOURS["line"], 3)
     draw.line((dino, line, clip, line), COLOURS["ink"], 4)
-    # The words stay on the sheet, and DINO's stay left of CLIP's however near the dots are.
+    # Labels are kept within the picture, and apart from each other if the dots are close.
     over_clip = min(max(clip, margin + 255), margin + span - 75)
     over_dino = min(max(dino, margin + 75), over_clip - 180)
     for at, over, name, value in ((dino, over_dino, "dino", pair.dino_sim), (clip, over_clip, "clip", pair.clip_sim)):
@@ -55,13 +55,14 @@ def pair_picture(
 
 def _reason(error: Undecodable, side: int) -> Image.Image:
     tile = Image.new("RGB", (side, side), COLOURS["frame"])
+    # Pillow's built-in font has few characters besides ASCII.
     words = textwrap.fill(f"{error.message} ({error.code})".encode("ascii", "backslashreplace").decode(), 40)
     ImageDraw.Draw(tile).text((side / 2, side / 2), words, COLOURS["quiet"], _font(22), anchor="mm", align="center")
     return tile
 
 
 def _fitted(pixels: np.ndarray, side: int) -> Image.Image:
-    """The image within side x side: small ones enlarged by a whole factor, with hard pixels."""
+    """The image, scaled to fit side x side. Small images are enlarged by an integer factor without interpolation."""
     image = Image.fromarray(pixels)
     factor = side / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))

@@ -1,8 +1,8 @@
-"""What makes a page safe under any file name: escaping, file links, and the policy that a page states for itself.
+"""Makes a page safe with any file name: escaping, file links, and the page's Content-Security-Policy.
 
-Whatever comes from a corpus (names, paths, messages, notes) goes through `escape_text` or `escape_attribute`.
-Characters that are invisible or change the direction of reading are spelled out. The policy allows no script and no
-style but those of the page's own template, known by their hashes, and the page loads nothing.
+All text from a corpus (names, paths, messages, notes) goes through `escape_text` or `escape_attribute`. Characters that
+are invisible or change the direction of reading are shown as escapes. The policy allows only the script and the style
+of the page's own template, identified by their hashes, and the page loads nothing.
 """
 
 import base64
@@ -17,10 +17,11 @@ from pathlib import Path
 def fill_template(template: str, parts: Mapping[str, str]) -> str:
     """The page: each `{{name}}` of an HTML template replaced by the part of that name, `{{policy}}` by its own policy.
 
-    `parts` are inserted as they are, so escape what comes from a corpus first. KeyError for a place without a part.
+    `parts` are inserted without escaping, so escape all text from a corpus first. Raises KeyError for a placeholder
+    without a part.
     """
     filled = {"policy": content_policy(template), **parts}
-    # One pass: a file name that reads {{pairs}} is text, not a place to fill.
+    # One pass: {{pairs}} in an inserted file name is text, not a placeholder.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], template)
 
 
@@ -37,7 +38,7 @@ def content_policy(template: str) -> str:
 
 
 def file_link(uri: str) -> str:
-    """The file:// address of a plain file that is there, percent-encoded; "" for a member of a container."""
+    """The file:// address of an existing file, percent-encoded; "" for a member of a container."""
     try:
         path = Path(uri)
         return path.as_uri() if path.is_absolute() and path.is_file() else ""
@@ -46,15 +47,15 @@ def file_link(uri: str) -> str:
 
 
 def escape_text(value: str) -> str:
-    """`value` as a person reads it, safe in HTML text and in quoted attributes.
+    """`value` for people to read, safe in HTML text and in quoted attributes.
 
-    Markup is escaped; characters that hide or reorder others are spelled out, such as `\\u202e`.
+    Markup is escaped; characters that hide or reorder others are shown as escapes, such as `\\u202e`.
     """
     return html.escape("".join(map(_visible, value)))
 
 
 def _visible(character: str) -> str:
-    joiner = character in "\u200c\u200d"  # they build emoji and Persian words, and reorder nothing
+    joiner = character in "\u200c\u200d"  # part of emoji and of Persian words; they reorder nothing
     hides = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and not joiner
     return character.encode("unicode_escape").decode("ascii") if hides else character
 
@@ -64,5 +65,6 @@ def escape_attribute(value: str) -> str:
 
     Line ends are character references, because the parser would change them. NUL, which HTML cannot hold, is left out.
     """
+    # A name that is not UTF-8 has lone surrogates, which a UTF-8 page cannot hold.
     whole = value.encode("utf-8", "backslashreplace").decode("utf-8")
     return html.escape(whole).replace("\n", "&#10;").replace("\r", "&#13;").replace("\0", "")

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-THUMBNAIL_SIDE = 320  # longest side, in pixels: what the page shows at most, so a larger one would only weigh
-THUMBNAIL_BYTES = 13_500  # what one photograph may take, so that 300 pairs of them stay under 12 MB
-SMALL_SIDE = 128  # up to here an image is shown enlarged by whole steps, and stored without loss
+THUMBNAIL_SIDE = 320  # longest side, in pixels: the page never shows an image larger
+THUMBNAIL_BYTES = 13_500  # at most for one photograph, so that 300 pairs of them stay under 12 MB
+SMALL_SIDE = 128  # an image up to this size is shown enlarged by an integer factor, and stored without loss
 
 
 @dataclass(frozen=True)
 class Thumbnail:
     """One image for a page: `width` and `height` are its size on the page, in CSS pixels.
 
-    A `small` image is stored at its own size and shown enlarged by a whole factor: show it with
+    A `small` image is stored at its own size and shown enlarged by an integer factor: show it with
     `image-rendering: pixelated`.
     """
 
@@ -27,17 +27,17 @@ class Thumbnail:
 
 
 def make_thumbnail(pixels: np.ndarray) -> Thumbnail:
-    """(H, W, 3) uint8 -> WebP of at most THUMBNAIL_SIDE; never larger than the image is, coarser where it is busy."""
+    """(H, W, 3) uint8 -> WebP of at most THUMBNAIL_SIDE; never enlarged, and with lower quality if it is detailed."""
     image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     small = max(pixels.shape[:2]) <= SMALL_SIDE
     for quality in (80, 60, 40, 20):
         stored = io.BytesIO()
-        # method=4 is WebP's own default, named because the bytes must not move with it.
+        # method=4 is the default. It is given so that the bytes do not change with a new default.
         image.save(stored, "WEBP", lossless=small, quality=quality, method=4)
         if small or stored.tell() <= THUMBNAIL_BYTES:
             break
-    # The enlargement is the page's, by CSS with hard pixels; the file keeps the image's own size.
+    # CSS enlarges a small image, without interpolation; the file keeps the image's own size.
     step = max(1, THUMBNAIL_SIDE // max(image.size)) if small else 1
     source = "data:image/webp;base64," + base64.b64encode(stored.getvalue()).decode("ascii")
     return Thumbnail(source, image.width * step, image.height * step, small)

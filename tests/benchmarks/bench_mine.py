@@ -49,12 +49,12 @@ def mined(work: Path, *options: str) -> dict[str, Any]:
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    said = process.stdout.read()
+    output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, said
+    assert os.waitstatus_to_exitcode(status) == 0, output
     seconds = time.perf_counter() - started
     processor = usage.ru_utime + usage.ru_stime
-    return {**json.loads(said), "seconds": seconds, "cpu_seconds": processor, "peak_mib": usage.ru_maxrss / 1024}
+    return {**json.loads(output), "seconds": seconds, "cpu_seconds": processor, "peak_mib": usage.ru_maxrss / 1024}
 
 
 def unit(vectors: np.ndarray[Any, Any]) -> torch.Tensor:

@@ -110,7 +110,7 @@ def test_mine_that_finds_nothing_says_which_thresholds_would(work: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["embed", "nowhere"], 3, "nowhere"),
         (["embed", ".", "--encoder", "clip"], 3, "--encoder 'clip' is not NAME=SPEC"),
@@ -128,13 +128,13 @@ def test_mine_that_finds_nothing_says_which_thresholds_would(work: Path) -> None
     ],
 )
 def test_first_mistakes_are_answered_in_a_sentence(
-    arguments: list[str], status: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], status: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make_photos(tmp_path, 1)
     result = call(*arguments)
     assert result.exit_code == status, result.output
-    assert said in " ".join(result.stderr.split())
+    assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
     assert result.stdout == ""
 
@@ -189,7 +189,7 @@ def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedPr
 
 @pytest.mark.parametrize("buffering", ["", "1"])
 @pytest.mark.parametrize(
-    ("line", "status", "said"),
+    ("line", "status", "message"),
     [
         ("$B mine --no-gallery > /dev/full", 3, "error: standard output failed (No space left on device)"),
         ("$B mine --no-gallery --json > /dev/full", 3, "error: standard output failed (No space left on device)"),
@@ -202,13 +202,13 @@ def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedPr
     ],
 )
 def test_output_that_nobody_takes_is_no_traceback(
-    work: Path, line: str, status: int, said: str, buffering: str
+    work: Path, line: str, status: int, message: str, buffering: str
 ) -> None:
     done = shell(line, work, BLINDPAIRS_WORK=str(work / "work"), PYTHONUNBUFFERED=buffering)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert [line.startswith(said) for line in errors] == [True] * bool(said), done.stderr
+    assert [line.startswith(message) for line in errors] == [True] * bool(message), done.stderr
 
 
 def test_names_that_the_terminal_cannot_show_become_escapes(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ sys.stderr.write("\\n" + json.dumps({"code": code, "modules": sorted({name.split
 def loaded_by(*arguments: str) -> tuple[str, set[str]]:
     """What a command prints, and the packages that its process has loaded at the end."""
     done = subprocess.run([sys.executable, "-c", SPY, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-    told = json.loads(done.stderr.splitlines()[-1])
-    assert told["code"] in (0, None), done.stderr
-    return done.stdout, set(told["modules"])
+    report = json.loads(done.stderr.splitlines()[-1])
+    assert report["code"] in (0, None), done.stderr
+    return done.stdout, set(report["modules"])
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["embed", "--help"]])

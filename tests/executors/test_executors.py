@@ -74,7 +74,10 @@ def test_shard_is_what_the_scheduler_says(environ: dict[str, str], shard: tuple[
     ("environ", "message"),
     [
         ({"SLURM_ARRAY_TASK_ID": "3"}, "SLURM_ARRAY_TASK_COUNT is not set"),
-        ({"SLURM_ARRAY_TASK_ID": "x", "SLURM_ARRAY_TASK_COUNT": "4"}, "SLURM_ARRAY_TASK_ID='x' is not a number"),
+        (
+            {"SLURM_ARRAY_TASK_ID": "x", "SLURM_ARRAY_TASK_COUNT": "4"},
+            "SLURM_ARRAY_TASK_ID='x' is not a non-negative integer",
+        ),
         (
             {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "1"},
             "SLURM_ARRAY_TASK_ID=7 is none of 3 ids from 1 in steps of 1: submit with --array=0-2",
@@ -84,12 +87,14 @@ def test_shard_is_what_the_scheduler_says(environ: dict[str, str], shard: tuple[
             "SLURM_ARRAY_TASK_ID=3 is none of 4 ids from 0 in steps of 2",
         ),
         ({"JOB_COMPLETION_INDEX": "2"}, "set BLINDPAIRS_SHARDS to the job's completions"),
-        ({"JOB_COMPLETION_INDEX": "5", "JOB_COMPLETIONS": "5"}, "JOB_COMPLETION_INDEX=5 does not lie below JOB_COMPL"),
+        ({"JOB_COMPLETION_INDEX": "5", "JOB_COMPLETIONS": "5"}, "JOB_COMPLETION_INDEX=5 is not less than JOB_COMPL"),
         ({"RANK": "0"}, "WORLD_SIZE is not set"),
-        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK='-1' is not a number"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK='-1' is not a non-negative integer"),
     ],
 )
-def test_scheduler_that_says_half_is_an_error_that_names_the_variable(environ: dict[str, str], message: str) -> None:
+def test_scheduler_that_sets_only_some_variables_is_an_error_that_names_the_variable(
+    environ: dict[str, str], message: str
+) -> None:
     with pytest.raises(ConfigError) as raised:
         shard_from_environment(environ)
     assert message in str(raised.value)
@@ -348,12 +353,12 @@ def test_pairs_from_actors_are_those_of_one_machine_in_the_same_order(whole: Pat
     plan = JoinPlan(dimensions=3, cell_rows=2, span_rows=16)  # many tasks, so that they come back out of order
     chosen = torch.arange(0, 148, 2)
     one, other = rows(whole, "clip", chosen), rows(whole, "dino", chosen)
-    here = list(similar_pairs(one, 0.3, other=other, plan=plan))
+    local = list(similar_pairs(one, 0.3, other=other, plan=plan))
     steps: list[tuple[int, int]] = []
     join = RayJoin(TWO, whole, "clip", "dino", plan)
-    there = list(join(one, 0.3, other=other, progress=lambda *call: steps.append(call[:2])))
-    assert len(here) == len(there) > 3
-    for a, b in zip(here, there, strict=True):
+    remote = list(join(one, 0.3, other=other, progress=lambda *call: steps.append(call[:2])))
+    assert len(local) == len(remote) > 3
+    for a, b in zip(local, remote, strict=True):
         assert torch.equal(a.i, b.i)
         assert torch.equal(a.j, b.j)
         assert torch.equal(a.similarity, b.similarity)

@@ -136,9 +136,9 @@ def test_growing_k_gives_what_a_range_search_gives(rows: UnitRows) -> None:
     unit = same.block(0, same.count).numpy()[190:210]
     limits, _, found = index.range_search(unit, 0.8)
     wanted = {(q, int(row)) for q in range(20) for row in found[int(limits[q]) : int(limits[q + 1])]}
-    query, met = by_growing_k(index, index, unit, 0.8)
+    query, neighbour = by_growing_k(index, index, unit, 0.8)
     assert len(query) == len(wanted)
-    assert set(zip(query.tolist(), met.tolist(), strict=True)) == wanted
+    assert set(zip(query.tolist(), neighbour.tolist(), strict=True)) == wanted
 
 
 @pytest.mark.parametrize("kind", ["ivf", "IVF16,SQfp16"])
@@ -210,8 +210,13 @@ def test_without_a_pair_to_measure_with_everything_is_searched_and_the_recall_is
     assert join.recall is not None
     assert (join.recall.interval, join.recall.reached) == ((0.0, 1.0), False)
     assert join.recall.effort == join.recall.most_effort
-    told = join.describe()
-    assert (told["recall"], told["recall_interval"], told["pairs"], told["queries"]) == (None, None, 0, 100)
+    described = join.describe()
+    assert (described["recall"], described["recall_interval"], described["pairs"], described["queries"]) == (
+        None,
+        None,
+        0,
+        100,
+    )
 
 
 # Kinds
@@ -227,14 +232,14 @@ def test_lists_follow_the_square_root_of_the_rows_within_what_can_be_trained() -
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "reason"),
     [("ivff", "could not parse index string ivff"), ("LSH", "metric == METRIC_L2"), ("PQ5", "d % M == 0")],
 )
-def test_an_unusable_kind_is_refused_with_examples(vectors: Vectors, kind: str, said: str) -> None:
+def test_an_unusable_kind_is_refused_with_examples(vectors: Vectors, kind: str, reason: str) -> None:
     with pytest.raises(ConfigError) as refused:
         list(ApproximateJoin(kind)(UnitRows(torch.from_numpy(vectors)), MINIMUM))
     assert str(refused.value).startswith(f"no index of kind {kind!r}: FAISS says ")
-    assert said in str(refused.value)
+    assert reason in str(refused.value)
     assert str(refused.value).endswith("use flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16")
 
 
@@ -349,11 +354,12 @@ def test_a_record_that_lacks_what_it_tells_is_damaged(tmp_path: Path, vectors: V
     assert again.record == file.record
 
 
-def test_another_seed_builds_anew(tmp_path: Path, vectors: Vectors) -> None:
+def test_another_seed_builds_a_new_index(tmp_path: Path, vectors: Vectors) -> None:
     store = store_at(tmp_path / "embeddings", vectors[:200])
     build_index(store, "clip", tmp_path / "index", making=Making(0))
     assert (
-        build_index(store, "clip", tmp_path / "index", making=Making(1)).reason == "clip-ivf.faiss was built otherwise"
+        build_index(store, "clip", tmp_path / "index", making=Making(1)).reason
+        == "clip-ivf.faiss was built with other options"
     )
 
 
@@ -372,7 +378,7 @@ def test_faiss_does_not_write_past_us_however_few_the_rows(
     rows: int, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     vectors = np.random.default_rng(0).standard_normal((rows, 16)).astype(np.float32)
-    with suppress(ConfigError):  # too few to train such an index at all: said in our words
+    with suppress(ConfigError):  # too few rows to train such an index: an error of ours, without output
         list(ApproximateJoin(kind)(UnitRows(torch.from_numpy(vectors)), 0.5))
     assert capfd.readouterr() == ("", "")
 
@@ -424,15 +430,15 @@ def test_gpu_that_fails_at_any_time_leaves_the_search_to_the_cpu_with_the_same_p
     index = searcher(rows, kind).index
     plain = Searcher(index, kind)
     expected = collected(neighbour_pairs(plain, rows, MINIMUM, effort=plain.most_effort))
-    told: list[str] = []
+    notices: list[str] = []
     Card(monkeypatch, calls, copies)
-    asked = Searcher(index, kind, Gpus.chosen("auto", told.append))
+    asked = Searcher(index, kind, Gpus.chosen("auto", notices.append))
     found = collected(neighbour_pairs(asked, rows, MINIMUM, effort=asked.most_effort))
     assert found == expected
     works = calls > 100 and copies
     assert asked.device == ("cuda:0 and cuda:1" if works else "cuda:0 and cuda:1 and cpu" if copies else "cpu")
-    assert told == ([] if works else [told[0]])
-    assert all("out of memory" in line and "StandardGpu" not in line for line in told)
+    assert notices == ([] if works else [notices[0]])
+    assert all("out of memory" in line and "StandardGpu" not in line for line in notices)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -440,7 +446,7 @@ def test_gpu_that_fails_while_training_leaves_the_index_of_the_cpu(
     monkeypatch: pytest.MonkeyPatch, rows: UnitRows, fails: bool
 ) -> None:
     expected = searcher(rows, "ivf").index
-    told: list[str] = []
+    notices: list[str] = []
     card = Card(monkeypatch)
     real = faiss.IndexIVFFlat.train
 
@@ -455,11 +461,11 @@ def test_gpu_that_fails_while_training_leaves_the_index_of_the_cpu(
 
     monkeypatch.setattr(faiss.IndexIVFFlat, "train", train)
     source = Source(rows.count, rows.dimension, lambda: iter([rows.block(0, rows.count).numpy()]))
-    built = build(source, "ivf", gpus=Gpus.chosen("cuda", told.append)).index
+    built = build(source, "ivf", gpus=Gpus.chosen("cuda", notices.append)).index
     assert len(card.kept) == 1
     assert built.clustering_index is None
     assert card.kept[0]() is None  # its memory is given back
-    assert told == (
+    assert notices == (
         ["the index is trained on the CPU: FAISS on the GPU says \"'err' failed: out of memory\""] if fails else []
     )
     assert np.array_equal(faiss.serialize_index(built), faiss.serialize_index(expected))
@@ -467,9 +473,9 @@ def test_gpu_that_fails_while_training_leaves_the_index_of_the_cpu(
 
 def test_faiss_without_a_gpu_says_so_where_one_might_have_been_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
-    told: list[str] = []
-    assert Gpus.chosen("auto", told.append).describe() == Gpus.chosen("cpu", told.append).describe() == "cpu"
-    assert told == ["FAISS sees no GPU: the CPU searches the index"]
+    notices: list[str] = []
+    assert Gpus.chosen("auto", notices.append).describe() == Gpus.chosen("cpu", notices.append).describe() == "cpu"
+    assert notices == ["FAISS sees no GPU: the CPU searches the index"]
     for asked in ("cuda", "cuda:0", "mps", "gpu"):
         with pytest.raises(ConfigError, match=f"device '{asked}' cannot search an index: FAISS has cpu here"):
             Gpus.chosen(asked)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from blindpairs.errors import Undecodable
 from blindpairs.pages import GalleryPair, GallerySummary, write_gallery
-from blindpairs.pages.charts import standing_text
+from blindpairs.pages.charts import quantile_text
 from blindpairs.pages.thumbnails import THUMBNAIL_SIDE
 
 SUMMARY = GallerySummary(
@@ -199,7 +199,7 @@ def test_only_plain_files_that_exist_are_linked_and_percent_encoded(tmp_path: Pa
     ],
 )
 def test_a_quantile_is_said_in_words_and_never_rounded_to_all(quantile: float, words: str) -> None:
-    assert standing_text(quantile) == words
+    assert quantile_text(quantile) == words
 
 
 @pytest.mark.parametrize("scheme", [0, 1])
@@ -234,20 +234,20 @@ def chromium() -> Iterator[Any]:
 
 
 class Visit:
-    """A page opened from disk that remembers what it said and what it asked for."""
+    """A page opened from disk that records its messages and its requests."""
 
     def __init__(self, browser: Any, path: Path, **context: Any) -> None:
         self.page = browser.new_context(**context).new_page()
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(path.as_uri())
         self.path = path
 
     def assert_quiet(self) -> None:
-        assert self.said == []
+        assert self.messages == []
         assert [url for url in self.asked if not url.startswith("data:")] == [self.path.as_uri()]
 
     def ranks(self) -> list[str]:
