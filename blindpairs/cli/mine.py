@@ -220,7 +220,13 @@ def _stored_index(run_options: RunOptions, store: "Store", space: Workspace, gpu
     return lambda: load_index(file.path, store)
 
 
-PRODUCTS = {"amx": "AMX", "dot": "AVX512-BF16", "float32": "compiled float32", "torch": "torch", "triton": "Triton"}
+PRODUCTS = {
+    "amx": "AMX",
+    "avx512-bf16": "AVX512-BF16",
+    "float32": "compiled float32",
+    "torch": "torch",
+    "triton": "Triton",
+}
 
 
 def _print_plan(

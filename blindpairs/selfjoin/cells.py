@@ -76,7 +76,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """amx, dot or float32 for compiled code; torch."""
+        """amx, avx512-bf16 or float32 for compiled code; torch."""
 
     def run(self, task: Task) -> tuple[list[PairBlock], Task | None]:
         """The pairs of a task and None; or, if there are many, those of its first cells and the rest of the task."""

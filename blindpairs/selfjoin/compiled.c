@@ -34,16 +34,17 @@ Three ways to multiply, chosen when it is compiled:
 
 #if !defined(FLOAT32) && defined(__AMX_BF16__) && defined(__linux__)
 #define AMX 1
-#define DOT 0
-#elif !defined(FLOAT32) && defined(__AVX512BF16__) && (defined(__znver4__) || defined(__znver5__) || defined(DOT_BF16))
+#define AVX512_BF16 0
+#elif !defined(FLOAT32) && defined(__AVX512BF16__) \
+    && (defined(__znver4__) || defined(__znver5__) || defined(FORCE_AVX512_BF16)) /* slower than float32 on Intel */
 #define AMX 0
-#define DOT 1
+#define AVX512_BF16 1
 #else
 #define AMX 0
-#define DOT 0
+#define AVX512_BF16 0
 #endif
 
-#if AMX || DOT
+#if AMX || AVX512_BF16
 typedef uint16_t element; /* the bits of a bfloat16 */
 #else
 typedef float element;
@@ -176,7 +177,7 @@ int ready(void) { return 1; }
 static tiles_t begin_tiles(void) { return 0; }
 static void end_tiles(tiles_t before) { (void)before; }
 
-#if DOT
+#if AVX512_BF16
 
 static void strip(const element *rows, const element *panel, int64_t k, float *out)
 {
@@ -220,7 +221,7 @@ static void multiply(const element *rows, const element *panel, int64_t k, int p
 
 #endif
 
-const char *kind(void) { return AMX ? "amx" : DOT ? "dot" : "float32"; }
+const char *kind(void) { return AMX ? "amx" : AVX512_BF16 ? "avx512-bf16" : "float32"; }
 
 
 /* ---- reach: which rows of the span may be near anything in a cell; cells.py derives the test ---- */
@@ -572,7 +573,7 @@ typedef struct {
 #define NUMBER(name, number) {name, number, 0, 0}
 
 static const entry_t LAYOUT[] = {
-    NUMBER("element_bytes", sizeof(element)), NUMBER("column_multiple", AMX || DOT ? 32 : 8),
+    NUMBER("element_bytes", sizeof(element)), NUMBER("column_multiple", AMX || AVX512_BF16 ? 32 : 8),
     NUMBER("PANEL", PANEL), NUMBER("CELLS", CELLS), NUMBER("SUMS", SUMS), NUMBER("DEPTH", DEPTH),
     NUMBER("points_t", sizeof(points_t)), NUMBER("rows_t", sizeof(rows_t)),
     NUMBER("task_t", sizeof(task_t)), NUMBER("result_t", sizeof(result_t)),

@@ -30,9 +30,9 @@ from blindpairs.selfjoin.compiler import (
     RowsStruct,
     TaskStruct,
 )
-from blindpairs.selfjoin.plan import JoinPlan
 from blindpairs.selfjoin.points import Points
 from blindpairs.selfjoin.rows import PairBlock, rough_minimum
+from blindpairs.selfjoin.tuning import JoinPlan
 
 PACKED = 1 << 16  # columns that are packed at a time
 DENSE_SHARE = 0.1  # where more pairs than this pass, one product over all D columns beats deciding them one by one

@@ -46,7 +46,7 @@ TIMEOUT = 120.0  # seconds
 
 @dataclass(frozen=True)
 class CompiledCode:
-    """The loaded library. `layout` is that of its points; `kind` names its product: amx, dot or float32."""
+    """The loaded library. `layout` is that of its points; `kind` names its product: amx, avx512-bf16 or float32."""
 
     library: ctypes.CDLL
     layout: Layout

@@ -73,7 +73,7 @@ class Hardware:
         return " and ".join(self._devices or ["cpu"])
 
     def engines(self) -> str:
-        """The engines that ran joins: `triton`, `amx`, `dot`, `float32` (compiled) or `torch`; empty if none did."""
+        """The engines that ran joins, empty if none did: triton, amx, avx512-bf16, float32 or torch."""
         return " and ".join(self._engines)
 
 

@@ -21,9 +21,9 @@ from blindpairs.selfjoin.compiled import CompiledEngine
 from blindpairs.selfjoin.compiler import CELLS_PER_TASK, why_not_compiled
 from blindpairs.selfjoin.device import CannotRun, Hardware
 from blindpairs.selfjoin.plain import TorchEngine
-from blindpairs.selfjoin.plan import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, cheapest
 from blindpairs.selfjoin.points import place_points
 from blindpairs.selfjoin.rows import PairBlock, UnitRows, Vectors, refuse_unfit
+from blindpairs.selfjoin.tuning import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, cheapest
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import product_error
 from blindpairs.selfjoin.cells import SortedRows, Task, dense_pairs, onto_own_centres, skip_error
-from blindpairs.selfjoin.plan import JoinPlan
 from blindpairs.selfjoin.rows import PairBlock, Scratch, confirmed, cosines, where
+from blindpairs.selfjoin.tuning import JoinPlan
 
 COLUMNS = 32  # with a number of columns that is no multiple, a product takes 4/3 and a row maximum 5 times as long
 CHUNK_ROWS = 1024  # scores of one product: 1 MB; 512 rows take 1.2 times as long per pair, 8192 rows 1.4 times

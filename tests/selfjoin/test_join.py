@@ -27,11 +27,11 @@ ENGINES: dict[str, tuple[str, tuple[str, ...]] | None] = {
     "torch": None,
     "for this processor": ("-march=native", ()),
     "float32": ("-march=native", ("-DFLOAT32",)),
-    "AVX512-BF16": ("-march=native", ("-DDOT_BF16", "-mno-amx-bf16")),
+    "AVX512-BF16": ("-march=native", ("-DFORCE_AVX512_BF16", "-mno-amx-bf16")),
     "AVX2": ("-march=haswell", ()),
     "oldest x86": ("-march=x86-64", ()),
 }
-KINDS = {"AVX512-BF16": "dot", "float32": "float32", "AVX2": "float32", "oldest x86": "float32"}
+KINDS = {"AVX512-BF16": "avx512-bf16", "float32": "float32", "AVX2": "float32", "oldest x86": "float32"}
 MINIMA = (-1.0, 0.0, 0.5, 0.95, 0.999, 1.0)
 
 

@@ -34,8 +34,8 @@ FILL = 0.6  # cells of k-means differ in size: aim below the limit, so that few 
 
 # Costs on one core, in ns: of a score with its test over K columns, (a, b) in a + b K, and of a pair that passed it.
 # Only the ratios matter, and not much.
-SCORE_COST = {"amx": (0.05, 0.0007), "dot": (0.05, 0.008), "float32": (0.03, 0.015), "torch": (0.24, 0.03)}
-CHECK_COST = {"amx": 1000.0, "dot": 1000.0, "float32": 1000.0, "torch": 3000.0}
+SCORE_COST = {"amx": (0.05, 0.0007), "avx512-bf16": (0.05, 0.008), "float32": (0.03, 0.015), "torch": (0.24, 0.03)}
+CHECK_COST = {"amx": 1000.0, "avx512-bf16": 1000.0, "float32": 1000.0, "torch": 3000.0}
 SIZES = {True: (192, 32768), False: (512, 8192)}  # cell_rows and span_rows, by whether the code is compiled
 CHOICES = {2: (28, 60, 92, 124), 4: (12, 20, 28, 44, 60, 92, 124)}  # k by the size of a stored number
 
