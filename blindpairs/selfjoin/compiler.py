@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -156,16 +157,13 @@ def _run(command: list[str]) -> str:
 def _load(file: Path) -> CompiledCode | None:
     """None if the operating system does not let this process use AMX's tiles."""
     library = ctypes.CDLL(str(file))
-    if not all(hasattr(library, name) for name in ("ready", "layout", *(name for name, *_ in FUNCTIONS))):
+    if not all(hasattr(library, name) for name in FUNCTIONS):
         raise OSError(f"{file} is another library")
-    layout = _agreed_layout(library)
-    if not library.ready():
-        return None
-    library.kind.restype = ctypes.c_char_p
-    for name, results, arguments in FUNCTIONS:
+    for name, (result, arguments) in FUNCTIONS.items():
         function = getattr(library, name)
-        function.restype, function.argtypes = results, arguments
-    return CompiledCode(library, layout, library.kind().decode())
+        function.restype, function.argtypes = result, arguments
+    layout = _agreed_layout(library)
+    return CompiledCode(library, layout, library.kind().decode()) if library.ready() else None
 
 
 class RowsStruct(ctypes.Structure):
@@ -215,27 +213,7 @@ class ResultStruct(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in RESULTS)
 
 
-_ROWS = ctypes.POINTER(RowsStruct)
-FUNCTIONS = (
-    (
-        "run",
-        ctypes.c_int64,
-        (
-            ctypes.POINTER(PointsStruct),
-            _ROWS,
-            _ROWS,
-            ctypes.POINTER(TaskStruct),
-            ctypes.c_void_p,
-            ctypes.POINTER(ResultStruct),
-        ),
-    ),
-    ("measure", None, (_ROWS, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)),
-    ("cosines", None, (_ROWS, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)),
-    ("scratch_bytes", ctypes.c_int64, ()),
-)
-
-
-class _Entry(ctypes.Structure):
+class LayoutEntry(ctypes.Structure):
     """`entry_t` of compiled.c."""
 
     _fields_ = (
@@ -245,6 +223,20 @@ class _Entry(ctypes.Structure):
         ("type", ctypes.c_char),
     )
 
+
+_POINTS, _ROWS, _TASK, _RESULT = map(ctypes.POINTER, (PointsStruct, RowsStruct, TaskStruct, ResultStruct))
+_INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
+# The type of the result and of the arguments of every function that compiled.c exports. ctypes cannot see the C
+# declarations, and a call with other types corrupts memory: tests/selfjoin/test_signatures.py compares the two.
+FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "run": (_INTEGER, (_POINTS, _ROWS, _ROWS, _TASK, _ADDRESS, _RESULT)),
+    "measure": (None, (_ROWS, _INTEGER, _INTEGER, _ADDRESS)),
+    "cosines": (None, (_ROWS, _ADDRESS, _ADDRESS, _INTEGER, _ADDRESS)),
+    "scratch_bytes": (_INTEGER, ()),
+    "ready": (ctypes.c_int, ()),
+    "kind": (ctypes.c_char_p, ()),
+    "layout": (ctypes.POINTER(LayoutEntry), ()),
+}
 
 Facts = dict[str, tuple[int, int, str]]  # by name: value, bytes and type as entry_t has them
 
@@ -271,7 +263,6 @@ def _expected_layout() -> Facts:
 
 def _layout_of(library: ctypes.CDLL) -> Facts:
     """The same as a library has them, and `element_bytes` and `column_multiple`, which it alone knows."""
-    library.layout.restype = ctypes.POINTER(_Entry)
     entries, facts = library.layout(), Facts()
     for entry in itertools.takewhile(lambda entry: entry.name, map(entries.__getitem__, itertools.count())):
         facts[entry.name.decode()] = (entry.value, entry.bytes, entry.type.rstrip(b"\0").decode())
