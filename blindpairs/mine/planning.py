@@ -106,7 +106,7 @@ def plan_mining(
 def _bound(rows: UnitRows, minimum: float, plan: JoinPlan, hardware: Hardware) -> tuple[int, int]:
     """The axes of the bound, and the columns of the product that computes it."""
     if hardware.gpus:
-        from blindpairs.selfjoin.gpu.join import GpuPlan, choose_columns  # late: it loads Triton
+        from blindpairs.selfjoin.gpu.tuning import GpuPlan, choose_columns  # late: it loads Triton
 
         columns = choose_columns(rows, minimum, GpuPlan())
         return min(columns - NORM_COLUMNS, rows.dimension), columns

@@ -1,7 +1,7 @@
 """Which engine runs a join, and why it is not a GPU.
 
 Nothing here loads Triton or uses a GPU's memory. What the properties of a card tell is checked here. What only a try
-shows is found by `gpu.join.ready`, and the same `Hardware` then keeps to the CPU.
+shows is found by `gpu.join.prepare_within_memory`, and the same `Hardware` then keeps to the CPU.
 """
 
 import importlib.util
