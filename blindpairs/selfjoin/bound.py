@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 UNIT_ROUNDOFF = 2.0**-24
-MOST_AXES = 124  # with the norms, 128 columns
+MAX_AXES = 124  # with the norms, 128 columns
 FULL_ROTATION = 192  # up to this many dimensions all axes are found at once; above, only the leading ones
 
 
@@ -61,8 +61,8 @@ def projection_error(dimension: int, k: int, longer: float, radius: float, dtype
     return math.sqrt(k) * growth * longer * (1 + 1e-6) + roundoff * radius
 
 
-def principal_axes(sample: Tensor, most: int = MOST_AXES) -> Tensor:
-    """Orthonormal axes (D, at most `most`) along which `sample` (n, D) varies, most first; float64 on its device.
+def principal_axes(sample: Tensor, count: int = MAX_AXES) -> Tensor:
+    """Orthonormal axes (D, at most `count`) along which `sample` (n, D) varies, most first; float64 on its device.
 
     Exactly orthonormal to float64 rounding whatever the sample is; only how well they reject depends on it.
     """
@@ -70,18 +70,18 @@ def principal_axes(sample: Tensor, most: int = MOST_AXES) -> Tensor:
     covariance = centred.T @ centred  # (D, D)
     dimension = len(covariance)
     if dimension <= FULL_ROTATION:
-        return _leading(covariance.double(), most)
+        return _leading(covariance.double(), count)
     # Subspace iteration with a margin of 8: a full eigh at D = 768 would take longer than the join of 20,000 vectors.
     generator = torch.Generator().manual_seed(0)
-    basis = torch.randn(dimension, most + 8, generator=generator).to(sample.device)
+    basis = torch.randn(dimension, count + 8, generator=generator).to(sample.device)
     for _ in range(4):
         basis = torch.linalg.qr(covariance @ basis)[0]
     basis = torch.linalg.qr(basis.double())[0]
     within = basis.T @ (covariance.double() @ basis)
-    axes: Tensor = basis @ _leading(within, most)
+    axes: Tensor = basis @ _leading(within, count)
     return axes
 
 
-def _leading(symmetric: Tensor, most: int) -> Tensor:
+def _leading(symmetric: Tensor, count: int) -> Tensor:
     vectors: Tensor = torch.linalg.eigh(symmetric).eigenvectors
-    return vectors.flip(1)[:, :most]
+    return vectors.flip(1)[:, :count]

@@ -31,7 +31,7 @@ ROUNDS = 2  # of clustering; four cost more time than they save
 SAMPLE_PER_CELL = 24
 ASSIGN_ROWS = 1024
 DENSE_ROWS = 512
-FLAT = 128  # more cells are found in two steps: 434 cells of 50,000 rows took 0.09 s in one, 0.03 s in two
+ONE_STEP_CELLS = 128  # more are found in two steps: 434 cells of 50,000 rows took 0.09 s in one, 0.03 s in two
 
 
 @dataclass(frozen=True)
@@ -82,18 +82,18 @@ class Engine(Protocol):
         """The pairs of a task and None; or, if there are many, those of its first cells and the rest of the task."""
 
 
-def partition(points: Tensor, count: int, most_rows: int, seed: int, cores: Cores) -> Cells:
-    """Sort `points` (N, k) into about `count` cells of neighbours, none with more than `most_rows` rows.
+def partition(points: Tensor, count: int, max_rows: int, seed: int, cores: Cores) -> Cells:
+    """Sort `points` (N, k) into about `count` cells of neighbours, none with more than `max_rows` rows.
 
     Cells are those of k-means on a sample; a fuller one is cut into equal parts, which then share their centre.
     """
     regions = [torch.arange(len(points), device=points.device)]
-    if count > FLAT:
+    if count > ONE_STEP_CELLS:
         centres = cores.start(partial(_centres, points, round(math.sqrt(count)), seed)).result()
         nearest = torch.cat(cores.blocks(lambda part: _nearest(points[part], centres), len(points), 16 * ASSIGN_ROWS))
         regions = [rows for rows in _members(nearest, len(centres)) if len(rows)]
     per_row = count / max(1, len(points))
-    futures = [cores.start(partial(_cells, points, rows, per_row * len(rows), most_rows, seed)) for rows in regions]
+    futures = [cores.start(partial(_cells, points, rows, per_row * len(rows), max_rows, seed)) for rows in regions]
     parts = [future.result() for future in futures]
     sizes = [size for _, of_region, _ in parts for size in of_region]
     starts = torch.tensor([0, *sizes]).cumsum(0)
@@ -102,15 +102,15 @@ def partition(points: Tensor, count: int, most_rows: int, seed: int, cores: Core
     return Cells(order, starts.tolist(), centres, cell_of)
 
 
-def onto_own_centres(points: Points, cells: Cells, cores: Cores) -> Tensor:
+def own_centre_products(points: Points, cells: Cells, cores: Cores) -> Tensor:
     """The product of every point with the centre of its own cell, (N,) float32; `points` in the order of the cells."""
-    own = torch.empty(len(points.values), dtype=torch.float32, device=points.values.device)
+    products = torch.empty(len(points.values), dtype=torch.float32, device=points.values.device)
 
     def multiply(part: slice) -> None:
-        own[part] = (points.values[part].float() * cells.centres[cells.cell_of[part]]).sum(1)
+        products[part] = (points.values[part].float() * cells.centres[cells.cell_of[part]]).sum(1)
 
-    cores.blocks(multiply, len(own), BLOCK_ROWS)
-    return own
+    cores.blocks(multiply, len(products), BLOCK_ROWS)
+    return products
 
 
 def skip_error(points: Points, cells: Cells, of_product: float) -> float:
@@ -119,9 +119,9 @@ def skip_error(points: Points, cells: Cells, of_product: float) -> float:
     return relative * points.radius * float(cells.centres.norm(dim=1).max()) * (1 + 1e-6) + 1e-12
 
 
-def square_error(halves: Tensor, of_product: float) -> float:
-    """By how much |a|^2 + |b|^2 - 2 a.b may fall short; `halves` are |a|^2 / 2, `of_product` is g."""
-    return 4 * (of_product + 4 * UNIT_ROUNDOFF) * float(halves.max()) * (1 + 1e-6) + 1e-12
+def square_error(half_squares: Tensor, of_product: float) -> float:
+    """By how much |a|^2 + |b|^2 - 2 a.b may fall short; `half_squares` are |a|^2 / 2, `of_product` is g."""
+    return 4 * (of_product + 4 * UNIT_ROUNDOFF) * float(half_squares.max()) * (1 + 1e-6) + 1e-12
 
 
 def dense_pairs(join: SortedRows, cell: int, places: Tensor) -> list[PairBlock]:
@@ -144,14 +144,14 @@ def dense_pairs(join: SortedRows, cell: int, places: Tensor) -> list[PairBlock]:
     return blocks
 
 
-def _cells(points: Tensor, rows: Tensor, count: float, most_rows: int, seed: int) -> tuple[Tensor, list[int], Tensor]:
+def _cells(points: Tensor, rows: Tensor, count: float, max_rows: int, seed: int) -> tuple[Tensor, list[int], Tensor]:
     """The cells of one region: its rows in their order, the size of each cell, and its centre."""
     inside = points[rows]
     centres = _centres(inside, max(1, min(round(count), len(rows))), seed)
     members = _members(_nearest(inside, centres), len(centres))
     sizes, kept = [], []
     for cell, size in enumerate(map(len, members)):
-        parts = -(-size // most_rows)
+        parts = -(-size // max_rows)
         sizes += [size * (part + 1) // parts - size * part // parts for part in range(parts)]
         kept += [cell] * parts
     return rows[torch.cat(members)], sizes, centres[torch.tensor(kept, device=centres.device)]
@@ -178,6 +178,6 @@ def _centres(points: Tensor, count: int, seed: int) -> Tensor:
 
 
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:
-    half_norms = centres.square().sum(1) / 2
+    half_squares = centres.square().sum(1) / 2
     blocks = points.split(ASSIGN_ROWS)  # the products of one block stay in the cache
-    return torch.cat([torch.addmm(-half_norms, block, centres.T).argmax(1) for block in blocks])
+    return torch.cat([torch.addmm(-half_squares, block, centres.T).argmax(1) for block in blocks])

@@ -1,10 +1,10 @@
 """Builds compiled.c for this CPU when it is first needed, and loads it.
 
-It is built where it runs, because a wheel would need a variant for every CPU. That takes less than a second, once. The
-library is kept in the user's cache folder under a digest of the source, the compiler and its macros for this CPU, so
-that machines which share a home folder do not share code. Constants and structs are compared with those of this file
-when it is loaded, and a library that differs is not used. Without a library, plain.py does the same work in two to four
-times the time.
+It is built on the machine that runs it, because a wheel would need a variant for every CPU. That takes less than a
+second, once. The library is kept in the user's cache folder. Its name has a digest of the source, the compiler and its
+macros for this CPU, so that different machines which share a home folder do not share code. When a library is loaded,
+its constants and structs are compared with those of this file, and one that differs is not used. Without a library,
+plain.py does the same work in two to four times the time.
 """
 
 import atexit
@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from blindpairs.selfjoin.bound import MOST_AXES
+from blindpairs.selfjoin.bound import MAX_AXES
 from blindpairs.selfjoin.cosine import ACCUMULATORS
 from blindpairs.selfjoin.points import NORM_COLUMNS, Layout
 
@@ -59,7 +59,7 @@ class NotCompiled(Exception):
 
 
 def compiled_code() -> CompiledCode | None:
-    """The library for this machine, or None: `why_not_compiled` tells why."""
+    """The library for this machine. None if there is none; `why_not_compiled` says why."""
     found = _built_or_why_not()
     return found if isinstance(found, CompiledCode) else None
 
@@ -98,7 +98,7 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
         try:
             code = _code(command, (target, *variant))
         except (OSError, subprocess.SubprocessError) as error:
-            raise NotCompiled(f"{name} cannot build {SOURCE.name}: {_said(error)}") from error
+            raise NotCompiled(f"{name} cannot build {SOURCE.name}: {_error_line(error)}") from error
         if code is not None:
             return code
     raise NotCompiled(f"this CPU lacks the instructions that {SOURCE.name} was built for")
@@ -106,11 +106,11 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
 
 def _code(compiler: list[str], flags: tuple[str, ...]) -> CompiledCode | None:
     """The library for these flags, from the cache or compiled. None if this system cannot run it."""
-    known = _run([*compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # the version and the CPU, as macros
-    digest = hashlib.sha256("\0".join([known, *FLAGS, *flags]).encode() + SOURCE.read_bytes()).hexdigest()[:24]
+    macros = _run([*compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # of the compiler's version and the CPU
+    digest = hashlib.sha256("\0".join([macros, *FLAGS, *flags]).encode() + SOURCE.read_bytes()).hexdigest()[:24]
     file = _cache_folder() / f"selfjoin-{digest}.so"
     if file.exists() and file.stat().st_uid == os.geteuid():
-        with contextlib.suppress(OSError):  # truncated by a power failure, or another library: built again
+        with contextlib.suppress(OSError):  # cut short by a power failure, or another library: it is built again
             return _load(file)
     aside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -122,8 +122,8 @@ def _code(compiler: list[str], flags: tuple[str, ...]) -> CompiledCode | None:
     return code
 
 
-def _said(error: Exception) -> str:
-    """The line of a compiler's message that has the error, else the first, else the error itself."""
+def _error_line(error: Exception) -> str:
+    """The line of the compiler's message that says "error", else its first line; without a message, the exception."""
     message = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
     lines = message.split("\n") if message.strip() else [str(error)]
     return next((line for line in lines if "error" in line), lines[0]).strip()
@@ -176,7 +176,7 @@ class RowsStruct(ctypes.Structure):
         ("chosen", ctypes.c_void_p),
         ("dimension", ctypes.c_int64),
         ("stride", ctypes.c_int64),
-        ("half", ctypes.c_int64),
+        ("is_float16", ctypes.c_int64),
     )
 
 
@@ -184,8 +184,8 @@ class PointsStruct(ctypes.Structure):
     """`points_t` of compiled.c."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("left", "panels", "centres", "centre_panels", "centre_halves", "own")),
-        *((name, ctypes.c_void_p) for name in ("starts", "first_panel", "order")),
+        *((name, ctypes.c_void_p) for name in ("left", "panels", "centres", "centre_panels", "centre_half_squares")),
+        *((name, ctypes.c_void_p) for name in ("own_products", "starts", "first_panel", "order")),
         ("columns", ctypes.c_int64),
         ("reach", ctypes.c_float),
         ("skip_error", ctypes.c_float),
@@ -204,7 +204,7 @@ class TaskStruct(ctypes.Structure):
     )
 
 
-RESULTS = ("most", "lists", "met", "i", "j", "similarity", "other", "found")
+RESULTS = ("slack", "lists", "list_sizes", "i", "j", "similarity", "other", "found")
 
 
 class ResultStruct(ctypes.Structure):
@@ -238,7 +238,7 @@ FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "layout": (ctypes.POINTER(LayoutEntry), ()),
 }
 
-Facts = dict[str, tuple[int, int, str]]  # by name: value, bytes and type as entry_t has them
+LayoutTable = dict[str, tuple[int, int, str]]  # by name: value, bytes and type as entry_t has them
 
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "points_t": PointsStruct,
@@ -246,31 +246,39 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "task_t": TaskStruct,
     "result_t": ResultStruct,
 }
-CONSTANTS = {"PANEL": PANEL, "CELLS": CELLS_PER_TASK, "SUMS": ACCUMULATORS, "DEPTH": MOST_AXES + NORM_COLUMNS}
+CONSTANTS = {
+    "PANEL": PANEL,
+    "CELLS_PER_TASK": CELLS_PER_TASK,
+    "ACCUMULATORS": ACCUMULATORS,
+    "MAX_COLUMNS": MAX_AXES + NORM_COLUMNS,
+}
 _TYPES = {ctypes.c_double: "d", ctypes.c_float: "f", ctypes.c_int64: "q", ctypes.c_void_p: "P"}
 
 
-def _expected_layout() -> Facts:
-    """The constants, struct sizes and struct fields as this file has them."""
-    facts: Facts = {name: (value, 0, "") for name, value in CONSTANTS.items()}
+def _expected_layout() -> LayoutTable:
+    """The constants, struct sizes and struct fields of this file."""
+    table: LayoutTable = {name: (value, 0, "") for name, value in CONSTANTS.items()}
     for name, struct in STRUCTS.items():
-        facts[name] = (ctypes.sizeof(struct), 0, "")
+        table[name] = (ctypes.sizeof(struct), 0, "")
         for field, kind, *_ in struct._fields_:
             place = getattr(struct, field)
-            facts[f"{name}.{field}"] = (place.offset, place.size, _TYPES[kind])
-    return facts
+            table[f"{name}.{field}"] = (place.offset, place.size, _TYPES[kind])
+    return table
 
 
-def _layout_of(library: ctypes.CDLL) -> Facts:
-    """The same as a library has them, and `element_bytes` and `column_multiple`, which it alone knows."""
-    entries, facts = library.layout(), Facts()
+def _layout_of(library: ctypes.CDLL) -> LayoutTable:
+    """The same from a library, and its `element_bytes` and `column_multiple`, which depend on the CPU."""
+    entries, table = library.layout(), LayoutTable()  # an entry without a name ends the array
     for entry in itertools.takewhile(lambda entry: entry.name, map(entries.__getitem__, itertools.count())):
-        facts[entry.name.decode()] = (entry.value, entry.bytes, entry.type.rstrip(b"\0").decode())
-    return facts
+        table[entry.name.decode()] = (entry.value, entry.bytes, entry.type.rstrip(b"\0").decode())
+    return table
 
 
 def _agreed_layout(library: ctypes.CDLL) -> Layout:
-    """How the library wants its points. Raises OSError if it and this file differ: a call would corrupt memory."""
+    """The layout of the points that the library reads. Raises OSError if it differs from this file.
+
+    A call of such a library would corrupt memory.
+    """
     theirs, ours = _layout_of(library), _expected_layout()
     element, multiple = (theirs.pop(name, (0, 0, ""))[0] for name in ("element_bytes", "column_multiple"))
     differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))

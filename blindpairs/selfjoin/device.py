@@ -39,15 +39,15 @@ class Hardware:
         self.notice, self.compiled = notice, compiled
         self._devices: list[str] = []
         self._engines: list[str] = []
-        self._told: set[str] = set()
+        self._noticed: set[str] = set()
         self.gpus: tuple[str, ...] = ()
         if asked == "cpu":
             return
         wanted = range(torch.cuda.device_count()) if asked in ("auto", "cuda") else [_number(asked)]
-        reasons = {f"cuda:{index}": why_not(index) for index in wanted}
+        reasons = {f"cuda:{index}": why_unusable(index) for index in wanted}
         self.gpus = tuple(name for name, reason in reasons.items() if not reason)
         if not self.gpus:
-            why = next(iter(reasons.values()), "") or _why_none()
+            why = next(iter(reasons.values()), "") or _why_no_gpu()
             if asked != "auto":
                 raise ConfigError(f"device {asked!r} cannot compare vectors here: {why}; {_available()}")
             self.keep_to_the_cpu(why)
@@ -57,10 +57,10 @@ class Hardware:
         self.gpus = ()
         self.notice(f"{why}: the CPU compares the pairs")
 
-    def tell_once(self, text: str) -> None:
+    def notice_once(self, text: str) -> None:
         """Give `notice` this line, unless it had it before."""
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._noticed:
+            self._noticed.add(text)
             self.notice(text)
 
     def uses(self, engine: str, *devices: str) -> None:
@@ -77,9 +77,9 @@ class Hardware:
         return " and ".join(self._engines)
 
 
-def why_not(index: int) -> str:
+def why_unusable(index: int) -> str:
     """Why the GPU of this number cannot run the join's kernels, by its properties; empty if it can."""
-    if reason := _why_none():
+    if reason := _why_no_gpu():
         return reason
     if index >= torch.cuda.device_count():
         return f"there is no cuda:{index}"
@@ -96,7 +96,7 @@ def why_not(index: int) -> str:
     return ""
 
 
-def _why_none() -> str:
+def _why_no_gpu() -> str:
     """Why no GPU can run them; empty if one might."""
     if torch.version.hip is not None:
         return "this torch is built for AMD GPUs (HIP), and the join's kernels are written for NVIDIA's"
@@ -117,5 +117,5 @@ def _number(asked: str) -> int:
 
 def _available() -> str:
     """The devices that may be asked for on this machine."""
-    names = [f"cuda:{index}" for index in range(torch.cuda.device_count()) if not why_not(index)]
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count()) if not why_unusable(index)]
     return f"there is {', '.join([*names, 'cpu'])}, or leave out --device"

@@ -90,7 +90,7 @@ def similar_pairs(
         prepared = prepare(rows, minimum, cores, plan=plan, other=other)
         hardware.uses(prepared.engine.name, rows.device.type)
         if rows.compiled and rows.code is None and (reason := why_not_compiled()):
-            hardware.tell_once(f"{reason}: torch compares the pairs, which takes two to four times as long")
+            hardware.notice_once(f"{reason}: torch compares the pairs, which takes two to four times as long")
         tasks = deque(tasks_of(prepared))
         done, total = 0, len(tasks)
         progress(done, total)

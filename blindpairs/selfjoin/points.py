@@ -36,8 +36,8 @@ from blindpairs.selfjoin.cosine import cosine_error
 
 BLOCK_ROWS = 4096
 NORM_COLUMNS = 4  # of the K columns: threshold and half norm, a high and a low part each
-FAR = -1024.0  # in place of a norm: padding never passes
-LEFT_OUT = {torch.bfloat16: 2.0**-17, torch.float32: 2.0**-40}  # of a number, by its high and low part
+NEVER_PASSES = -1024.0  # in place of a norm of padding: other terms of a score are far smaller
+SPLIT_ERROR = {torch.bfloat16: 2.0**-17, torch.float32: 2.0**-40}  # relative, of a number as high and low part
 
 
 class RowSource(Protocol):
@@ -72,7 +72,7 @@ class Points:
     """k stored coordinates of every row, and the bound for the two points of a pair."""
 
     values: Tensor  # (N, k) bfloat16 or float32
-    halves: Tensor  # (N,) float64: half the squared norm of the stored point
+    half_squares: Tensor  # (N,) float64: half the squared norm of the stored point
     columns: int  # K
     reach: float
     error: float
@@ -80,11 +80,11 @@ class Points:
     @property
     def radius(self) -> float:
         """The largest norm."""
-        return math.sqrt(2 * float(self.halves.max())) * (1 + 1e-6)
+        return math.sqrt(2 * float(self.half_squares.max())) * (1 + 1e-6)
 
     def reordered(self, order: Tensor) -> "Points":
         """The same points in another order."""
-        return Points(self.values[order], self.halves[order], self.columns, self.reach, self.error)
+        return Points(self.values[order], self.half_squares[order], self.columns, self.reach, self.error)
 
     def left(self, padding: int) -> Tensor:
         """Every point as the left side of a product, and `padding` rows that never pass: (N + padding, K)."""
@@ -92,8 +92,8 @@ class Points:
         sides = self.values.new_zeros(count + padding, self.columns)
         sides[:count, :k] = self.values
         sides[:, -4:-2] = 1.0
-        sides[:count, -2:] = self._parts(self.reach**2 / 2 + self.error - self.halves)
-        sides[count:, -2] = FAR
+        sides[:count, -2:] = self._parts(self.reach**2 / 2 + self.error - self.half_squares)
+        sides[count:, -2] = NEVER_PASSES
         return sides
 
     def right(self, index: Tensor) -> Tensor:
@@ -103,9 +103,9 @@ class Points:
         index = index.clamp(max=count - 1)
         sides = self.values.new_zeros(len(index), self.columns)
         sides[:, :k] = self.values[index]
-        sides[:, -4:-2] = self._parts(-self.halves[index])
+        sides[:, -4:-2] = self._parts(-self.half_squares[index])
         sides[:, -2:] = 1.0
-        sides[:, -4] = torch.where(there, sides[:, -4], FAR)
+        sides[:, -4] = torch.where(there, sides[:, -4], NEVER_PASSES)
         return sides
 
     def _parts(self, numbers: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Points:
         return torch.stack([high, (numbers - high.double()).to(self.values.dtype)], 1)
 
 
-def farthest(dimension: int, minimum: float) -> float:
+def largest_distance(dimension: int, minimum: float) -> float:
     """The largest distance of the float32 rows of a pair whose cosine, as defined, is at least `minimum`."""
     return math.sqrt(max(0.0, 2 - 2 * minimum + 2 * cosine_error(dimension))) + 5 * UNIT_ROUNDOFF
 
@@ -126,22 +126,22 @@ def place_points(rows: RowSource, axes: Tensor, minimum: float, layout: Layout, 
     """
     dimension, k = axes.shape
     values = torch.empty(rows.count, k, dtype=layout.dtype, device=rows.device)
-    halves = torch.empty(rows.count, dtype=torch.float64, device=rows.device)
+    half_squares = torch.empty(rows.count, dtype=torch.float64, device=rows.device)
     offset = cores.start(lambda: rows.block(0, min(rows.count, BLOCK_ROWS)).to(axes.dtype).mean(0) @ axes).result()
 
     def project(part: slice) -> Tensor:
         exact = rows.block(part.start, part.stop).to(axes.dtype) @ axes - offset  # (B, k)
         values[part] = exact.to(layout.dtype)
         stored = values[part].double()
-        halves[part] = stored.square().sum(1) / 2
+        half_squares[part] = stored.square().sum(1) / 2
         return torch.stack([torch.linalg.vector_norm(exact - stored, dim=1).max(), exact.double().norm(dim=1).max()])
 
     moved, radius = torch.stack(cores.blocks(project, rows.count, BLOCK_ROWS)).amax(0).tolist()
     longer = cores.start(lambda: stretch(axes)).result()
-    distance = longer * farthest(dimension, minimum)
+    distance = longer * largest_distance(dimension, minimum)
     computed = projection_error(dimension, k, longer, radius, axes.dtype)
     reach = distance + 2 * computed + 2 * moved * (1 + 1e-9) + 1e-9
     columns = layout.columns(k)
-    magnitude = 6 * float(halves.max()) + reach**2  # 3 R^2 + reach^2
-    error = (product_error(columns, layout.dtype) + LEFT_OUT[layout.dtype]) * magnitude + 1e-12
-    return Points(values, halves, columns, reach, error)
+    magnitude = 6 * float(half_squares.max()) + reach**2  # 3 R^2 + reach^2
+    error = (product_error(columns, layout.dtype) + SPLIT_ERROR[layout.dtype]) * magnitude + 1e-12
+    return Points(values, half_squares, columns, reach, error)

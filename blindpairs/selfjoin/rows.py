@@ -168,7 +168,7 @@ class UnitRows:
             chosen=None if self.chosen is None else self.chosen.data_ptr(),
             dimension=self.dimension,
             stride=self.vectors.stride(0),
-            half=self.vectors.dtype == torch.float16,
+            is_float16=self.vectors.dtype == torch.float16,
         )
 
     def block(self, start: int, stop: int) -> Tensor:

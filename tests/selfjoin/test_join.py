@@ -19,7 +19,7 @@ from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, pair_co
 from blindpairs.selfjoin.bound import principal_axes, stretch
 from blindpairs.selfjoin.cells import partition
 from blindpairs.selfjoin.compiler import CompiledCode, NotCompiled, build
-from blindpairs.selfjoin.points import Layout, farthest, place_points
+from blindpairs.selfjoin.points import Layout, largest_distance, place_points
 
 SMALL = JoinPlan(dimensions=7, cell_rows=16, span_rows=32, block_pairs=50)  # every seam is crossed by 100 rows
 # What does the tasks: the target and the variant that the code is compiled for. Without any, torch does.
@@ -264,12 +264,12 @@ def test_points_of_a_pair_are_never_farther_apart_than_reach_and_always_score(la
             assert bool((apart[wanted] <= points.reach).all())
             exactly = rows.block(0, 120).double() @ axes.double()
             truly_apart = torch.cdist(exactly, exactly, compute_mode="donot_use_mm_for_euclid_dist")
-            allowed = points.reach - stretch(axes) * farthest(33, minimum)
+            allowed = points.reach - stretch(axes) * largest_distance(33, minimum)
             assert bool(((apart - truly_apart).abs() <= allowed).all())  # of every pair, so the allowance does it alone
             left, right = points.left(3), points.right(torch.arange(123))
             scores = left.float() @ right.float().T
             assert bool((scores[:120, :120][wanted] >= 0).all())
-            apart_score = points.halves + points.halves[:, None] - values @ values.T  # |x - y|^2 / 2
+            apart_score = points.half_squares + points.half_squares[:, None] - values @ values.T  # |x - y|^2 / 2
             exact_scores = points.reach**2 / 2 + points.error - apart_score
             assert bool(((scores[:120, :120] - exact_scores).abs() <= points.error).all())
             assert bool((scores[120:] < 0).all())
