@@ -1,7 +1,7 @@
-"""Which engine runs a join, and why it is not a GPU.
+"""Which engine runs a join, and the reason if it is not a GPU.
 
-Nothing here loads Triton or uses a GPU's memory. What the properties of a card tell is checked here. What only a try
-shows is found by `gpu.join.prepare_within_memory`, and the same `Hardware` then keeps to the CPU.
+Nothing here loads Triton or uses a GPU's memory: only the properties of a card are checked. What only a trial shows is
+found by `gpu.join.prepare_within_memory`, and the same `Hardware` then keeps to the CPU.
 """
 
 import importlib.util
@@ -22,17 +22,17 @@ def silent(_: str) -> None:
 
 
 class CannotRun(Exception):
-    """The GPUs cannot run a join, with the reason. Raised only before its first pair."""
+    """The GPUs cannot run a join; the message is the reason. Raised only before the first pair."""
 
 
 class Hardware:
     """The choice of engine for joins, and a record of the engines that ran.
 
     `asked` is `auto` (every GPU that can run a join, else the CPU), `cpu`, `cuda` (every GPU) or `cuda:1`. On the CPU,
-    compiled code runs the join; with `compiled=False` torch does all of it, and no compiled code of ours is loaded.
+    compiled code runs the join. With `compiled=False` torch does all of it; `compiled.c` is neither built nor loaded.
     `notice` gets one line if the CPU replaces a GPU, and one if torch replaces compiled code.
-    Raises ConfigError for a named device that cannot run a join: a run that asks for a GPU by name must not take fifty
-    times as long instead.
+    Raises ConfigError for a named device that cannot run a join: a run that asks for a GPU by name must not silently
+    take fifty times as long.
     """
 
     def __init__(self, asked: str = "auto", notice: Notice = silent, *, compiled: bool = True) -> None:
@@ -44,6 +44,7 @@ class Hardware:
         if asked == "cpu":
             return
         wanted = range(torch.cuda.device_count()) if asked in ("auto", "cuda") else [_number(asked)]
+        # By name, why a GPU cannot run a join; empty if it can.
         reasons = {f"cuda:{index}": why_unusable(index) for index in wanted}
         self.gpus = tuple(name for name, reason in reasons.items() if not reason)
         if not self.gpus:
@@ -58,7 +59,7 @@ class Hardware:
         self.notice(f"{why}: the CPU compares the pairs")
 
     def notice_once(self, text: str) -> None:
-        """Give `notice` this line, unless it had it before."""
+        """Give `notice` this line the first time only."""
         if text not in self._noticed:
             self._noticed.add(text)
             self.notice(text)
@@ -85,7 +86,7 @@ def why_unusable(index: int) -> str:
         return f"there is no cuda:{index}"
     try:
         properties: Any = torch.cuda.get_device_properties(index)
-    except (RuntimeError, AssertionError) as error:  # an old driver, a card in exclusive use, a number that is gone
+    except (RuntimeError, AssertionError) as error:  # an old driver, a card in exclusive use, a removed card
         return f"cuda:{index} cannot be used ({str(error).partition(chr(10))[0]})"
     capability = (properties.major, properties.minor)
     if capability < BF16_SINCE:
@@ -97,8 +98,8 @@ def why_unusable(index: int) -> str:
 
 
 def _why_no_gpu() -> str:
-    """Why no GPU can run them; empty if one might."""
-    if torch.version.hip is not None:
+    """Why no GPU of this machine can run the kernels; empty if one may."""
+    if torch.version.hip is not None:  # asked first: torch calls AMD's GPUs "cuda" too
         return "this torch is built for AMD GPUs (HIP), and the join's kernels are written for NVIDIA's"
     if not torch.cuda.is_available() or not torch.cuda.device_count():
         return "torch sees no GPU"

@@ -303,7 +303,7 @@ def test_cells_hold_every_row_once_and_none_is_over_full() -> None:
 def test_cells_found_in_two_steps_lose_nothing(
     shape: Callable[[int, int, int], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blindpairs.selfjoin.cells.FLAT", 3)
+    monkeypatch.setattr("blindpairs.selfjoin.cells.ONE_STEP_CELLS", 3)
     check(shape(150, 20, 0), 0.95)
 
 
