@@ -36,7 +36,7 @@ ONE_STEP_CELLS = 128  # more are found in two steps: 434 cells of 50,000 rows to
 
 @dataclass(frozen=True)
 class Cells:
-    """A partition of the rows: row `order[p]` stands at place p, and cell c holds places starts[c] to starts[c + 1]."""
+    """A partition of the rows: row `order[p]` is at place p, and cell c holds places starts[c] to starts[c + 1]."""
 
     order: Tensor  # (N,) int64
     starts: list[int]  # (C + 1)

@@ -34,7 +34,7 @@ position of a row in the order of the cells. Shapes are in parentheses.
 #endif
 
 #define SIDE 32  /* rows and columns of a block of scores */
-#define PANEL 16 /* columns that lie together in memory */
+#define PANEL 16 /* right sides that are stored together, column by column */
 #define CELLS_PER_TASK SIDE /* so that one block has the scores of all its centres */
 #define MAX_COLUMNS 128 /* of a point */
 
@@ -68,21 +68,21 @@ typedef int32_t signs __attribute__((vector_size(4 * LANES), aligned(4), may_ali
 
 typedef float block[SIDE][SIDE] __attribute__((aligned(64)));
 
-/* The right sides of scores lie in panels of PANEL right sides, column by column, which is the order in which a product
-reads them. For bfloat16, two columns of a right side lie next to each other. The first row of a cell begins a new
-panel, and the last panel of a cell is filled up with right sides that never pass. */
+/* The right sides of scores are stored in panels of PANEL right sides, column by column, the order in which a product
+reads them. For bfloat16, two columns of a right side are next to each other. The first row of a cell begins a new
+panel, and the last panel of a cell is padded with right sides that never pass. */
 typedef struct {
     const element *left;          /* (places, columns): the points as left sides, in the order of the cells */
     const element *panels;        /* (panels, columns, PANEL): the points as right sides */
     const element *centres;       /* (groups * 32 + 32, columns): of the cells; 0 where a point holds its norms */
     const element *centre_panels; /* the same as right sides */
     const float *centre_half_squares; /* (groups * 32 + 32): |centre|^2 / 2 */
-    const float *own_products;    /* (panels * PANEL): x.a of each right side x, a its own centre; filling: inf */
+    const float *own_products;    /* (panels * PANEL): x.a of each right side x, a its own centre; padding: inf */
     const int64_t *starts;        /* (groups * 32 + 1): the first place of each cell */
     const int64_t *first_panel;   /* (groups * 32 + 1): the first panel of each cell */
     const int64_t *order;         /* (places): the row at each place */
     int64_t columns;
-    float reach;                  /* how near two points of a wanted pair are at most: points.py */
+    float reach;                  /* the largest distance of the two points of a wanted pair: points.py */
     float skip_error;             /* of the sum that decides whether a row reaches a cell */
     float square_error;           /* of the squared distance of two centres */
 } points_t;
@@ -137,13 +137,13 @@ int ready(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
 A task returns the configuration that it found. */
 static tiles_t begin_tiles(void)
 {
-    tiles_t before = {0}, ours = {.palette = 1};
+    tiles_t before = {0}, wanted = {.palette = 1};
     _tile_storeconfig(&before);
     for (int tile = 0; tile < 8; tile++) {
-        ours.bytes[tile] = 64;
-        ours.rows[tile] = 16;
+        wanted.bytes[tile] = 64;
+        wanted.rows[tile] = 16;
     }
-    _tile_loadconfig(&ours);
+    _tile_loadconfig(&wanted);
     return before;
 }
 
@@ -256,7 +256,7 @@ static void largest_projections(const points_t *p, const task_t *t, int64_t firs
         for (int b = 0; b < SIDE; b++)
             for (int c = 0; c < PANEL; c++) largest[b][c] = -INFINITY;
         for (; panel < end; panel++) {
-            const float *own = p->own_products + PANEL * panel; /* x.a; inf at the filling, whose difference is -inf */
+            const float *own = p->own_products + PANEL * panel; /* x.a; inf at the padding, so the score is -inf */
             multiply(p->centres + k * first, p->panels + PANEL * k * panel, k, 1, scores);
             for (int b = 0; b < SIDE; b++)
                 for (int c = 0; c < PANEL; c++) {
@@ -286,7 +286,7 @@ static void add_distances(const points_t *p, const task_t *t, int64_t first, flo
         }
 }
 
-/* Bit c: whether the row at lane c reaches the cell, scores[c] + slack >= own[c]. Never at the filling, where own is
+/* Bit c: whether the row at lane c reaches the cell, scores[c] + slack >= own[c]. Never at the padding, where own is
 inf. */
 static inline uint32_t reached(const float *scores, float slack, const float *own)
 {
@@ -315,12 +315,13 @@ static void list_reaching(const points_t *p, const task_t *t, int64_t cell, cons
     block scores;
     for (int64_t panel = 0; panel < panels; panel += 2) {
         int64_t column = PANEL * (p->first_panel[cell] + panel);
-        int wide = panel + 1 < panels ? 2 : 1; /* panels at once */
+        int panel_count = panel + 1 < panels ? 2 : 1;
         int32_t place = (int32_t)(p->starts[cell] + PANEL * panel);
-        multiply(p->centres + k * CELLS_PER_TASK * t->group, p->panels + k * column, k, wide, scores);
+        const float *own = p->own_products + column;
+        multiply(p->centres + k * CELLS_PER_TASK * t->group, p->panels + k * column, k, panel_count, scores);
         for (int64_t a = t->first_cell; a < CELLS_PER_TASK; a++) {
-            uint32_t bits = reached(scores[a], slack[a], p->own_products + column);
-            if (wide == 2) bits |= reached(&scores[a][PANEL], slack[a], p->own_products + column + PANEL) << PANEL;
+            uint32_t bits = reached(scores[a], slack[a], own);
+            if (panel_count == 2) bits |= reached(&scores[a][PANEL], slack[a], own + PANEL) << PANEL;
             int32_t *list = out->lists + span * a + out->list_sizes[a];
             out->list_sizes[a] += __builtin_popcount(bits);
             for (; bits; bits &= bits - 1) *list++ = place + __builtin_ctz(bits);
@@ -379,7 +380,7 @@ static inline void load8(const rows_t *rows, const void *vector, int64_t at, flo
 #endif
 }
 
-/* The same at the end of a vector too, with zeros behind it, which change no sum. */
+/* The same at the end of a vector too, padded with zeros, which change no sum. */
 static inline void load8_padded(const rows_t *rows, const void *vector, int64_t at, float *out)
 {
     if (at + 8 <= rows->dimension) {
@@ -539,7 +540,7 @@ static inline void copy_point(element *to, const element *from, int64_t k)
     for (at /= sizeof(element); at < k; at++) to[at] = from[at];
 }
 
-/* Finds all pairs of cell a of the group. Returns 0 if it has too many of them; then the result is as it was before. */
+/* Finds all pairs of cell a of the group. Returns 0 if it has too many of them; then the result is unchanged. */
 static int compare(const points_t *p, const rows_t *rows, const rows_t *other, const task_t *t, int a,
                    candidates_t *candidates, result_t *out)
 {
@@ -556,11 +557,11 @@ static int compare(const points_t *p, const rows_t *rows, const rows_t *other, c
         for (int64_t r = at + SIDE; r < at + 2 * SIDE && r < listed; r++) /* the next rows are not in the cache yet */
             for (int64_t d = 0; d < k; d += 64 / (int)sizeof(element)) __builtin_prefetch(p->left + k * list[r] + d);
         for (int64_t panel = 0; panel < panels; panel += 2) {
-            int wide = panel + 1 < panels ? 2 : 1; /* panels at once */
-            multiply(gathered, p->panels + PANEL * k * (p->first_panel[cell] + panel), k, wide, scores);
-            if (!any_passed(scores, wide)) continue; /* rows from `count` on are old: collect ignores them */
+            int panel_count = panel + 1 < panels ? 2 : 1;
+            multiply(gathered, p->panels + PANEL * k * (p->first_panel[cell] + panel), k, panel_count, scores);
+            if (!any_passed(scores, panel_count)) continue; /* rows from `count` on are old: collect ignores them */
             int64_t first = p->starts[cell] + PANEL * panel, rest = size - PANEL * panel;
-            int columns = rest < PANEL * wide ? (int)rest : PANEL * wide; /* without the filling */
+            int columns = rest < PANEL * panel_count ? (int)rest : PANEL * panel_count; /* without the padding */
             collect(p, scores, list + at, count, first, columns, candidates);
             /* the fixed number keeps small cells here, where a large share is still few pairs */
             if (candidates->passed > 4096 + (int64_t)(t->dense_share * listed * size)) goto too_many;

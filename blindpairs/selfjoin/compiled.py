@@ -115,7 +115,7 @@ def _points_struct(join: SortedRows, cores: Cores) -> tuple[PointsStruct, tuple[
     cells, points = join.cells, join.points
     k, dtype = points.columns, points.values.dtype
     groups = -(-len(cells) // CELLS_PER_TASK)
-    # The last group is filled up with empty cells. Then (groups * 32 + 1,) each:
+    # The last group is padded with empty cells. Then (groups * 32 + 1,) each:
     starts = torch.tensor([*cells.starts, *[cells.starts[-1]] * (groups * CELLS_PER_TASK - len(cells))])
     first_panel = torch.nn.functional.pad(((starts.diff() + PANEL - 1) // PANEL).cumsum(0), (1, 0))
     # (N,) the column of each place: its cell begins at a multiple of PANEL, so columns run ahead of places.

@@ -40,8 +40,8 @@ TARGET = "-march=native" if X86 else "-mcpu=native"  # this CPU
 FLAGS = ("-O3", "-shared", "-fPIC", *(("-mtune=haswell",) if X86 else ()))
 VARIANTS: tuple[tuple[str, ...], ...] = ((), ("-DFLOAT32",))  # the second for an operating system without AMX's tiles
 DTYPES = {2: torch.bfloat16, 4: torch.float32}  # of a stored coordinate, by its bytes
-PANEL = 16  # columns that lie together in memory
-CELLS_PER_TASK = 32
+PANEL = 16  # right sides that are stored together, column by column: see compiled.c
+CELLS_PER_TASK = 32  # a block of scores has all their centres
 TIMEOUT = 120.0  # seconds
 
 
@@ -279,9 +279,9 @@ def _agreed_layout(library: ctypes.CDLL) -> Layout:
 
     A call of such a library would corrupt memory.
     """
-    theirs, ours = _layout_of(library), _expected_layout()
-    element, multiple = (theirs.pop(name, (0, 0, ""))[0] for name in ("element_bytes", "column_multiple"))
-    differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    found, expected = _layout_of(library), _expected_layout()
+    element, multiple = (found.pop(name, (0, 0, ""))[0] for name in ("element_bytes", "column_multiple"))
+    differing = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if differing or element not in DTYPES:
         raise OSError(f"{SOURCE.name} has another memory layout than compiler.py ({', '.join(differing[:3])})")
     return Layout(DTYPES[element], multiple)

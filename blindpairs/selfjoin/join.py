@@ -143,7 +143,7 @@ def engine_of(join: SortedRows, plan: JoinPlan, cores: Cores) -> Engine:
 def tasks_of(prepared: Prepared) -> Iterator[Task]:
     """All tasks of a join, in an order that depends on the data and the plan alone.
 
-    Each group of cells is compared with itself and all cells behind it, so each pair of cells occurs once.
+    Each group of cells is compared with itself and all cells after it, so each pair of cells occurs once.
     """
     starts, cells = prepared.join.cells.starts, len(prepared.join.cells)
     for first in range(0, cells, CELLS_PER_TASK):

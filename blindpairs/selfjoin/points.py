@@ -100,13 +100,13 @@ class Points:
     def right(self, index: Tensor) -> Tensor:
         """The points that `index` (n,) numbers as the right side, (n, K); numbers from N on never pass."""
         count, k = self.values.shape
-        there = index < count
+        is_point = index < count
         index = index.clamp(max=count - 1)  # any row will do for padding, whose norm is overwritten below
         sides = self.values.new_zeros(len(index), self.columns)
         sides[:, :k] = self.values[index]  # [x, 0..., -h, -h', 1, 1]
         sides[:, -4:-2] = self._parts(-self.half_squares[index])
         sides[:, -2:] = 1.0
-        sides[:, -4] = torch.where(there, sides[:, -4], NEVER_PASSES)
+        sides[:, -4] = torch.where(is_point, sides[:, -4], NEVER_PASSES)
         return sides
 
     def _parts(self, numbers: Tensor) -> Tensor:

@@ -213,8 +213,8 @@ class UnitRows:
             self.code.library.measure(self.struct(), part.start, part.stop, self.squares.data_ptr())
             return
         for start in range(part.start, part.stop, MEASURED_ROWS):
-            some = slice(start, min(start + MEASURED_ROWS, part.stop))
-            self.squares[some] = summed(self._part(some).double().square_())
+            chunk = slice(start, min(start + MEASURED_ROWS, part.stop))
+            self.squares[chunk] = summed(self._part(chunk).double().square_())
 
     def _part(self, part: slice) -> Tensor:
         return self.vectors[part] if self.chosen is None else self.vectors[self.chosen[part]]

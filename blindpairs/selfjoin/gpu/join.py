@@ -198,14 +198,16 @@ def prepare(
     joins: list[DeviceJoin] = []
     for device, unit_rows in zip(devices, device_rows, strict=True):
         others = _on_device(other, device, plan) if other is not None else None
-        there = points.on(device)
+        on_device = points.on(device)
         if device == devices[0] and len(shapes) > 1:  # timed on one device, and the same shape on all
             shapes = [min(shapes, key=lambda shape: seconds_per_pair(points, shape, plan))]
         shape = shapes[0]
         # One tile reports at most as many segments as it has rows: with room for those, splitting a launch ends.
         steps = Steps(str(device), plan.capacity, plan.block_pairs // shape.columns, shape.rows, hardware.notice)
-        host = HostTiles(there, unit_rows, others, minimum)
-        joins.append(DeviceJoin(there, unit_rows, others, Tiles(there.packed, shape), minimum, hardware, steps, host))
+        host = HostTiles(on_device, unit_rows, others, minimum)
+        joins.append(
+            DeviceJoin(on_device, unit_rows, others, Tiles(on_device.packed, shape), minimum, hardware, steps, host)
+        )
     for device in devices:
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # the workers' streams do not wait for this one

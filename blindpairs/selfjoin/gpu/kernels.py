@@ -99,7 +99,7 @@ def expand(points, segments, pairs, K: tl.constexpr, BN: tl.constexpr) -> None:
     depth = tl.arange(0, K)
     y = tl.load(points + row * (2 * K) + depth).to(tl.float32)
     x = tl.load(points + K + columns[:, None] * (2 * K) + depth[None, :]).to(tl.float32)  # (BN, K)
-    # Summed in another order than `find` did: the bound allows for any order, and whatever passes here is decided.
+    # Summed in another order than `find` did: the bound allows for any order, and each pair that passes is decided.
     score = tl.sum(x * y[None, :], 1)  # (BN,) float32
     _append(pairs, (row << 32) | columns, ((score >= 0) & (columns > row)).to(tl.int32))
 

@@ -1,7 +1,7 @@
 """How the pair matrix is cut: tiles that may hold a pair, work items made of tiles, and launches made of items.
 
 The rows are ordered along their first axis, so the partners of a block of rows form one range of places: rows that are
-farther than `reach` apart on that axis alone cannot be a pair, and their tiles are not computed. Only places behind a
+farther than `reach` apart on that axis alone cannot be a pair, and their tiles are not computed. Only places after a
 row's own place are visited, so each pair comes once.
 
 An item is (row block, first tile, end tile) int32: one block of rows against adjacent tiles of columns. `spans` gives

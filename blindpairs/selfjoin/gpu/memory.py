@@ -78,7 +78,7 @@ class HostTiles:
     def pairs(self, first_row: int, rows: int, first_column: int, columns: int) -> Iterator[PairBlock]:
         """The pairs of `rows` places from `first_row` on with `columns` places from `first_column` on.
 
-        As from the kernels, only those whose column is behind the row.
+        As from the kernels, only those with column > row.
         """
         packed, order = self._points
         left, right = packed.chunk(2, 1)  # (N padded, K) each: every point as the row and as the column of a pair
@@ -90,8 +90,8 @@ class HostTiles:
             score = y @ right[start:stop].double().T  # (rows, stop - start)
             row, column = (score >= 0).nonzero(as_tuple=True)
             row, column = row + first_row, column + start  # places
-            behind = column > row
-            a, b = order[row[behind]], order[column[behind]]  # row numbers
+            later = column > row
+            a, b = order[row[later]], order[column[later]]  # row numbers
             i, j, similarity = confirmed(unit_rows, torch.minimum(a, b), torch.maximum(a, b), self._minimum)
             yield PairBlock(i, j, similarity, cosines(other, i, j) if other is not None else None)
 

@@ -64,7 +64,7 @@ class DeviceRows:
         for start in range(0, len(i), DECIDE_PAIRS):
             pair = torch.stack([i[start : start + DECIDE_PAIRS], j[start : start + DECIDE_PAIRS]])  # (2, n)
             count = pair.shape[1]
-            # `dots` has no mask: the last program is filled up with pairs of row 0 with itself, cut off below.
+            # `dots` has no mask: the last program is padded with pairs of row 0 and itself, cut off below.
             pair = torch.nn.functional.pad(pair, (0, -count % PAIRS.value))
             stored, index = self._stored(pair)
             found = torch.empty(pair.shape[1], dtype=torch.float64, device=self.device)

@@ -34,7 +34,7 @@ def why_kernels_fail(name: str) -> str:
 
 
 def kernels_do_not_run(error: BaseException) -> str:
-    """What is said of one of FAILURES: the first line of the error, short enough for a sentence."""
+    """The reason that users read for one of FAILURES, with the first line of its message, cut to 160 characters."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return f"the GPU's kernels do not run ({line[:160]})"
 
@@ -76,7 +76,7 @@ def _computes_rightly(device: torch.device, columns: int, shape: Shape) -> bool:
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
-    """Makes it the current device: Triton launches there, on whichever device the tensors lie."""
+    """Make it the current device: Triton launches on that one, even if the tensors are on another."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 

@@ -46,7 +46,7 @@ class GpuPlan:
 
 
 def choose_columns(rows: UnitRows, minimum: float, plan: GpuPlan) -> int:
-    """K of the product that a join of `rows` would use, chosen on a sample where the rows lie."""
+    """K of the product that a join of `rows` would use, chosen on a sample on the device of the rows."""
     sample = rows.sample(SAMPLE_ROWS, plan.seed)
     return plan.columns or cheapest_columns(sample, principal_axes(sample), minimum)
 
