@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from blindpairs.pages import PageImages
     from blindpairs.store import Store
 
-PRODUCTS = {"amx": "AMX", "dot": "AVX512-BF16", "float32": "compiled float32", "torch": "torch", "triton": "Triton"}
+PRODUCTS = {
+    "amx": "AMX",
+    "avx512-bf16": "AVX512-BF16",
+    "float32": "compiled float32",
+    "torch": "torch",
+    "triton": "Triton",
+}
 
 
 def plan_as_text(plan: "MiningPlan", method: str, device: str) -> str:

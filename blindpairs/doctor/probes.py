@@ -62,13 +62,13 @@ def _compiled_join() -> dict[str, Any]:
 def _gpu_join() -> dict[str, Any]:
     import torch
 
-    from blindpairs.selfjoin.device import why_not
+    from blindpairs.selfjoin.device import why_unusable
 
-    reasons = {f"cuda:{index}": why_not(index) for index in range(torch.cuda.device_count())}
+    reasons = {f"cuda:{index}": why_unusable(index) for index in range(torch.cuda.device_count())}
     for name in [name for name, reason in reasons.items() if not reason]:
-        from blindpairs.selfjoin.gpu.join import why_not_trusted  # late: it loads Triton, and compiles
+        from blindpairs.selfjoin.gpu.selftest import why_kernels_fail  # late: it loads Triton, and compiles
 
-        reasons[name] = why_not_trusted(name)
+        reasons[name] = why_kernels_fail(name)
     return {"gpus": reasons}
 
 

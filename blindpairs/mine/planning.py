@@ -24,7 +24,7 @@ THREAD_BYTES = 48 << 20  # of the join's buffers, for each thread
 class MiningPlan:
     """The exact join of the images that take part, on the engine that mining will use.
 
-    `product` is that engine: amx, dot or float32 of compiled code, torch, or triton; `timed_on` is its device.
+    `product` is that engine: amx, avx512-bf16 or float32 of compiled code, torch, or triton; `timed_on` is its device.
     `dimensions` (k) are the axes of the bound, `flops` those of the bound if nothing were skipped, and `whole_flops`
     those of comparing the whole vectors. Bytes: vectors in memory or mapped from disk, coordinates, buffers, and
     Python with its libraries. With a GPU, coordinates and buffers are those of the CPU, which may have to take over.
@@ -105,7 +105,7 @@ def plan_mining(
 def _bound(rows: UnitRows, minimum: float, plan: JoinPlan, hardware: Hardware) -> tuple[int, int]:
     """The axes of the bound, and the columns of the product that computes it."""
     if hardware.gpus:
-        from blindpairs.selfjoin.gpu.join import GpuPlan, choose_columns  # late: it loads Triton
+        from blindpairs.selfjoin.gpu.tuning import GpuPlan, choose_columns  # late: it loads Triton
 
         columns = choose_columns(rows, minimum, GpuPlan())
         return min(columns - NORM_COLUMNS, rows.dimension), columns

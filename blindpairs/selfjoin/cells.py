@@ -1,17 +1,17 @@
-"""The rows sorted into cells of near neighbours, the rows that can be skipped, and the tasks made of cells.
+"""The rows sorted into cells of near neighbours, the test that skips rows for a whole cell, and the tasks of a join.
 
-For any two points a, b of the coordinate space, and any x, y with |y - x| <= reach:
+For any points a, b of the coordinate space, and any x, y with |y - x| <= reach:
     y.(b - a) - x.(b - a) <= reach |b - a|.
-With a the centre of the cell of x and b that of y this is a test of y alone against the whole cell A of x:
-    y.a >= y.b - max over A of x.(b - a) - reach |b - a|
-so one product per (row, cell) rules out a row for all rows of the cell. It holds for any a and b at all; that they are
-centres of neighbours only makes it sharp.
+Let a be the centre of cell A, which x is in, and b the centre of the cell of y. If y is within reach of any x in A,
+    y.a >= y.b - (max over x in A of x.(b - a)) - reach |b - a|.
+So one product for a row y and a cell A can skip y for all rows of A. The test is correct for any a and b. It skips most
+rows if they are centres of cells of neighbours.
 
 **Rounding.** Let R be the largest norm of a point and C that of a centre, u = 2^-24, and g the error of a product.
-The four products are off by g R C each, and the sums by 8 u R C together. The distance |b - a|, times reach, is off by
-a factor of 1 + (K / 2 + 4) u, K columns; what is asked of it is at most 2 R |b - a| <= 4 R C, for no two points are
-farther apart than 2 R. That makes (4 g + (2 K + 24) u) R C: `skip_error`. Where |b - a| is the root of a sum that
-cancels, `square_error` is what the sum may fall short: g C^2 for the product, 4 u C^2 for halves and sums, twice.
+The four products are off by g R C each, and the sums by 8 u R C together. reach |b - a| is off by a factor of
+1 + (K / 2 + 4) u for K columns. Only values up to 2 R |b - a| <= 4 R C matter, because no two points are farther apart
+than 2 R. Together that is (4 g + (2 K + 24) u) R C: `skip_error`. If |b - a| is computed as the root of a sum that
+cancels, the sum may be too small by `square_error`: twice g C^2 for the product and 4 u C^2 for half squares and sums.
 """
 
 import math
@@ -28,18 +28,18 @@ from blindpairs.selfjoin.points import BLOCK_ROWS, Points
 from blindpairs.selfjoin.rows import PairBlock, Scratch, UnitRows, cosines, decided
 
 ROUNDS = 2  # of clustering; four cost more time than they save
-SAMPLE_PER_CELL = 24
-ASSIGN_ROWS = 1024
-DENSE_ROWS = 512
-FLAT = 128  # more cells are found in two steps: 434 cells of 50,000 rows took 0.09 s in one, 0.03 s in two
+SAMPLE_PER_CELL = 24  # rows that the clustering looks at
+ASSIGN_ROWS = 1024  # assigned to cells at a time: their products stay in the cache
+DENSE_ROWS = 512  # of one product over all D columns
+ONE_STEP_CELLS = 128  # more are found in two steps: 434 cells of 50,000 rows took 0.09 s in one, 0.03 s in two
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A partition of the rows: row `order[p]` stands at place p, and cell c holds places starts[c] to starts[c + 1]."""
+    """A partition of the rows: row `order[p]` is at place p, and cell c holds places starts[c] to starts[c + 1]."""
 
     order: Tensor  # (N,) int64
-    starts: list[int]  # C + 1 of them
+    starts: list[int]  # (C + 1)
     centres: Tensor  # (C, k) float32
     cell_of: Tensor  # (N,) int64, by place
 
@@ -62,7 +62,7 @@ class SortedRows:
 class Task:
     """Cells first_cell to last_cell against cells first_other to last_other, with first_other >= first_cell.
 
-    The cells from first_cell on are in one group: numbers 32 n to 32 n + 31.
+    The cells first_cell to last_cell are in one group: their numbers are between 32 n and 32 n + 31.
     """
 
     first_cell: int
@@ -76,25 +76,27 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """amx, dot or float32 for compiled code; torch."""
+        """amx, avx512-bf16 or float32 for compiled code; torch."""
 
     def run(self, task: Task) -> tuple[list[PairBlock], Task | None]:
-        """The pairs of a task and None; or, if there are many, those of its first cells and the rest of the task."""
+        """The pairs of a task, and None. If there are many: those of its first cells, and the rest of the task."""
 
 
-def partition(points: Tensor, count: int, most_rows: int, seed: int, cores: Cores) -> Cells:
-    """Sort `points` (N, k) into about `count` cells of neighbours, none with more than `most_rows` rows.
+def partition(points: Tensor, count: int, max_rows: int, seed: int, cores: Cores) -> Cells:
+    """Sort `points` (N, k) into about `count` cells of neighbours, none with more than `max_rows` rows.
 
-    Cells are those of k-means on a sample; a fuller one is cut into equal parts, which then share their centre.
+    The cells are those of k-means on a sample. One with too many rows is cut into equal parts with the same centre.
     """
+    # With many cells, in two steps: sqrt(count) regions first, then the cells of each region.
     regions = [torch.arange(len(points), device=points.device)]
-    if count > FLAT:
+    if count > ONE_STEP_CELLS:
         centres = cores.start(partial(_centres, points, round(math.sqrt(count)), seed)).result()
         nearest = torch.cat(cores.blocks(lambda part: _nearest(points[part], centres), len(points), 16 * ASSIGN_ROWS))
         regions = [rows for rows in _members(nearest, len(centres)) if len(rows)]
     per_row = count / max(1, len(points))
-    futures = [cores.start(partial(_cells, points, rows, per_row * len(rows), most_rows, seed)) for rows in regions]
+    futures = [cores.start(partial(_cells, points, rows, per_row * len(rows), max_rows, seed)) for rows in regions]
     parts = [future.result() for future in futures]
+    # Cells are numbered region by region, so that the 32 cells of a group are near each other.
     sizes = [size for _, of_region, _ in parts for size in of_region]
     starts = torch.tensor([0, *sizes]).cumsum(0)
     cell_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).to(points.device)
@@ -102,62 +104,64 @@ def partition(points: Tensor, count: int, most_rows: int, seed: int, cores: Core
     return Cells(order, starts.tolist(), centres, cell_of)
 
 
-def onto_own_centres(points: Points, cells: Cells, cores: Cores) -> Tensor:
+def own_centre_products(points: Points, cells: Cells, cores: Cores) -> Tensor:
     """The product of every point with the centre of its own cell, (N,) float32; `points` in the order of the cells."""
-    own = torch.empty(len(points.values), dtype=torch.float32, device=points.values.device)
+    products = torch.empty(len(points.values), dtype=torch.float32, device=points.values.device)
 
     def multiply(part: slice) -> None:
-        own[part] = (points.values[part].float() * cells.centres[cells.cell_of[part]]).sum(1)
+        products[part] = (points.values[part].float() * cells.centres[cells.cell_of[part]]).sum(1)
 
-    cores.blocks(multiply, len(own), BLOCK_ROWS)
-    return own
+    cores.blocks(multiply, len(products), BLOCK_ROWS)
+    return products
 
 
 def skip_error(points: Points, cells: Cells, of_product: float) -> float:
-    """By how much rounding may make the test fail; `of_product` is g."""
+    """The largest rounding error of the test that skips rows; `of_product` is g."""
     relative = 4 * of_product + (2 * points.columns + 24) * UNIT_ROUNDOFF
     return relative * points.radius * float(cells.centres.norm(dim=1).max()) * (1 + 1e-6) + 1e-12
 
 
-def square_error(halves: Tensor, of_product: float) -> float:
-    """By how much |a|^2 + |b|^2 - 2 a.b may fall short; `halves` are |a|^2 / 2, `of_product` is g."""
-    return 4 * (of_product + 4 * UNIT_ROUNDOFF) * float(halves.max()) * (1 + 1e-6) + 1e-12
+def square_error(half_squares: Tensor, of_product: float) -> float:
+    """How much too small |a|^2 + |b|^2 - 2 a.b may come out; `half_squares` are |a|^2 / 2, `of_product` is g."""
+    return 4 * (of_product + 4 * UNIT_ROUNDOFF) * float(half_squares.max()) * (1 + 1e-6) + 1e-12
 
 
 def dense_pairs(join: SortedRows, cell: int, places: Tensor) -> list[PairBlock]:
     """The pairs of one cell with the rows at the later `places`, for a cell of which many pairs pass the bound.
 
-    One product over all columns then rules out the others faster than gathering the two rows of each pair.
+    One product over all D columns then rejects the others faster than gathering the two rows of each pair.
     """
     cells, rows = join.cells, join.rows
     inside = torch.arange(cells.starts[cell], cells.starts[cell + 1], device=places.device)
     right = rows.take(cells.order[inside]).T  # (D, cell)
+    # As `rows.rough_minimum`, but for a matrix product, whose inputs a setting may round.
     rough = join.minimum - product_error(rows.dimension + 8)
     scratch, blocks = Scratch(rows.device), []
     for part in places.split(DENSE_ROWS):
         scores = rows.take(cells.order[part], scratch) @ right  # (part, cell)
         row, column = ((scores >= rough) & (part[:, None] > inside)).nonzero(as_tuple=True)
-        one, two = cells.order[part[row]], cells.order[inside[column]]
-        i, j, similarity = decided(rows, torch.minimum(one, two), torch.maximum(one, two), join.minimum, scratch)
+        a, b = cells.order[part[row]], cells.order[inside[column]]  # places -> row numbers
+        i, j, similarity = decided(rows, torch.minimum(a, b), torch.maximum(a, b), join.minimum, scratch)
         other = cosines(join.other, i, j, scratch) if join.other is not None else None
         blocks.append(PairBlock(i, j, similarity, other))
     return blocks
 
 
-def _cells(points: Tensor, rows: Tensor, count: float, most_rows: int, seed: int) -> tuple[Tensor, list[int], Tensor]:
-    """The cells of one region: its rows in their order, the size of each cell, and its centre."""
+def _cells(points: Tensor, rows: Tensor, count: float, max_rows: int, seed: int) -> tuple[Tensor, list[int], Tensor]:
+    """The cells of one region: its rows in the order of the cells, the size of each cell, the centres (cells, k)."""
     inside = points[rows]
     centres = _centres(inside, max(1, min(round(count), len(rows))), seed)
     members = _members(_nearest(inside, centres), len(centres))
-    sizes, kept = [], []
+    sizes, kept = [], []  # by cell after the cutting: its rows, and which centre it has
     for cell, size in enumerate(map(len, members)):
-        parts = -(-size // most_rows)
+        parts = -(-size // max_rows)  # none for an empty cell
         sizes += [size * (part + 1) // parts - size * part // parts for part in range(parts)]
         kept += [cell] * parts
     return rows[torch.cat(members)], sizes, centres[torch.tensor(kept, device=centres.device)]
 
 
 def _members(nearest: Tensor, count: int) -> list[Tensor]:
+    """For each of `count` centres the indices of the points that are nearest to it, ascending."""
     order = torch.argsort(nearest, stable=True)
     found = order.split(torch.bincount(nearest, minlength=count).tolist())
     return list(found)
@@ -173,11 +177,13 @@ def _centres(points: Tensor, count: int, seed: int) -> Tensor:
         nearest = _nearest(sample, centres)
         sums = torch.zeros_like(centres).index_add_(0, nearest, sample)
         sizes = torch.bincount(nearest, minlength=len(centres))
+        # A centre that lost all its rows stays where it is.
         centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp(min=1)[:, None], centres)
     return centres
 
 
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:
-    half_norms = centres.square().sum(1) / 2
+    # The nearest centre c has the largest x.c - |c|^2 / 2: |x|^2 is the same for all.
+    half_squares = centres.square().sum(1) / 2
     blocks = points.split(ASSIGN_ROWS)  # the products of one block stay in the cache
-    return torch.cat([torch.addmm(-half_norms, block, centres.T).argmax(1) for block in blocks])
+    return torch.cat([torch.addmm(-half_squares, block, centres.T).argmax(1) for block in blocks])

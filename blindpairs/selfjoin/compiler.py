@@ -1,10 +1,10 @@
 """Builds compiled.c for this CPU when it is first needed, and loads it.
 
-It is built where it runs, because a wheel would need a variant for every CPU. That takes less than a second, once. The
-library is kept in the user's cache folder under a digest of the source, the compiler and its macros for this CPU, so
-that machines which share a home folder do not share code. Constants and structs are compared with those of this file
-when it is loaded, and a library that differs is not used. Without a library, plain.py does the same work in two to four
-times the time.
+It is built on the machine that runs it, because a wheel would need a variant for every CPU. That takes less than a
+second, once. The library is kept in the user's cache folder. Its name has a digest of the source, the compiler and its
+macros for this CPU, so that different machines which share a home folder do not share code. When a library is loaded,
+its constants and structs are compared with those of this file, and one that differs is not used. Without a library,
+plain.py does the same work in two to four times the time.
 """
 
 import atexit
@@ -24,10 +24,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from blindpairs.selfjoin.bound import MOST_AXES
+from blindpairs.selfjoin.bound import MAX_AXES
 from blindpairs.selfjoin.cosine import ACCUMULATORS
 from blindpairs.selfjoin.points import NORM_COLUMNS, Layout
 
@@ -39,14 +40,14 @@ TARGET = "-march=native" if X86 else "-mcpu=native"  # this CPU
 FLAGS = ("-O3", "-shared", "-fPIC", *(("-mtune=haswell",) if X86 else ()))
 VARIANTS: tuple[tuple[str, ...], ...] = ((), ("-DFLOAT32",))  # the second for an operating system without AMX's tiles
 DTYPES = {2: torch.bfloat16, 4: torch.float32}  # of a stored coordinate, by its bytes
-PANEL = 16  # columns that lie together in memory
-CELLS_PER_TASK = 32
+PANEL = 16  # right sides that are stored together, column by column: see compiled.c
+CELLS_PER_TASK = 32  # a block of scores has all their centres
 TIMEOUT = 120.0  # seconds
 
 
 @dataclass(frozen=True)
 class CompiledCode:
-    """The loaded library. `layout` is that of its points; `kind` names its product: amx, dot or float32."""
+    """The loaded library. `layout` is that of its points; `kind` names its product: amx, avx512-bf16 or float32."""
 
     library: ctypes.CDLL
     layout: Layout
@@ -58,7 +59,7 @@ class NotCompiled(Exception):
 
 
 def compiled_code() -> CompiledCode | None:
-    """The library for this machine, or None: `why_not_compiled` tells why."""
+    """The library for this machine. None if there is none; `why_not_compiled` says why."""
     found = _built_or_why_not()
     return found if isinstance(found, CompiledCode) else None
 
@@ -97,7 +98,7 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
         try:
             code = _code(command, (target, *variant))
         except (OSError, subprocess.SubprocessError) as error:
-            raise NotCompiled(f"{name} cannot build {SOURCE.name}: {_said(error)}") from error
+            raise NotCompiled(f"{name} cannot build {SOURCE.name}: {_error_line(error)}") from error
         if code is not None:
             return code
     raise NotCompiled(f"this CPU lacks the instructions that {SOURCE.name} was built for")
@@ -105,11 +106,11 @@ def build(target: str = TARGET, variants: Sequence[tuple[str, ...]] = VARIANTS) 
 
 def _code(compiler: list[str], flags: tuple[str, ...]) -> CompiledCode | None:
     """The library for these flags, from the cache or compiled. None if this system cannot run it."""
-    known = _run([*compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # the version and the CPU, as macros
-    digest = hashlib.sha256("\0".join([known, *FLAGS, *flags]).encode() + SOURCE.read_bytes()).hexdigest()[:24]
+    macros = _run([*compiler, *flags, "-dM", "-E", "-x", "c", os.devnull])  # of the compiler's version and the CPU
+    digest = hashlib.sha256("\0".join([macros, *FLAGS, *flags]).encode() + SOURCE.read_bytes()).hexdigest()[:24]
     file = _cache_folder() / f"selfjoin-{digest}.so"
     if file.exists() and file.stat().st_uid == os.geteuid():
-        with contextlib.suppress(OSError):  # truncated by a power failure, or another library: built again
+        with contextlib.suppress(OSError):  # cut short by a power failure, or another library: it is built again
             return _load(file)
     aside = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -121,8 +122,8 @@ def _code(compiler: list[str], flags: tuple[str, ...]) -> CompiledCode | None:
     return code
 
 
-def _said(error: Exception) -> str:
-    """The line of a compiler's message that has the error, else the first, else the error itself."""
+def _error_line(error: Exception) -> str:
+    """The line of the compiler's message that says "error", else its first line; without a message, the exception."""
     message = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
     lines = message.split("\n") if message.strip() else [str(error)]
     return next((line for line in lines if "error" in line), lines[0]).strip()
@@ -156,16 +157,13 @@ def _run(command: list[str]) -> str:
 def _load(file: Path) -> CompiledCode | None:
     """None if the operating system does not let this process use AMX's tiles."""
     library = ctypes.CDLL(str(file))
-    if not all(hasattr(library, name) for name in ("ready", "layout", *(name for name, *_ in FUNCTIONS))):
+    if not all(hasattr(library, name) for name in FUNCTIONS):
         raise OSError(f"{file} is another library")
-    layout = _agreed_layout(library)
-    if not library.ready():
-        return None
-    library.kind.restype = ctypes.c_char_p
-    for name, results, arguments in FUNCTIONS:
+    for name, (result, arguments) in FUNCTIONS.items():
         function = getattr(library, name)
-        function.restype, function.argtypes = results, arguments
-    return CompiledCode(library, layout, library.kind().decode())
+        function.restype, function.argtypes = result, arguments
+    layout = _agreed_layout(library)
+    return CompiledCode(library, layout, library.kind().decode()) if library.ready() else None
 
 
 class RowsStruct(ctypes.Structure):
@@ -178,7 +176,7 @@ class RowsStruct(ctypes.Structure):
         ("chosen", ctypes.c_void_p),
         ("dimension", ctypes.c_int64),
         ("stride", ctypes.c_int64),
-        ("half", ctypes.c_int64),
+        ("is_float16", ctypes.c_int64),
     )
 
 
@@ -186,8 +184,8 @@ class PointsStruct(ctypes.Structure):
     """`points_t` of compiled.c."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("left", "panels", "centres", "centre_panels", "centre_halves", "own")),
-        *((name, ctypes.c_void_p) for name in ("starts", "first_panel", "order")),
+        *((name, ctypes.c_void_p) for name in ("left", "panels", "centres", "centre_panels", "centre_half_squares")),
+        *((name, ctypes.c_void_p) for name in ("own_products", "starts", "first_panel", "order")),
         ("columns", ctypes.c_int64),
         ("reach", ctypes.c_float),
         ("skip_error", ctypes.c_float),
@@ -206,7 +204,7 @@ class TaskStruct(ctypes.Structure):
     )
 
 
-RESULTS = ("most", "lists", "met", "i", "j", "similarity", "other", "found")
+RESULTS = ("slack", "lists", "list_sizes", "i", "j", "similarity", "other", "found")
 
 
 class ResultStruct(ctypes.Structure):
@@ -215,27 +213,7 @@ class ResultStruct(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in RESULTS)
 
 
-_ROWS = ctypes.POINTER(RowsStruct)
-FUNCTIONS = (
-    (
-        "run",
-        ctypes.c_int64,
-        (
-            ctypes.POINTER(PointsStruct),
-            _ROWS,
-            _ROWS,
-            ctypes.POINTER(TaskStruct),
-            ctypes.c_void_p,
-            ctypes.POINTER(ResultStruct),
-        ),
-    ),
-    ("measure", None, (_ROWS, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)),
-    ("cosines", None, (_ROWS, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)),
-    ("scratch_bytes", ctypes.c_int64, ()),
-)
-
-
-class _Entry(ctypes.Structure):
+class LayoutEntry(ctypes.Structure):
     """`entry_t` of compiled.c."""
 
     _fields_ = (
@@ -246,7 +224,21 @@ class _Entry(ctypes.Structure):
     )
 
 
-Facts = dict[str, tuple[int, int, str]]  # by name: value, bytes and type as entry_t has them
+_POINTS, _ROWS, _TASK, _RESULT = map(ctypes.POINTER, (PointsStruct, RowsStruct, TaskStruct, ResultStruct))
+_INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
+# The type of the result and of the arguments of every function that compiled.c exports. ctypes cannot see the C
+# declarations, and a call with other types corrupts memory: tests/selfjoin/test_signatures.py compares the two.
+FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "run": (_INTEGER, (_POINTS, _ROWS, _ROWS, _TASK, _ADDRESS, _RESULT)),
+    "measure": (None, (_ROWS, _INTEGER, _INTEGER, _ADDRESS)),
+    "cosines": (None, (_ROWS, _ADDRESS, _ADDRESS, _INTEGER, _ADDRESS)),
+    "scratch_bytes": (_INTEGER, ()),
+    "ready": (ctypes.c_int, ()),
+    "kind": (ctypes.c_char_p, ()),
+    "layout": (ctypes.POINTER(LayoutEntry), ()),
+}
+
+LayoutTable = dict[str, tuple[int, int, str]]  # by name: value, bytes and type as entry_t has them
 
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "points_t": PointsStruct,
@@ -254,35 +246,42 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "task_t": TaskStruct,
     "result_t": ResultStruct,
 }
-CONSTANTS = {"PANEL": PANEL, "CELLS": CELLS_PER_TASK, "SUMS": ACCUMULATORS, "DEPTH": MOST_AXES + NORM_COLUMNS}
+CONSTANTS = {
+    "PANEL": PANEL,
+    "CELLS_PER_TASK": CELLS_PER_TASK,
+    "ACCUMULATORS": ACCUMULATORS,
+    "MAX_COLUMNS": MAX_AXES + NORM_COLUMNS,
+}
 _TYPES = {ctypes.c_double: "d", ctypes.c_float: "f", ctypes.c_int64: "q", ctypes.c_void_p: "P"}
 
 
-def _expected_layout() -> Facts:
-    """The constants, struct sizes and struct fields as this file has them."""
-    facts: Facts = {name: (value, 0, "") for name, value in CONSTANTS.items()}
+def _expected_layout() -> LayoutTable:
+    """The constants, struct sizes and struct fields of this file."""
+    table: LayoutTable = {name: (value, 0, "") for name, value in CONSTANTS.items()}
     for name, struct in STRUCTS.items():
-        facts[name] = (ctypes.sizeof(struct), 0, "")
+        table[name] = (ctypes.sizeof(struct), 0, "")
         for field, kind, *_ in struct._fields_:
             place = getattr(struct, field)
-            facts[f"{name}.{field}"] = (place.offset, place.size, _TYPES[kind])
-    return facts
+            table[f"{name}.{field}"] = (place.offset, place.size, _TYPES[kind])
+    return table
 
 
-def _layout_of(library: ctypes.CDLL) -> Facts:
-    """The same as a library has them, and `element_bytes` and `column_multiple`, which it alone knows."""
-    library.layout.restype = ctypes.POINTER(_Entry)
-    entries, facts = library.layout(), Facts()
+def _layout_of(library: ctypes.CDLL) -> LayoutTable:
+    """The same from a library, and its `element_bytes` and `column_multiple`, which depend on the CPU."""
+    entries, table = library.layout(), LayoutTable()  # an entry without a name ends the array
     for entry in itertools.takewhile(lambda entry: entry.name, map(entries.__getitem__, itertools.count())):
-        facts[entry.name.decode()] = (entry.value, entry.bytes, entry.type.rstrip(b"\0").decode())
-    return facts
+        table[entry.name.decode()] = (entry.value, entry.bytes, entry.type.rstrip(b"\0").decode())
+    return table
 
 
 def _agreed_layout(library: ctypes.CDLL) -> Layout:
-    """How the library wants its points. Raises OSError if it and this file differ: a call would corrupt memory."""
-    theirs, ours = _layout_of(library), _expected_layout()
-    element, multiple = (theirs.pop(name, (0, 0, ""))[0] for name in ("element_bytes", "column_multiple"))
-    differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    """The layout of the points that the library reads. Raises OSError if it differs from this file.
+
+    A call of such a library would corrupt memory.
+    """
+    found, expected = _layout_of(library), _expected_layout()
+    element, multiple = (found.pop(name, (0, 0, ""))[0] for name in ("element_bytes", "column_multiple"))
+    differing = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if differing or element not in DTYPES:
         raise OSError(f"{SOURCE.name} has another memory layout than compiler.py ({', '.join(differing[:3])})")
     return Layout(DTYPES[element], multiple)

@@ -1,20 +1,20 @@
-"""What the cosine of two vectors is here, to the last bit, and how far that is from the real number.
+"""The definition of the cosine of two vectors, to the last bit, and how far it is from the exact value.
 
     s = dot(x, y) / sqrt(dot(x, x) dot(y, y)), kept within -1 and 1;  x and y as stored, float16 or float32, in float64
 
-`dot` adds in one order: the product of dimension d is added to accumulator d mod 128, in the order of d; then the upper
-half of the 128 accumulators is added to the lower half until one is left. The products are exact, for two significands
-of 24 bits fit into 53, so a fused multiply-add changes nothing; sums, quotients and roots are those of IEEE 754. Hence
-torch, compiled code and Triton agree in every bit on every CPU and GPU: this file, `compiled.c` and `gpu/kernels.py`
-add in the same order.
+`dot` adds in a fixed order: the product of dimension d is added to accumulator d mod 128, in the order of d; then the
+upper half of the 128 accumulators is added to the lower half until one is left. The products are exact, because the
+product of two significands of 24 bits fits into 53 bits, so a fused multiply-add changes nothing; sums, quotients and
+roots are those of IEEE 754. Therefore torch, compiled code and Triton agree in every bit on every CPU and GPU: this
+file, `compiled.c` and `gpu/kernels.py` add in the same order.
 
-What follows: s is symmetric. Equal vectors have 1 exactly and opposite ones -1, since sqrt(q q) = q in IEEE arithmetic;
-so have vectors that differ by a power of two in length. Any other multiple of a vector has a cosine within
-`cosine_error` of 1, as every cosine is of the real one, and may be found or missed at a minimum of 1.
+Consequences: s is symmetric. Equal vectors have a cosine of exactly 1 and opposite ones of exactly -1, because
+sqrt(q q) = q in IEEE arithmetic. The same holds for vectors that differ in length by a power of two. Any other multiple
+of a vector has a cosine within `cosine_error` of 1, and may be found or missed at a minimum of 1.
 
-**The error.** With n additions a sum is off by at most g(n) of its terms' magnitudes (`bound.error_growth`, u = 2^-53),
-so dot(x, y) by g(n) |x||y| and the root by a factor of 1 + g(n); three more roundings are those of the product under
-the root, the root and the quotient. Together less than 2 g(n + 3).
+**The error.** A sum of n additions is off by at most g(n) times the sum of its terms' magnitudes (`bound.error_growth`,
+u = 2^-53). So dot(x, y) is off by at most g(n) |x||y| and the root by a factor of 1 + g(n). Three more roundings are
+those of the product under the root, of the root and of the quotient. Together this is less than 2 g(n + 3).
 """
 
 import numpy as np
@@ -27,16 +27,17 @@ ACCUMULATORS = 128
 
 
 def cosine_error(dimension: int) -> float:
-    """How far a cosine of vectors of so many dimensions may be from the real one."""
+    """How far a cosine of vectors of `dimension` dimensions may be from the exact one."""
+    # Those of one accumulator, then the 7 of halving 128 accumulators.
     additions = -(-dimension // ACCUMULATORS) + ACCUMULATORS.bit_length() - 1
     return 2 * error_growth(additions + 3, 2.0**-53)
 
 
 def summed(products: Tensor) -> Tensor:
     """The sum of each row of `products` (n, D) float64 in the order of `dot`, (n,)."""
-    accumulators = products.new_zeros(len(products), ACCUMULATORS)
+    accumulators = products.new_zeros(len(products), ACCUMULATORS)  # (n, 128)
     for part in products.split(ACCUMULATORS, dim=1):
-        accumulators[:, : part.shape[1]] += part
+        accumulators[:, : part.shape[1]] += part  # the last part may have fewer columns
     width = ACCUMULATORS // 2
     while width:
         accumulators[:, :width] += accumulators[:, width : 2 * width]
@@ -45,7 +46,8 @@ def summed(products: Tensor) -> Tensor:
 
 
 def root(numbers: Tensor) -> Tensor:
-    """The square roots of float64 `numbers`, rounded correctly: MKL's, which torch may take on a CPU, need not be."""
+    """The square roots of float64 `numbers`, rounded correctly."""
+    # Not torch's on a CPU: it may call MKL, whose roots need not be rounded correctly. NumPy's are.
     return numbers.sqrt() if numbers.device.type != "cpu" else torch.from_numpy(np.sqrt(numbers.numpy()))
 
 

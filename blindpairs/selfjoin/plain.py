@@ -1,8 +1,8 @@
-"""The tasks of a join in torch alone: on any device and without a compiler. Tests compare compiled code with it.
+"""The tasks of a join in torch: on any device, and without a C compiler. Tests compare compiled code with it.
 
-skip    rows that cannot reach anything in the cell   (cells.py: one product per row and cell)
-score   the other rows against the cell, K columns, row maximum   (points.py: one product per pair)
-verify  the few pairs that passed, on the whole vectors   (rows.py)
+skip     the rows that cannot reach a row of the cell: one product for each row and cell (cells.py)
+compare  the other rows with those of the cell: a product over K columns for each pair (points.py)
+decide   the few pairs that passed, on the whole vectors (rows.py)
 """
 
 from dataclasses import dataclass, replace
@@ -13,13 +13,15 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import product_error
-from blindpairs.selfjoin.cells import SortedRows, Task, dense_pairs, onto_own_centres, skip_error
-from blindpairs.selfjoin.plan import JoinPlan
+from blindpairs.selfjoin.cells import SortedRows, Task, dense_pairs, own_centre_products, skip_error
 from blindpairs.selfjoin.rows import PairBlock, Scratch, confirmed, cosines, where
+from blindpairs.selfjoin.tuning import JoinPlan
 
-COLUMNS = 32  # with a number of columns that is no multiple, a product takes 4/3 and a row maximum 5 times as long
-CHUNK_ROWS = 1024  # scores of one product: 1 MB; 512 rows take 1.2 times as long per pair, 8192 rows 1.4 times
-DENSE_SHARE = 0.03  # where more pairs than this pass, one product over all D columns beats gathering them pair by pair
+# The columns of a product are a multiple of this: with another number the product takes 4/3 as long, and a row maximum
+# five times as long.
+COLUMNS = 32
+CHUNK_ROWS = 1024  # of one product, whose scores take 1 MB; a pair takes 1.2 times as long with 512, 1.4 with 8192
+DENSE_SHARE = 0.03  # if a larger share of pairs passes, one product over all D columns is faster than gathering each
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class TorchEngine:
     join: SortedRows
     plan: JoinPlan
     left: Tensor  # (N, K) float32, in the order of the cells; see points.py
-    right: Tensor  # (N + 31, K): behind the last row of all, nothing passes
-    own: Tensor  # (N,) by place: the product of a row with the centre of its own cell
+    right: Tensor  # (N + 31, K): the last 31 never pass, so that 32 columns can be read from any place
+    own_products: Tensor  # (N,) by place: the product of a row with the centre of its own cell
     reach: float
     skip_error: float
     scratch: Scratch
@@ -42,22 +44,22 @@ class TorchEngine:
         cells, points = join.cells, join.points
         count = len(points.values)
         left, right = points.left(0), points.right(torch.arange(count + COLUMNS - 1, device=points.values.device))
-        own = onto_own_centres(points, cells, cores)
+        own_products = own_centre_products(points, cells, cores)
         error = skip_error(points, cells, product_error(points.columns))
         scratch = Scratch(join.rows.device)
-        return cls(join, plan, left.float(), right.float(), own, points.reach, error, scratch)
+        return cls(join, plan, left.float(), right.float(), own_products, points.reach, error, scratch)
 
     def run(self, task: Task) -> tuple[list[PairBlock], Task | None]:
         """See `cells.Engine`."""
         starts = self.join.cells.starts
         waiting: list[tuple[Tensor, Tensor]] = []
         blocks: list[PairBlock] = []
-        held = 0
+        held = 0  # pairs in `waiting` and `blocks`
         for cell, places in zip(range(task.first_cell, task.last_cell), self._reachable(task), strict=True):
             if len(places) == 0:
                 continue
             size = starts[cell + 1] - starts[cell]
-            y, x = self._passed(places, starts[cell], size)
+            y, x = self._passed(places, starts[cell], size)  # places, and indices within the cell
             if len(y) > DENSE_SHARE * len(places) * size:
                 dense = dense_pairs(self.join, cell, places)
                 blocks += dense
@@ -76,22 +78,29 @@ class TorchEngine:
         others = slice(task.first_other, task.last_other)
         span = slice(cells.starts[others.start], cells.starts[others.stop])
         cell_of = cells.cell_of[span]
-        centres = cells.centres[others]  # (B, k): of the cells that the span meets
-        mine = cells.centres[task.first_cell : task.last_cell]  # (A, k)
+        centres = cells.centres[others]  # (B, k): the cells of the span
+        mine = cells.centres[task.first_cell : task.last_cell]  # (A, k): the cells of the task
         starts = cells.starts[task.first_cell : task.last_cell + 1]
         inside = slice(starts[0], starts[-1])
-        ahead = self.left[inside, :k] @ centres.T - self.own[inside, None]  # (rows of the A cells, B): x.(b - a)
+        # x.(b - a) of every row x of the A cells and every centre b, then its maximum over each cell.
+        projections = self.left[inside, :k] @ centres.T - self.own_products[inside, None]  # (rows, B)
         sizes = [stop - start for start, stop in pairwise(starts)]
-        most = torch.stack([part.amax(0) for part in ahead.split(sizes)])  # (A, B)
-        most += _distances(mine, centres) * self.reach + self.skip_error
-        shape = (len(mine), len(cell_of))
+        slack = torch.stack([part.amax(0) for part in projections.split(sizes)])  # (A, B)
+        slack += _distances(mine, centres) * self.reach + self.skip_error
+        # y reaches cell A if y.a + slack >= y.b, b the centre of its own cell.
+        shape = (len(mine), len(cell_of))  # (A, places of the span)
         products = torch.mm(mine, self.left[span, :k].T, out=self.scratch.take("products", *shape))
-        products += torch.index_select(most, 1, cell_of - others.start, out=self.scratch.take("most", *shape))
-        meets = torch.ge(products, self.own[span], out=self.scratch.take("meets", *shape, dtype=torch.bool))
-        return tuple(where(row) + span.start for row in meets)
+        products += torch.index_select(slack, 1, cell_of - others.start, out=self.scratch.take("slack", *shape))
+        reaches = torch.ge(
+            products, self.own_products[span], out=self.scratch.take("reaches", *shape, dtype=torch.bool)
+        )
+        return tuple(where(row) + span.start for row in reaches)
 
     def _passed(self, places: Tensor, first: int, size: int) -> tuple[Tensor, Tensor]:
-        """Pairs that the bound cannot reject, of rows at `places` and `size` from `first` on: (place, index)."""
+        """The pairs that the bound cannot reject, of the rows at `places` with the `size` rows from place `first` on.
+
+        Two int64 vectors: the place of the one, and the index of the other from `first` on.
+        """
         columns = -(-size // COLUMNS) * COLUMNS
         take = self.scratch.take
         left = torch.index_select(self.left, 0, places, out=take("left", len(places), self.left.shape[1]))
@@ -100,11 +109,11 @@ class TorchEngine:
         for start in range(0, len(places), CHUNK_ROWS):
             part = left[start : start + CHUNK_ROWS]
             torch.mm(part, right, out=scores[: len(part)])  # (rows, columns)
-            # A maximum reads the scores while they are in the cache, and writes next to nothing; a mask of all pairs
-            # costs as much as the product.
+            # A maximum reads the scores while they are in the cache and writes one number a row. A mask of all pairs
+            # would take as long as the product.
             torch.amax(scores[: len(part)], 1, out=best[start : start + CHUNK_ROWS])
         hit = where(best >= 0)
-        again = left[hit] @ right[:, :size]  # one row in fifty or fewer: cheaper than to have kept the scores
+        again = left[hit] @ right[:, :size]  # of one row in fifty or fewer, which is faster than keeping all scores
         row, column = (again >= 0).nonzero(as_tuple=True)
         return places[hit[row]], column
 
@@ -112,7 +121,7 @@ class TorchEngine:
         if not waiting:
             return []
         y, x = torch.cat([y for y, _ in waiting]), torch.cat([x for _, x in waiting])
-        later = y > x  # within a cell every pair is met twice, and every row meets itself
+        later = y > x  # within a cell every pair occurs twice, and every row with itself
         join, order = self.join, self.join.cells.order
         a, b = order[y[later]], order[x[later]]
         i, j = torch.minimum(a, b), torch.maximum(a, b)
@@ -122,5 +131,5 @@ class TorchEngine:
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    # The default of cdist cancels: it may call two near points equal, and the bound must not.
+    # The default of cdist subtracts squares that cancel: two near points may get the distance 0, and a row be lost.
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")

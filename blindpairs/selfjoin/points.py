@@ -1,26 +1,27 @@
-"""The rows as points in a few dimensions, and a product whose sign says whether two of them can be a pair.
+"""The rows as points in a few dimensions, and a product whose sign says whether two of them may be a wanted pair.
 
-**The bound**, in the terms of `bound.py`. A pair of cosine >= minimum lies within
+**The bound**, with u, s and g as in `bound.py`. In exact arithmetic, the projections of a wanted pair (its cosine is at
+least the minimum) are at most
     distance = s (sqrt(2 - 2 minimum + 2 cosine_error) + 5 u)
-in the k coordinates: the real cosine is within `cosine_error` of the one that decides (`cosine.py`), each float32 row
-is within 2 u + O(u^2) of the real unit row, and the axes V lengthen by s at most. The computed coordinate differs
-from it twice:
-* computing it costs at most `projection_error` in all k together (`bound.projection_error`);
-* storing it as bfloat16 moves the point. No analysis of that is needed: how far each point moved is measured, in
-  float64, and *the rounded points are taken for the points*.
-So with `moved` the farthest that any point moved
+apart: the exact cosine is within `cosine_error` of the one that decides (`cosine.py`), each float32 row is within
+2 u + O(u^2) of the exact unit row, and the axes lengthen by a factor of s at most. A stored point differs from the
+exact projection for two reasons:
+* computing the k coordinates is off by at most `projection_error` (`bound.projection_error`);
+* storing them as bfloat16 moves the point. This is not estimated but measured: `moved` is the largest distance, in
+  float64, that any point was moved. From there on only the stored points are used.
+So the two stored points of a wanted pair are at most
     reach = distance + 2 projection_error + 2 moved + 1e-9
-is how near two stored points of a wanted pair must be. A pair passes when
+apart. A pair passes if
     y.x - |x|^2/2 - t >= 0,   t = |y|^2/2 - reach^2/2 - error
-with both squared norms those of the stored points, in float64. `error` covers what the product does to that. It is one
-product over K columns, [y, 1, 1, -t, -t'] . [x, -h, -h', 1, 1], zeros in between, where t + t' and h + h' are the
-threshold and half the squared norm, each as a high and a low part:
-* the two parts leave out less than 2^-17 of each in bfloat16 (twice 2^-18, for float64 is rounded twice), 2^-40 in
-  float32;
-* the product is off by at most g(K) of the sum of its terms' magnitudes (`bound.product_error`).
-With R the largest norm of a point these sum to |y||x| + |x|^2/2 + |t| < 3 R^2 + reach^2, hence
-    error = (g(K) + 2^-17) (3 R^2 + reach^2) + 1e-12,
-which at K = 64, bfloat16 and minimum 0.95 lowers the threshold by a thousandth.
+where the squared norms are those of the stored points, in float64. This is one product over K columns,
+[y, 1, 1, -t, -t'] . [x, -h, -h', 1, 1], with zeros after the coordinates. t + t' is the threshold and h + h' half the
+squared norm, each split into a high and a low part of the stored type. `error` allows for the errors of the product:
+* splitting leaves out less than 2^-17 of a number in bfloat16 (twice 2^-18, because float64 is rounded twice), or 2^-40
+  in float32;
+* the product is off by at most g(K) times the sum of its terms' magnitudes (`bound.product_error`).
+With R the largest norm of a point, the magnitudes add up to |y||x| + |x|^2/2 + |t| < 3 R^2 + reach^2. Therefore
+    error = (g(K) + 2^-17) (3 R^2 + reach^2) + 1e-12.
+At K = 64, bfloat16 and minimum 0.95 this lowers the threshold by a thousandth.
 """
 
 import math
@@ -35,9 +36,9 @@ from blindpairs.selfjoin.bound import UNIT_ROUNDOFF, product_error, projection_e
 from blindpairs.selfjoin.cosine import cosine_error
 
 BLOCK_ROWS = 4096
-NORM_COLUMNS = 4  # of the K columns: threshold and half norm, a high and a low part each
-FAR = -1024.0  # in place of a norm: padding never passes
-LEFT_OUT = {torch.bfloat16: 2.0**-17, torch.float32: 2.0**-40}  # of a number, by its high and low part
+NORM_COLUMNS = 4  # of the K columns: half the squared norm and the threshold, a high and a low part each
+NEVER_PASSES = -1024.0  # in place of a norm of padding: other terms of a score are far smaller
+SPLIT_ERROR = {torch.bfloat16: 2.0**-17, torch.float32: 2.0**-40}  # relative, of a number as high and low part
 
 
 class RowSource(Protocol):
@@ -57,7 +58,7 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """How points are stored for a product: their type, and the multiple that its columns are padded to."""
+    """How points are stored for a product: their type, and the multiple to which its columns are padded."""
 
     dtype: torch.dtype = torch.float32
     multiple: int = 8
@@ -69,79 +70,80 @@ class Layout:
 
 @dataclass(frozen=True)
 class Points:
-    """k stored coordinates of every row, and the bound for the two points of a pair."""
+    """The k stored coordinates of every row, and the bound for the two points of a wanted pair."""
 
     values: Tensor  # (N, k) bfloat16 or float32
-    halves: Tensor  # (N,) float64: half the squared norm of the stored point
+    half_squares: Tensor  # (N,) float64: half the squared norm of the stored point
     columns: int  # K
-    reach: float
-    error: float
+    reach: float  # the largest distance of the two points of a wanted pair
+    error: float  # of the product: it lowers the threshold
 
     @property
     def radius(self) -> float:
         """The largest norm."""
-        return math.sqrt(2 * float(self.halves.max())) * (1 + 1e-6)
+        return math.sqrt(2 * float(self.half_squares.max())) * (1 + 1e-6)
 
     def reordered(self, order: Tensor) -> "Points":
         """The same points in another order."""
-        return Points(self.values[order], self.halves[order], self.columns, self.reach, self.error)
+        return Points(self.values[order], self.half_squares[order], self.columns, self.reach, self.error)
 
     def left(self, padding: int) -> Tensor:
         """Every point as the left side of a product, and `padding` rows that never pass: (N + padding, K)."""
         count, k = self.values.shape
         sides = self.values.new_zeros(count + padding, self.columns)
-        sides[:count, :k] = self.values
+        sides[:count, :k] = self.values  # [y, 0..., 1, 1, -t, -t']
         sides[:, -4:-2] = 1.0
-        sides[:count, -2:] = self._parts(self.reach**2 / 2 + self.error - self.halves)
-        sides[count:, -2] = FAR
+        sides[:count, -2:] = self._parts(self.reach**2 / 2 + self.error - self.half_squares)
+        sides[count:, -2] = NEVER_PASSES
         return sides
 
     def right(self, index: Tensor) -> Tensor:
         """The points that `index` (n,) numbers as the right side, (n, K); numbers from N on never pass."""
         count, k = self.values.shape
-        there = index < count
-        index = index.clamp(max=count - 1)
+        is_point = index < count
+        index = index.clamp(max=count - 1)  # any row will do for padding, whose norm is overwritten below
         sides = self.values.new_zeros(len(index), self.columns)
-        sides[:, :k] = self.values[index]
-        sides[:, -4:-2] = self._parts(-self.halves[index])
+        sides[:, :k] = self.values[index]  # [x, 0..., -h, -h', 1, 1]
+        sides[:, -4:-2] = self._parts(-self.half_squares[index])
         sides[:, -2:] = 1.0
-        sides[:, -4] = torch.where(there, sides[:, -4], FAR)
+        sides[:, -4] = torch.where(is_point, sides[:, -4], NEVER_PASSES)
         return sides
 
     def _parts(self, numbers: Tensor) -> Tensor:
-        """float64 (n,) as the sum of two of the points' type, (n, 2)."""
+        """float64 (n,) as a high and a low part of the points' type, (n, 2)."""
         high = numbers.to(self.values.dtype)
         return torch.stack([high, (numbers - high.double()).to(self.values.dtype)], 1)
 
 
-def farthest(dimension: int, minimum: float) -> float:
+def largest_distance(dimension: int, minimum: float) -> float:
     """The largest distance of the float32 rows of a pair whose cosine, as defined, is at least `minimum`."""
     return math.sqrt(max(0.0, 2 - 2 * minimum + 2 * cosine_error(dimension))) + 5 * UNIT_ROUNDOFF
 
 
 def place_points(rows: RowSource, axes: Tensor, minimum: float, layout: Layout, cores: Cores) -> Points:
-    """Project `rows` on `axes` (D, k), round, measure the rounding, and derive how near a wanted pair must come.
+    """Project `rows` on `axes` (D, k), round, measure the rounding, and derive `reach` and `error` for a wanted pair.
 
     Float64 axes are multiplied in float64, as on GPUs; float32 axes in float32.
     """
     dimension, k = axes.shape
     values = torch.empty(rows.count, k, dtype=layout.dtype, device=rows.device)
-    halves = torch.empty(rows.count, dtype=torch.float64, device=rows.device)
+    half_squares = torch.empty(rows.count, dtype=torch.float64, device=rows.device)
+    # (k,) close to the mean, so that coordinates are small and lose little in bfloat16. Any offset is correct.
     offset = cores.start(lambda: rows.block(0, min(rows.count, BLOCK_ROWS)).to(axes.dtype).mean(0) @ axes).result()
 
     def project(part: slice) -> Tensor:
         exact = rows.block(part.start, part.stop).to(axes.dtype) @ axes - offset  # (B, k)
         values[part] = exact.to(layout.dtype)
         stored = values[part].double()
-        halves[part] = stored.square().sum(1) / 2
+        half_squares[part] = stored.square().sum(1) / 2
         return torch.stack([torch.linalg.vector_norm(exact - stored, dim=1).max(), exact.double().norm(dim=1).max()])
 
     moved, radius = torch.stack(cores.blocks(project, rows.count, BLOCK_ROWS)).amax(0).tolist()
-    longer = cores.start(lambda: stretch(axes)).result()
-    distance = longer * farthest(dimension, minimum)
-    computed = projection_error(dimension, k, longer, radius, axes.dtype)
+    stretch_factor = cores.start(lambda: stretch(axes)).result()
+    distance = stretch_factor * largest_distance(dimension, minimum)
+    computed = projection_error(dimension, k, stretch_factor, radius, axes.dtype)
     reach = distance + 2 * computed + 2 * moved * (1 + 1e-9) + 1e-9
     columns = layout.columns(k)
-    magnitude = 6 * float(halves.max()) + reach**2  # 3 R^2 + reach^2
-    error = (product_error(columns, layout.dtype) + LEFT_OUT[layout.dtype]) * magnitude + 1e-12
-    return Points(values, halves, columns, reach, error)
+    magnitude = 6 * float(half_squares.max()) + reach**2  # 3 R^2 + reach^2
+    error = (product_error(columns, layout.dtype) + SPLIT_ERROR[layout.dtype]) * magnitude + 1e-12
+    return Points(values, half_squares, columns, reach, error)

@@ -1,14 +1,14 @@
-"""The vectors of a join as stored, their cosines, and the pairs that are decided by them.
+"""The vectors of a join, their cosines, and which pairs have a cosine that is large enough.
 
-The stored vectors stay as they came (float16 for a whole corpus). Beside them are kept their squared lengths in
-float64, of which `cosine.py` makes cosines, and their lengths in float32, so that the same row has the same float32
-numbers wherever and however often it is asked for. Both have the same bits on every device.
+The vectors are never converted as a whole (those of a corpus are float16). Their squared lengths in float64 are kept,
+from which `cosine.py` computes cosines, and their lengths in float32, so that a row has the same float32 numbers
+however often it is read. Both have the same bits on every device.
 
 **Deciding.** `cosine.py` defines the cosine that decides. A float32 dot product of unit rows is within g(D + 8) of it,
-g(n) = n u / (1 - n u): D for the sum, 4 for two rows that were each divided by a rounded length, or 6 where they were
-scaled by a rounded 1 / length (`compiled.c`), and the rest for rounding the minimum itself and for `cosine_error`,
-which is far smaller than u. A pair that lies below the minimum by more than that is dropped. Every other pair is
-decided, and reported, by the definition. So all engines agree on every pair.
+g(n) = n u / (1 - n u), u = 2^-24. Of the D + 8, D are for the sum; 4 for two rows that were each divided by a rounded
+length, or 6 if they were scaled by a rounded 1 / length (`compiled.c`); the rest is for rounding the minimum itself and
+for `cosine_error`, which is far smaller than u. A pair whose float32 product is below the minimum by more than that is
+rejected. Every other pair is decided, and reported, by the definition. So all engines agree on every pair.
 """
 
 import copy
@@ -31,7 +31,7 @@ from blindpairs.selfjoin.cosine import quotient, root, summed
 from blindpairs.selfjoin.points import Layout
 from blindpairs.selfjoin.shown import as_given
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 4096  # of one call on one core
 MEASURED_ROWS = 256  # at a time by torch: their float64 squares stay in the cache
 CHUNK_PAIRS = 128  # two blocks of 128 x 768 float32 rows are 0.8 MB: in the cache from the gather to the sum
 
@@ -54,8 +54,8 @@ class PairBlock:
 class Scratch(threading.local):
     """Named buffers that each thread reuses. A buffer is valid until the thread takes the same name again.
 
-    The allocator returns every block of some 100 KB to the system, and fresh pages cost as much as the arithmetic on
-    them: half of the join's time before its blocks were kept.
+    Without reuse the allocator returns every block of some 100 KB to the system, and the page faults of a new one cost
+    as much as the arithmetic on it. They took half of the time of a join before buffers were reused.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -63,7 +63,7 @@ class Scratch(threading.local):
         self._blocks: dict[str, Tensor] = {}
 
     def take(self, name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """An uninitialised tensor of this shape."""
+        """An uninitialised tensor of this shape, from the start of the buffer `name`."""
         size = math.prod(shape)
         block = self._blocks.get(name)
         if block is None or block.dtype != dtype or len(block) < size:
@@ -72,12 +72,12 @@ class Scratch(threading.local):
 
 
 def where(mask: Tensor) -> Tensor:
-    """The indices where a boolean vector is true, ascending: torch.nonzero in an eighth of the time."""
+    """The indices at which a boolean vector is true, ascending; on a CPU in an eighth of the time of torch.nonzero."""
     return torch.from_numpy(np.flatnonzero(mask.numpy())) if mask.device.type == "cpu" else mask.nonzero()[:, 0]
 
 
 def as_tensor(vectors: Vectors) -> Tensor:
-    """An array as a tensor that shares its memory, which nothing in the join writes to; a tensor as it is."""
+    """An array as a tensor that shares its memory; a tensor unchanged. The join only reads it."""
     if isinstance(vectors, Tensor):
         return vectors
     if vectors.dtype not in (np.float16, np.float32):
@@ -86,12 +86,12 @@ def as_tensor(vectors: Vectors) -> Tensor:
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         try:
             return torch.from_numpy(vectors)
-        except ValueError:  # negative strides, which torch does not have
+        except ValueError:  # negative strides, which torch does not support
             return torch.from_numpy(vectors.copy())
 
 
 def refuse_no_cosine(minimum: float) -> None:
-    """Raise ConfigError for a `minimum` that no cosine can have."""
+    """Raise ConfigError for a `minimum` outside of -1 to 1."""
     if not -1.0 <= minimum <= 1.0:
         raise ConfigError(f"a cosine lies between -1 and 1; {as_given(minimum)} does not")
 
@@ -108,10 +108,10 @@ class UnitRows:
 
     `vectors` is a tensor on any device or a NumPy array; it is neither copied nor written to, and must not change
     while the rows are used. As a unit row, a vector is divided by its length. The length is summed in float64 and
-    rounded once, and the division rounds once more, so a unit row is within `2 u + O(u^2)` of the real one, u = 2^-24,
-    however long the vectors are.
+    rounded once, and the division rounds once more, so a unit row is within `2 u + O(u^2)` of the exact one, u = 2^-24,
+    whatever the length of the vectors.
 
-    `code` is the compiled code that measures, bounds and decides these rows on the CPU. It is None if torch does: with
+    `code` is the compiled code that computes with these rows on the CPU. It is None if torch does: with
     `compiled=False`, if there is no compiled code, and for vectors that it cannot read.
     Raises InputError for another shape or type, for a number in `chosen` that is out of range, and for a row that has
     no direction: its length is 0, not finite, or below 1e-30.
@@ -130,12 +130,13 @@ class UnitRows:
             if first < 0 or last >= len(vectors):
                 raise InputError(f"a join of {len(vectors)} vectors cannot choose numbers from {first} to {last}")
         self.vectors = vectors
-        self.chosen = chosen  # numbers, never a copy of the vectors: the corpus may fill half the memory
+        self.chosen = chosen  # (N,) numbers, never a copy of the vectors, which may fill half of the memory
         self.count = len(vectors) if chosen is None else len(chosen)
         self.dimension = vectors.shape[1]
         self.device = vectors.device
         self.compiled = compiled
         self.code: CompiledCode | None = compiled_code() if compiled and self.dense else None
+        # (N,) each, by row and not by vector
         self.squares = torch.empty(self.count, dtype=torch.float64, device=vectors.device)
         self.lengths = torch.empty(self.count, dtype=torch.float32, device=vectors.device)
         with Cores(self.device) as cores:
@@ -145,7 +146,7 @@ class UnitRows:
 
     @property
     def dense(self) -> bool:
-        """Whether compiled code can read them: in memory or mapped, with the numbers of a row contiguous."""
+        """Whether compiled code can read them: in host memory (or mapped from a file), with each vector contiguous."""
         return self.device.type == "cpu" and (self.vectors.stride(1) == 1 or self.dimension == 1)
 
     @property
@@ -154,13 +155,13 @@ class UnitRows:
         return self.code.layout if self.code is not None else Layout()
 
     def without_compiled_code(self) -> "UnitRows":
-        """The same rows, which torch bounds and decides."""
+        """The same rows, with torch instead of compiled code."""
         rows = copy.copy(self)
         rows.compiled, rows.code = False, None
         return rows
 
     def struct(self) -> RowsStruct:
-        """The addresses of the rows for compiled code, valid as long as the rows live."""
+        """The addresses of the rows for compiled code. They are valid as long as this object is not deleted."""
         return RowsStruct(
             vectors=self.vectors.data_ptr(),
             lengths=self.lengths.data_ptr(),
@@ -168,7 +169,7 @@ class UnitRows:
             chosen=None if self.chosen is None else self.chosen.data_ptr(),
             dimension=self.dimension,
             stride=self.vectors.stride(0),
-            half=self.vectors.dtype == torch.float16,
+            is_float16=self.vectors.dtype == torch.float16,
         )
 
     def block(self, start: int, stop: int) -> Tensor:
@@ -183,6 +184,7 @@ class UnitRows:
 
     def stored(self, index: Tensor, scratch: Scratch, name: str = "rows") -> Tensor:
         """The rows at `index` as they are stored, (len(index), D)."""
+        # Row numbers become vector numbers here.
         number = index if self.chosen is None else torch.index_select(self.chosen, 0, index)
         out = scratch.take(f"{name} as stored", len(index), self.dimension, dtype=self.vectors.dtype)
         return torch.index_select(self.vectors, 0, number, out=out)  # an eighth of the time of vectors[number]
@@ -201,7 +203,7 @@ class UnitRows:
         return UnitRows(self.vectors, drawn if self.chosen is None else self.chosen[drawn], compiled=self.compiled)
 
     def _drawn(self, count: int, seed: int) -> Tensor:
-        # Drawn with replacement and made unique: a permutation of a billion rows would cost 8 GB.
+        # Drawn with replacement and made unique: a permutation of a billion rows would take 8 GB.
         generator = torch.Generator().manual_seed(seed)
         drawn: Tensor = torch.unique(torch.randint(self.count, (count,), generator=generator))
         return drawn.to(self.device)
@@ -211,14 +213,14 @@ class UnitRows:
             self.code.library.measure(self.struct(), part.start, part.stop, self.squares.data_ptr())
             return
         for start in range(part.start, part.stop, MEASURED_ROWS):
-            some = slice(start, min(start + MEASURED_ROWS, part.stop))
-            self.squares[some] = summed(self._part(some).double().square_())
+            chunk = slice(start, min(start + MEASURED_ROWS, part.stop))
+            self.squares[chunk] = summed(self._part(chunk).double().square_())
 
     def _part(self, part: slice) -> Tensor:
         return self.vectors[part] if self.chosen is None else self.vectors[self.chosen[part]]
 
     def _refuse_without_direction(self) -> None:
-        usable = self.lengths.isfinite() & (self.lengths > 1e-30)  # where the error bounds hold
+        usable = self.lengths.isfinite() & (self.lengths > 1e-30)  # the error bounds hold for these only
         if not bool(usable.all()):
             first = int((~usable).nonzero()[0, 0])
             row = first if self.chosen is None else int(self.chosen[first])
@@ -238,7 +240,7 @@ def cosines(rows: UnitRows, i: Tensor, j: Tensor, scratch: Scratch | None = None
     scratch = scratch or Scratch(rows.device)
     for start in range(0, len(i), CHUNK_PAIRS):
         part = slice(start, start + CHUNK_PAIRS)
-        left, right = (
+        left, right = (  # (pairs, D) float64 each
             scratch.take(f"{side} in float64", len(index), rows.dimension, dtype=torch.float64).copy_(
                 rows.stored(index, scratch, side)
             )
@@ -260,7 +262,7 @@ def pair_cosines(rows: UnitRows, i: Tensor, j: Tensor) -> Tensor:
 
 
 def rough_minimum(rows: UnitRows, minimum: float) -> float:
-    """The lowest float32 cosine, of unit rows or rows scaled to unit length, of a pair that has to be decided."""
+    """A pair with a float32 cosine below this one is rejected; the others are decided in float64."""
     return minimum - error_growth(rows.dimension + 8)
 
 
@@ -269,11 +271,12 @@ def confirmed(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of the pairs (i, j), those whose cosine is at least `minimum`: (i, j, float64 cosine)."""
     scratch = scratch or Scratch(rows.device)
+    # (n,) float32 cosines, which reject most pairs
     rough = torch.empty(len(i), dtype=torch.float32, device=rows.device)
     for start in range(0, len(i), CHUNK_PAIRS):
         part = slice(start, start + CHUNK_PAIRS)
         left, right = rows.take(i[part], scratch, "left rows"), rows.take(j[part], scratch, "right rows")
-        torch.sum(left.mul_(right), 1, out=rough[part])  # elementwise: no setting lowers its precision
+        torch.sum(left.mul_(right), 1, out=rough[part])  # not a matrix product, whose precision a setting may lower
     kept = where(rough >= rough_minimum(rows, minimum))
     return decided(rows, i[kept], j[kept], minimum, scratch)
 
@@ -281,7 +284,7 @@ def confirmed(
 def decided(
     rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`confirmed` without the float32 step, for pairs most of which are wanted."""
+    """`confirmed` without the float32 step, for pairs of which most have a cosine that is large enough."""
     similarity = cosines(rows, i, j, scratch)
     enough = similarity >= minimum
     return i[enough], j[enough], similarity[enough]

@@ -1,10 +1,10 @@
-"""Cosines, shares and thresholds as people read them: what is not 1 never reads as 1, nor -1 as what is not."""
+"""Cosines, shares and thresholds as text for people. A number that is not 1 or -1 is never printed as 1 or -1."""
 
 import math
 
 
 def rounded(value: float, digits: int) -> str:
-    """To so many decimals; cut off where rounding would make it 1 or -1."""
+    """`value` with `digits` decimals; cut off instead of rounded if rounding would make it 1 or -1."""
     text = f"{value:.{digits}f}"
     if abs(value) < 1 <= abs(float(text)):
         return f"{math.copysign(1 - 10.0**-digits, value):.{digits}f}"
@@ -12,7 +12,8 @@ def rounded(value: float, digits: int) -> str:
 
 
 def as_given(value: float) -> str:
-    """A threshold: all of it where somebody may have typed it, else six digits, and more where these would be 1."""
+    """A threshold: every digit if a person may have typed it, else six digits, or more if six would read 1 or -1."""
     text, whole = f"{value:g}", repr(float(value))
     same = float(text) == value
+    # People type short numbers; a computed threshold has some 17 digits.
     return whole if not same and (len(whole) <= 12 or abs(float(text)) == 1) else text

@@ -120,17 +120,18 @@ def wrong_pairs(vectors: Tensor, minimum: float, pairs: Tensor) -> int:
 
 def picoseconds_by_shape(vectors: Tensor, minimum: float) -> dict[str, float]:
     """The product and its test alone, ps per pair, for every K and shape of tile."""
-    from blindpairs.selfjoin.gpu import join as gpu
+    from blindpairs.selfjoin.gpu import tuning
+    from blindpairs.selfjoin.gpu.join import prepare
 
     found = {}
-    for columns, shape in itertools.product(gpu.PRODUCT_COST, gpu.SHAPES):
-        plan = gpu.GpuPlan(columns=columns, shape=shape, devices=(str(vectors.device),))
+    for columns, shape in itertools.product(tuning.PRODUCT_COST, tuning.SHAPES):
+        plan = tuning.GpuPlan(columns=columns, shape=shape, devices=(str(vectors.device),))
         try:
-            (join,) = gpu.prepare(UnitRows(vectors), None, minimum, plan, Hardware("cuda"))
+            (join,) = prepare(UnitRows(vectors), None, minimum, plan, Hardware("cuda"))
         except CannotRun:  # no room for this shape on this card
             continue
         name = f"K {columns}, {shape.rows} x {shape.columns}, {shape.warps} warps, {shape.stages} stages"
-        found[name] = gpu.seconds_per_pair(join.points, shape, plan) * 1e12
+        found[name] = tuning.seconds_per_pair(join.points, shape, plan) * 1e12
     return found
 
 
@@ -164,7 +165,8 @@ def faiss_flat(vectors: Tensor) -> float | None:
 
 def measured(count: int, dimension: int, minimum: float, peak: float) -> Figures:
     """All figures of one size; the join is run twice, for the first one compiles."""
-    from blindpairs.selfjoin.gpu.join import GpuPlan, prepare
+    from blindpairs.selfjoin.gpu.join import prepare
+    from blindpairs.selfjoin.gpu.tuning import GpuPlan
 
     device = torch.device("cuda:0")
     vectors = vectors_like_embeddings(count, dimension, device)

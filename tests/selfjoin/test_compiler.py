@@ -192,7 +192,7 @@ def test_cache_folder_is_for_its_owner_alone(cache: Path) -> None:
 def test_without_a_compiler_torch_finds_the_same_pairs(tmp_path: Path) -> None:
     own = {"XDG_CACHE_HOME": str(tmp_path), "PYTHONHASHSEED": "0"}
     kind, *found = joined(own)
-    assert kind in ("amx", "dot", "float32")
+    assert kind in ("amx", "avx512-bf16", "float32")
     assert joined({**own, "CC": "no-such-compiler"}) == ["None", *found]
 
 
@@ -228,14 +228,14 @@ def test_missing_compiler_is_told_with_what_to_install(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("theirs", "other"),
     [
-        ("    int64_t half;", "    int64_t half, another;"),  # a field more
+        ("    int64_t is_float16;", "    int64_t is_float16, another;"),  # a field more
         ("    const float *lengths;  /* (rows) */\n    const double *squares;", "    const double *squares;"),
         ("    int64_t columns;\n    float reach;", "    float reach;\n    int64_t columns;"),  # another order
         ("    double minimum;", "    float minimum;"),  # another type
         ("    int64_t capacity;", "    double capacity;"),  # of the same size
         ("#define PANEL 16 ", "#define PANEL 32 "),
-        ("#define DEPTH 128 ", "#define DEPTH 64 "),
-        ("#define SUMS 128 ", "#define SUMS 64 "),
+        ("#define MAX_COLUMNS 128 ", "#define MAX_COLUMNS 64 "),
+        ("#define ACCUMULATORS 128 ", "#define ACCUMULATORS 64 "),
     ],
 )
 def test_library_with_another_struct_or_constant_is_refused_and_torch_does_the_join(
@@ -268,7 +268,7 @@ def test_cached_library_with_another_layout_is_built_again(cache: Path, tmp_path
     joined({}, script)
     (file,) = cache.iterdir()
     changed = tmp_path / "changed.c"
-    changed.write_text(SOURCE.read_text().replace("    int64_t half;", "    int64_t half, another;", 1))
+    changed.write_text(SOURCE.read_text().replace("    int64_t is_float16;", "    int64_t is_float16, another;", 1))
     subprocess.run([str(CC), "-O1", "-shared", "-fPIC", "-o", str(tmp_path / "x.so"), str(changed), "-lm"], check=True)
     (tmp_path / "x.so").replace(file)
     assert build().kind
@@ -312,7 +312,7 @@ def pair_lists(block: PairBlock) -> tuple[list[int], list[int]]:
         (compiler.TARGET, "-DFLOAT32"),
         ("-march=x86-64",),
         ("-march=sapphirerapids",),
-        ("-march=sapphirerapids", "-mno-amx-bf16", "-DDOT_BF16"),
+        ("-march=sapphirerapids", "-mno-amx-bf16", "-DFORCE_AVX512_BF16"),
     ],
 )
 def test_source_compiles_without_a_warning_for_this_processor_and_others(

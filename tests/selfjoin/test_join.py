@@ -19,7 +19,7 @@ from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, pair_co
 from blindpairs.selfjoin.bound import principal_axes, stretch
 from blindpairs.selfjoin.cells import partition
 from blindpairs.selfjoin.compiler import CompiledCode, NotCompiled, build
-from blindpairs.selfjoin.points import Layout, farthest, place_points
+from blindpairs.selfjoin.points import Layout, largest_distance, place_points
 
 SMALL = JoinPlan(dimensions=7, cell_rows=16, span_rows=32, block_pairs=50)  # every seam is crossed by 100 rows
 # What does the tasks: the target and the variant that the code is compiled for. Without any, torch does.
@@ -27,11 +27,11 @@ ENGINES: dict[str, tuple[str, tuple[str, ...]] | None] = {
     "torch": None,
     "for this processor": ("-march=native", ()),
     "float32": ("-march=native", ("-DFLOAT32",)),
-    "AVX512-BF16": ("-march=native", ("-DDOT_BF16", "-mno-amx-bf16")),
+    "AVX512-BF16": ("-march=native", ("-DFORCE_AVX512_BF16", "-mno-amx-bf16")),
     "AVX2": ("-march=haswell", ()),
     "oldest x86": ("-march=x86-64", ()),
 }
-KINDS = {"AVX512-BF16": "dot", "float32": "float32", "AVX2": "float32", "oldest x86": "float32"}
+KINDS = {"AVX512-BF16": "avx512-bf16", "float32": "float32", "AVX2": "float32", "oldest x86": "float32"}
 MINIMA = (-1.0, 0.0, 0.5, 0.95, 0.999, 1.0)
 
 
@@ -264,12 +264,12 @@ def test_points_of_a_pair_are_never_farther_apart_than_reach_and_always_score(la
             assert bool((apart[wanted] <= points.reach).all())
             exactly = rows.block(0, 120).double() @ axes.double()
             truly_apart = torch.cdist(exactly, exactly, compute_mode="donot_use_mm_for_euclid_dist")
-            allowed = points.reach - stretch(axes) * farthest(33, minimum)
+            allowed = points.reach - stretch(axes) * largest_distance(33, minimum)
             assert bool(((apart - truly_apart).abs() <= allowed).all())  # of every pair, so the allowance does it alone
             left, right = points.left(3), points.right(torch.arange(123))
             scores = left.float() @ right.float().T
             assert bool((scores[:120, :120][wanted] >= 0).all())
-            apart_score = points.halves + points.halves[:, None] - values @ values.T  # |x - y|^2 / 2
+            apart_score = points.half_squares + points.half_squares[:, None] - values @ values.T  # |x - y|^2 / 2
             exact_scores = points.reach**2 / 2 + points.error - apart_score
             assert bool(((scores[:120, :120] - exact_scores).abs() <= points.error).all())
             assert bool((scores[120:] < 0).all())
@@ -303,7 +303,7 @@ def test_cells_hold_every_row_once_and_none_is_over_full() -> None:
 def test_cells_found_in_two_steps_lose_nothing(
     shape: Callable[[int, int, int], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blindpairs.selfjoin.cells.FLAT", 3)
+    monkeypatch.setattr("blindpairs.selfjoin.cells.ONE_STEP_CELLS", 3)
     check(shape(150, 20, 0), 0.95)
 
 

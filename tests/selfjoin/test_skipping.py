@@ -65,8 +65,8 @@ def lost_of(code: CompiledCode | None, points: Tensor, centres: Tensor) -> int:
         Points(values, exact.square().sum(1) / 2, layout.columns(points.shape[1]), reach, 0.0),
         -1.0,
     )
-    met = places(code, join)
-    return sum(len(set((apart[cell] <= reach).nonzero()[:, 0].tolist()) - met[cell]) for cell in range(CELLS))
+    listed = places(code, join)
+    return sum(len(set((apart[cell] <= reach).nonzero()[:, 0].tolist()) - listed[cell]) for cell in range(CELLS))
 
 
 def places(code: CompiledCode | None, join: SortedRows) -> list[set[int]]:
@@ -77,7 +77,7 @@ def places(code: CompiledCode | None, join: SortedRows) -> list[set[int]]:
             return [set(found.tolist()) for found in TorchEngine.of(join, PLAN, cores)._reachable(task)]
         compiled = CompiledEngine(code, join, PLAN, cores)
         compiled.run(task)
-        return [set(compiled._of_thread().places(cell, CELLS).tolist()) for cell in range(CELLS)]
+        return [set(compiled._thread_buffers().places(cell, CELLS).tolist()) for cell in range(CELLS)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

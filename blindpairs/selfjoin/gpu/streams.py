@@ -1,6 +1,6 @@
 """Threads that run the launches of a join, each on its own CUDA stream, and return their blocks in order.
 
-Promise: an error in a worker ends the join with that error. Nobody waits for the blocks of a dead worker.
+Promise: an error in a worker ends the join with that error, and the join never waits for a worker that has ended.
 """
 
 import queue
@@ -22,6 +22,7 @@ class StreamWorker:
     def __init__(self, device: torch.device, work: Callable[[Tensor], Iterator[PairBlock]]) -> None:
         self._device, self._blocks = device, work
         self._launches: queue.Queue[Tensor | None] = queue.Queue()
+        # The blocks of a launch and then None, for one launch after another.
         self._results: queue.Queue[PairBlock | BaseException | None] = queue.Queue(maxsize=4)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -41,7 +42,8 @@ class StreamWorker:
     def close(self) -> None:
         """Drop the remaining launches and blocks, and join the thread."""
         self._ended.set()
-        self._launches.put(None)
+        self._launches.put(None)  # wakes a thread that waits for a launch
+        # A thread that waits for room in the full queue of results ends only once somebody takes from it.
         while self._thread.is_alive():
             try:
                 self._results.get(timeout=0.01)
@@ -50,7 +52,7 @@ class StreamWorker:
 
     def _next(self) -> PairBlock | BaseException | None:
         while True:
-            alive = self._thread.is_alive()  # checked first: the queue holds all results of a dead thread
+            alive = self._thread.is_alive()  # asked before the queue: an ended thread has put all its results
             try:
                 return self._results.get(timeout=POLL_SECONDS if alive else 0)
             except queue.Empty:

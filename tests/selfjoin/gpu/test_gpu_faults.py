@@ -262,7 +262,7 @@ def test_worker_that_dies_ends_the_join_with_its_error(child: Executor, fault: A
 
 
 class Scarce:
-    """Steps run out of memory: each with this chance, or as long as they are larger than `most` row pieces."""
+    """Steps run out of memory: each with this chance, or as long as they are larger than `most` row segments."""
 
     def __init__(self, chance: float, most: int | None = None) -> None:
         self.chance, self.most = chance, most
@@ -287,13 +287,15 @@ class Scarce:
 
         def ready(*arguments: Any) -> Any:
             joins = prepared(*arguments)
-            patch.setattr(Tiles, "pieces", scarce(Tiles.pieces, lambda tiles, items, capacity: capacity))
-            patch.setattr(Tiles, "expanded", scarce(Tiles.expanded, lambda tiles, segments: len(segments)))
+            patch.setattr(Tiles, "find_segments", scarce(Tiles.find_segments, lambda tiles, items, capacity: capacity))
+            patch.setattr(
+                Tiles, "expand_segments", scarce(Tiles.expand_segments, lambda tiles, segments: len(segments))
+            )
             patch.setattr(DeviceRows, "cosines", scarce(DeviceRows.cosines, lambda rows, i, j: len(i) // 16))
             return joins
 
-        prepared = gpu.ready
-        patch.setattr(gpu, "ready", ready)
+        prepared = gpu.prepare_within_memory
+        patch.setattr(gpu, "prepare_within_memory", ready)
 
 
 @needs_triton
@@ -366,13 +368,13 @@ def no_shared_memory(patch: pytest.MonkeyPatch) -> None:
 
     from blindpairs.selfjoin.gpu.tiles import Tiles
 
-    patch.setattr(Tiles, "find", raising(OutOfResources(135168, 101376, "shared memory")))
+    patch.setattr(Tiles, "launch_find", raising(OutOfResources(135168, 101376, "shared memory")))
 
 
 def a_wrong_kernel(patch: pytest.MonkeyPatch) -> None:
     from blindpairs.selfjoin.gpu.tiles import Tiles
 
-    patch.setattr(Tiles, "expanded", lambda tiles, segments: segments)
+    patch.setattr(Tiles, "expand_segments", lambda tiles, segments: segments)
 
 
 def a_broken_triton(patch: pytest.MonkeyPatch) -> None:
@@ -409,7 +411,7 @@ def test_triton_that_does_not_import_leaves_it_to_the_cpu(monkeypatch: pytest.Mo
 
 
 def chosen_shapes(limit: int, major: int) -> list[tuple[int, int]]:
-    from blindpairs.selfjoin.gpu.join import SHAPES
+    from blindpairs.selfjoin.gpu.tuning import SHAPES
 
     return [(one.rows, one.columns) for one in SHAPES if one.shared_bytes(128, major) <= limit]
 

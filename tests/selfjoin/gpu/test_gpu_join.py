@@ -20,7 +20,7 @@ from blindpairs.selfjoin import UnitRows, pair_cosines
 from blindpairs.selfjoin.bound import principal_axes
 
 if TYPE_CHECKING:
-    from blindpairs.selfjoin.gpu.join import GpuPlan
+    from blindpairs.selfjoin.gpu.tuning import GpuPlan
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed: it is what the join on a GPU is written in", allow_module_level=True)
@@ -37,8 +37,8 @@ def child() -> Iterator[Executor]:
 
 def small_plan() -> "GpuPlan":
     """Every seam is crossed by a few tiles: strips of two, launches of four, blocks of pairs of four tile rows."""
-    from blindpairs.selfjoin.gpu.join import GpuPlan
     from blindpairs.selfjoin.gpu.tiles import Shape
+    from blindpairs.selfjoin.gpu.tuning import GpuPlan
 
     shape = Shape() if GPU else Shape(TILE, TILE, 1, 1)
     plan = GpuPlan(columns=64 if GPU else 16, shape=shape, devices=(DEVICE,))
@@ -193,7 +193,7 @@ def scores_of_wanted_pairs(vectors: Tensor, minimum: float, columns: int) -> tup
     from blindpairs.selfjoin.gpu.points import DeviceRows, pack_points
     from blindpairs.selfjoin.points import NORM_COLUMNS
 
-    rows = DeviceRows(UnitRows(vectors), torch.device("cpu"), whole=True)
+    rows = DeviceRows(UnitRows(vectors), torch.device("cpu"), resident=True)
     axes = principal_axes(rows.block(0, len(vectors)))[:, : columns - NORM_COLUMNS]
     points = pack_points(rows, axes, minimum, columns)
     left, right = points.packed[: len(vectors)].double().chunk(2, 1)
@@ -215,15 +215,14 @@ def test_no_wanted_pair_is_rejected_by_its_rounded_points(child: Executor, minim
 
 def visited(along: Tensor, reach: float) -> list[tuple[int, int]]:
     """The (row block, tile) of all items, and the launches within their size."""
-    from blindpairs.selfjoin.gpu import join as gpu
+    from blindpairs.selfjoin.gpu.launches import launches, spans, split
     from blindpairs.selfjoin.gpu.points import DevicePoints
     from blindpairs.selfjoin.gpu.tiles import Shape
 
-    plan, shape = gpu.GpuPlan(strip=3, launch_tiles=12), Shape(32, 16)
     points = DevicePoints(torch.empty(0, 32), torch.arange(len(along)), along, reach)
-    launches = list(gpu._launches(gpu._spans(points, shape), plan))
-    assert max(map(len, launches)) <= 4
-    parts = [part for launch in launches for part in gpu._split(launch, 3)]
+    cut = list(launches(spans(points, Shape(32, 16)), strip=3, launch_tiles=12))
+    assert max(map(len, cut)) <= 4
+    parts = [part for launch in cut for part in split(launch, 3)]
     return [(block, tile) for part in parts for block, first, end in part.tolist() for tile in range(first, end)]
 
 

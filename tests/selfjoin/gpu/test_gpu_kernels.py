@@ -44,7 +44,7 @@ MUTANTS = {
     "expand: half of the columns": ("first + tl.arange(0, BN)", "first + tl.arange(0, BN) // 2"),
     "expand: every row is row 0": ("points + row * (2 * K)", "points + row * 0"),
     "expand: a row is its own pair": ("(columns > row)", "(columns >= row)"),
-    "expand: every row piece is the first": ("segments + tl.program_id(0))", "segments)"),
+    "expand: every row segment is the first": ("segments + tl.program_id(0))", "segments)"),
     "dots: a row with itself": ("b = tl.load(y + column", "b = tl.load(x + column"),
     "dots: the first dimensions alone": ("range(0, D, BLOCK)", "range(0, BLOCK, BLOCK)"),
     "dots: float32 products": ("total += a * b", "total += (a.to(tl.float32) * b.to(tl.float32)).to(tl.float64)"),
@@ -66,10 +66,10 @@ def integer_points(count: int, columns: int, seed: int) -> Tensor:
 
 
 def slow_lists(points: Tensor, rows: int, columns: int) -> tuple[list[int], list[int]]:
-    """The row pieces and the pairs of ITEMS, one score at a time."""
+    """The row segments and the pairs of ITEMS, one score at a time."""
     k = points.shape[1] // 2
     left, right = points[:, :k].tolist(), points[:, k:].tolist()
-    pieces, pairs = [], []
+    segments, pairs = [], []
     for block, first, end in ITEMS:
         for row in range(block * rows, block * rows + rows):
             for tile in range(first, end):
@@ -78,9 +78,9 @@ def slow_lists(points: Tensor, rows: int, columns: int) -> tuple[list[int], list
                     for column in range(tile * columns, tile * columns + columns)
                     if sum(a * b for a, b in zip(left[row], right[column], strict=True)) >= 0
                 ]
-                pieces += [row << 32 | tile * columns] if hits else []
+                segments += [row << 32 | tile * columns] if hits else []
                 pairs += [row << 32 | column for column in hits if column > row]
-    return sorted(pieces), sorted(pairs)
+    return sorted(segments), sorted(pairs)
 
 
 def use_kernels(folder: Path, mutant: tuple[str, str] | None) -> None:
@@ -104,24 +104,25 @@ def use_kernels(folder: Path, mutant: tuple[str, str] | None) -> None:
 
 
 def wrong_lists(folder: Path, mutant: tuple[str, str] | None) -> list[str]:
-    """What these kernels do wrong: of the pieces, the pairs, the cosines, and the proof that the join itself runs."""
+    """What these kernels do wrong: of the segments, the pairs, the cosines, and the proof that the join itself runs."""
     from blindpairs.selfjoin.gpu.points import DeviceRows
-    from blindpairs.selfjoin.gpu.tiles import Shape, Tiles, is_right
+    from blindpairs.selfjoin.gpu.selftest import is_right
+    from blindpairs.selfjoin.gpu.tiles import Shape, Tiles
 
     use_kernels(folder, mutant)
     shape = Shape() if GPU else Shape(TILE, TILE, 1, 1)
     points = integer_points(6 * TILE, COLUMNS, 1)
-    pieces, pairs = slow_lists(points, shape.rows, shape.columns)
-    assert 10 < len(pieces) < 0.9 * TILE * sum(end - first for _, first, end in ITEMS)  # some pass, some do not
+    segments, pairs = slow_lists(points, shape.rows, shape.columns)
+    assert 10 < len(segments) < 0.9 * TILE * sum(end - first for _, first, end in ITEMS)  # some pass, some do not
     tiles = Tiles(points.bfloat16().to(DEVICE), shape)
-    count, found = tiles.pieces(torch.tensor(ITEMS, dtype=torch.int32), 10_000)
+    count, found = tiles.find_segments(torch.tensor(ITEMS, dtype=torch.int32), 10_000)
     vectors = torch.randn(20, 150, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 21)[:, None]
     i, j = torch.triu_indices(20, 20, 1)
     rows = UnitRows(vectors)
     cosines = DeviceRows(rows, torch.device(DEVICE), True).cosines(i.to(DEVICE), j.to(DEVICE)).cpu()
     wrong = {
-        "pieces": (count, found.tolist()) != (len(pieces), pieces),
-        "pairs": tiles.expanded(torch.tensor(pieces, device=DEVICE)).tolist() != pairs,
+        "segments": (count, found.tolist()) != (len(segments), segments),
+        "pairs": tiles.expand_segments(torch.tensor(segments, device=DEVICE)).tolist() != pairs,
         "cosines": cosines.tolist() != exact_cosines(vectors.numpy())[i, j].tolist(),
         "proof": not is_right(torch.device(DEVICE), COLUMNS, shape),
     }
@@ -135,7 +136,7 @@ def test_shipped_kernels_list_what_integer_arithmetic_lists(child: Executor, tmp
 @pytest.mark.parametrize("name", MUTANTS)
 def test_kernel_that_is_wrong_in_one_place_is_caught(child: Executor, tmp_path: Path, name: str) -> None:
     wrong = child.submit(wrong_lists, tmp_path, MUTANTS[name]).result()
-    which = "cosines" if name.startswith("dots") else "pairs" if name.startswith("expand") else "pieces"
+    which = "cosines" if name.startswith("dots") else "pairs" if name.startswith("expand") else "segments"
     assert which in wrong
     assert ("proof" in wrong) == (which != "cosines")  # the join would have refused this kernel
 
@@ -145,17 +146,17 @@ def full_list() -> tuple[int, list[int], list[int]]:
 
     shape = Shape() if GPU else Shape(TILE, TILE, 1, 1)
     points = integer_points(6 * TILE, COLUMNS, 1)
-    pieces, _ = slow_lists(points, shape.rows, shape.columns)
+    segments, _ = slow_lists(points, shape.rows, shape.columns)
     codes = torch.cat([empty_list(7, torch.device(DEVICE)), torch.full((5,), -1, device=DEVICE)])
-    Tiles(points.bfloat16().to(DEVICE), shape).find(torch.tensor(ITEMS, dtype=torch.int32, device=DEVICE), codes)
-    assert set(codes[2:9].tolist()) <= set(pieces)
-    return int(codes[0]), pieces, codes[9:].tolist()
+    Tiles(points.bfloat16().to(DEVICE), shape).launch_find(torch.tensor(ITEMS, dtype=torch.int32, device=DEVICE), codes)
+    assert set(codes[2:9].tolist()) <= set(segments)
+    return int(codes[0]), segments, codes[9:].tolist()
 
 
 def test_full_list_takes_nothing_more_and_still_counts(child: Executor, tmp_path: Path) -> None:
     child.submit(use_kernels, tmp_path, None).result()
-    count, pieces, behind = child.submit(full_list).result()
-    assert count == len(pieces) > 7
+    count, segments, behind = child.submit(full_list).result()
+    assert count == len(segments) > 7
     assert behind == [-1] * 5
 
 
@@ -164,7 +165,7 @@ import json, sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from blindpairs.selfjoin.gpu.join import SHAPES
+from blindpairs.selfjoin.gpu.tuning import SHAPES
 from blindpairs.selfjoin.gpu.kernels import FUSED, find
 
 aligned = [["tt.divisibility", 16]]

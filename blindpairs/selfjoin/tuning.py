@@ -1,17 +1,17 @@
 """The numbers that change the speed of a join on the CPU and never its result.
 
-Measured on 50,000 to 1,000,000 vectors of tests/benchmarks/vectors.py, and rejected:
-* the residual norms as one coordinate more (|x - y|^2 >= |xk - yk|^2 + (|xr| - |yr|)^2): at k = 32 it rejects 6 % of
-  the survivors, and one more principal axis rejects more;
+Alternatives that were measured on 50,000 to 1,000,000 vectors of tests/benchmarks/vectors.py and rejected:
+* the norm of the residual as one more coordinate (|x - y|^2 >= |xk - yk|^2 + (|xr| - |yr|)^2): at k = 32 it rejects 6 %
+  of the pairs that passed, and one more principal axis rejects more;
 * cells by recursive halving along principal axes instead of k-means: with 400 cells of 50,000 rows, 44 % of the rows
   had to be compared instead of 39 %, and finding the cells took longer;
-* one product for whole tiles of 1024 x 1024 without skipping: the product is twice as efficient, and twice as many
-  pairs are multiplied at 50,000 rows, three times as many at 1,000,000;
-* products spread over all cores by torch: on a machine with other work each waits for the slower core;
+* one product for whole tiles of 1024 x 1024 without skipping rows: the product is twice as fast for each pair, but
+  twice as many pairs are multiplied at 50,000 rows and three times as many at 1,000,000;
+* each product spread over all cores by torch: on a machine with other work, every product waits for the slowest core;
 * torch's bfloat16 product with a test of the sign bits by torch or numpy: with AMX 0.24 ns a pair and core at K = 64,
-  against 0.09 where the test happens before the product leaves the cache (compiled.c);
-* AVX512-BF16 on Intel: 1.1 ns a pair and core at K = 64, against 0.74 by float32;
-* in compiled code: cells of 64 rows, other spans, tests by vectors of 512 bits: no gain.
+  against 0.09 ns if the test runs before the product leaves the cache (compiled.c);
+* AVX512-BF16 on Intel: 1.1 ns a pair and core at K = 64, against 0.74 ns with float32;
+* in compiled code, cells of 64 rows, other spans, and tests of 512 bits at a time: not faster.
 """
 
 import math
@@ -28,14 +28,14 @@ from blindpairs.selfjoin.points import Layout
 from blindpairs.selfjoin.rows import UnitRows, Vectors
 
 SAMPLE_ROWS = 4096
-AXES_STEP = 2  # every other row of the sample: as good axes, in two thirds of the time
-COMPARED_ROWS = 1024  # a million pairs: enough to see one survivor in 1e5
-FILL = 0.6  # cells of k-means differ in size: aim below the limit, so that few are cut
+AXES_STEP = 2  # axes from every second row of the sample are as good, in two thirds of the time
+COMPARED_ROWS = 1024  # a million pairs: enough to notice that one in 1e5 passes
+FILL = 0.6  # mean rows of a cell as a share of the limit: cells of k-means differ in size, and few must be cut
 
-# Costs on one core, in ns: of a score with its test over K columns, (a, b) in a + b K, and of a pair that passed it.
-# Only the ratios matter, and not much.
-SCORE_COST = {"amx": (0.05, 0.0007), "dot": (0.05, 0.008), "float32": (0.03, 0.015), "torch": (0.24, 0.03)}
-CHECK_COST = {"amx": 1000.0, "dot": 1000.0, "float32": 1000.0, "torch": 3000.0}
+# Expected costs on one core in ns: (a, b) of a score over K columns with its test, a + b K; and of deciding a pair that
+# passed. Only the ratios matter, and rough ones are enough.
+SCORE_COST = {"amx": (0.05, 0.0007), "avx512-bf16": (0.05, 0.008), "float32": (0.03, 0.015), "torch": (0.24, 0.03)}
+CHECK_COST = {"amx": 1000.0, "avx512-bf16": 1000.0, "float32": 1000.0, "torch": 3000.0}
 SIZES = {True: (192, 32768), False: (512, 8192)}  # cell_rows and span_rows, by whether the code is compiled
 CHOICES = {2: (28, 60, 92, 124), 4: (12, 20, 28, 44, 60, 92, 124)}  # k by the size of a stored number
 
@@ -44,7 +44,7 @@ CHOICES = {2: (28, 60, 92, 124), 4: (12, 20, 28, 44, 60, 92, 124)}  # k by the s
 class JoinPlan:
     """The numbers that change the speed of a join on the CPU, never its result and never its engine.
 
-    `dimensions` is k, the coordinates of the bound; the norms take four more columns. A cell has at most `cell_rows`
+    `dimensions` is k, the coordinates of a point; the norms take four more columns. A cell has at most `cell_rows`
     rows, and a task compares 32 cells with a span of at most `span_rows` rows. A block has about `block_pairs` pairs at
     most (16 bytes a pair, 32 with `other`, for each thread). `seed` draws the sample and the first centres of cells.
     """
@@ -59,8 +59,8 @@ class JoinPlan:
 def row_bytes(plan: JoinPlan, layout: Layout) -> int:
     """The bytes that a join on the CPU holds for each row beside its vector.
 
-    These are its point, the point as the left and the right side of a score, its place and its cell. The right sides
-    take a tenth more, because each cell begins a new panel.
+    These are its point, the point as the left and as the right side of a score, its place and its cell. The right sides
+    take a tenth more, because each cell begins a new panel (compiled.c).
     """
     columns = layout.columns(plan.dimensions)
     return layout.dtype.itemsize * (plan.dimensions + columns + columns * 11 // 10) + 48
@@ -88,8 +88,9 @@ def cheapest(
     kind, layout = (code.kind, code.layout) if code is not None else ("torch", Layout())
     order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(1)).to(sample.device)
     points = cores.start(lambda: (sample @ axes)[order]).result()
-    half = min(len(points) // 2, COMPARED_ROWS)
+    half = min(len(points) // 2, COMPARED_ROWS)  # points: (n, axes) in random order
     left, right = points[:half], points[half : 2 * half]
+    # The distance of unit vectors whose cosine is `minimum`: an estimate needs no allowance for rounding.
     limit = math.sqrt(max(0.0, 2 - 2 * minimum))
 
     def cost(k: int) -> float:
