@@ -68,12 +68,12 @@ class MachineOptions:
     device: Annotated[str, typer.Option(rich_help_panel="Machine", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     batch: Annotated[
         int | None,
-        typer.Option(min=1, rich_help_panel="Machine", help="Images per batch. [default: 128 on a CPU, 256 on a GPU]"),
+        typer.Option(min=1, rich_help_panel="Machine", help="Images per batch. [default: depends on the device]"),
     ] = None
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, rich_help_panel="Machine", help="Decoding processes. [default: depends on the number of cores]"
+            min=1, rich_help_panel="Machine", help="Decoding processes. [default: depends on the device and the cores]"
         ),
     ] = None
     shard: Annotated[

@@ -45,21 +45,24 @@ class ImageEncoder(Protocol):
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How a run computes. Only `limits` and `part_rows` change what is written."""
+    """How a run computes. Only `limits` and `part_rows` change what is written.
 
+    `suited_to` has the defaults of `batch` and `workers`, because they depend on the device.
+    """
+
+    batch: int  # images
+    workers: int  # decoding processes
     limits: Limits = Limits()
     part_rows: int = PART_ROWS
-    batch: int = 64  # images
-    workers: int = 2  # decoding processes
-    timeout: float = 60.0  # seconds to decode one image
+    timeout: float = Decoding.timeout  # seconds to decode one image
     shard: tuple[int, int] = (0, 1)  # this run's index, and how many runs share the work
     overwrite: bool = False
 
     @classmethod
     def suited_to(cls, device: str) -> "EmbedOptions":
-        """The batch size and number of decoding processes for a device, from the cores of this machine."""
+        """The default options for `device`, on a machine with as many usable cores as this one."""
         cores = usable_cores()
-        if device == "cpu":
+        if device == "cpu":  # encoding takes the other half of the cores
             return cls(batch=128, workers=max(1, cores // 2))
         return cls(batch=256, workers=cores)
 

@@ -105,7 +105,7 @@ def embed(
     folder: Path,
     encoders: Mapping[str, str],
     load: Loader,
-    options: EmbedOptions = EmbedOptions(),
+    options: EmbedOptions,
     progress: Progress = silent,
 ) -> EmbedReport:
     """Embed `corpus` with `encoders` (column name -> spec) into the store at `folder`, or complete what is there.

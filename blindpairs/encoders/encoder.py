@@ -1,14 +1,19 @@
-"""One image encoder, whichever library it came from: bytes of images in, unit vectors or patch tokens out."""
+"""One image encoder, whichever library it came from: images in, unit vectors or patch tokens out.
+
+`load_encoder` reads the spec, calls the `from_LIBRARY.py` that it names for a `Tower`, and puts the tower on a device.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from blindpairs.encoders.specs import FORMS, LOCAL_DIR, Spec, parse_spec
 from blindpairs.encoders.tokens import Layer, Tokens, Transformer, no_patches
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
+from blindpairs.workspace import demo_folder
 
 
 @dataclass(frozen=True)
@@ -118,3 +123,38 @@ class Encoder:
     def _run(self, read: Callable[[Tensor], list[Tensor]], pixels: Tensor, *, autocast: bool) -> list[Tensor]:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=autocast):
             return [one.to(torch.float32) for one in read(pixels)]
+
+
+def load_encoder(name: str, spec: str, *, device: str = "cpu") -> Encoder:
+    """Load the vision tower that `spec` names, and nothing else of its model, on `device`.
+
+    `name` is the encoder's column in the store. ConfigError: not a spec, no such model, broken weights. AssetMissing:
+    no local weights, and the download failed.
+    """
+    return Encoder(name, spec, _tower(parse_spec(spec)), device)
+
+
+def _tower(spec: Spec) -> Tower:
+    # Imported here, one at a time: each library takes seconds to load, and its file imports `Tower` from this one.
+    if spec.library == "demo":
+        spec = _demo(spec)
+    if spec.library == "open_clip":
+        from blindpairs.encoders.from_open_clip import load_open_clip
+
+        return load_open_clip(spec)
+    if spec.library == "timm":
+        from blindpairs.encoders.from_timm import load_timm
+
+        return load_timm(spec)
+    from blindpairs.encoders.from_transformers import load_transformers
+
+    return load_transformers(spec)
+
+
+def _demo(spec: Spec) -> Spec:
+    """The spec of a demo encoder: both ship as ordinary folders, one for open_clip and one for transformers."""
+    if spec.target == "clip":
+        return replace(spec, library="open_clip", target=f"{LOCAL_DIR}{demo_folder() / 'clip'}")
+    if spec.target == "dino":
+        return replace(spec, library="hf", target=str(demo_folder() / "dino"))
+    raise ConfigError(f"{spec.text!r} is not an encoder spec: give {FORMS}")

@@ -5,7 +5,8 @@ of source each), `item` (one planned image), `header` and `decode` (bytes to pix
 of an encoder), `workers` (all of that in other processes).
 """
 
-from blindpairs.images.corpus import Corpus, open_corpus, read_item, read_many
+from blindpairs.images.by_uri import read_many
+from blindpairs.images.corpus import Corpus, open_corpus, read_item
 from blindpairs.images.decode import Decoded, Limits, image_id
 from blindpairs.images.item import CorpusOptions, Item
 

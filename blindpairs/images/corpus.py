@@ -9,13 +9,12 @@ extracted, unpickled, executed or downloaded. Names are strings, not Paths: ther
 import hashlib
 import os
 import stat
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import parquet, tar
 from blindpairs.images.columns import NoImageColumn, NoImages
-from blindpairs.images.folder import Entry, named_entry, walk
 from blindpairs.images.item import (
     BROKEN,
     CorpusOptions,
@@ -27,10 +26,7 @@ from blindpairs.images.item import (
     printable_uri,
     system_name,
 )
-from blindpairs.images.sources import kind_of_file, refuse_unread, resolve
-
-__all__ = ["Corpus", "CorpusOptions", "Item", "open_corpus", "read_item", "read_many"]
-
+from blindpairs.images.sources import Entry, kind_of_file, named_entry, refuse_unread, resolve, walk
 
 DEFAULTS = CorpusOptions()
 
@@ -160,12 +156,12 @@ class Corpus:
 
 def plan_container(path: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Item]:
     """The images of one tar or Parquet file."""
-    if _is_parquet(path):
+    if is_parquet(path):
         return parquet.plan_parquet(path, options, notes)
     return tar.plan_tar(path, notes)
 
 
-def _is_parquet(path: str) -> bool:
+def is_parquet(path: str) -> bool:
     """Whether a container is Parquet, else tar. Raises InputError for a kind of file that is not read."""
     kind = kind_of_file(path)
     if not kind:
@@ -196,7 +192,7 @@ def read_item(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
 def _defect(path: str, column: str) -> Undecodable:
     """Why a container could not be read to its end when it was planned."""
     try:
-        if not _is_parquet(path):
+        if not is_parquet(path):
             return tar.tar_defect(path)
         for allow_paths in (False, True):  # the item does not say which it was planned with
             parquet.check_parquet(path, CorpusOptions(column, allow_paths=allow_paths))
@@ -236,68 +232,3 @@ def _check_unchanged(status: os.stat_result, item: Item) -> None:
 def _unreadable(error: OSError) -> Undecodable:
     code = "missing" if isinstance(error, FileNotFoundError) else "io"
     return Undecodable(code, f"cannot be read: {error.strerror or error}")
-
-
-Reference = tuple[str, bytes | None]
-
-
-def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Undecodable]]:
-    """Read images again by (uri, uri_bytes). Yields (position in the input, bytes or failure), container by container.
-
-    An existing file takes precedence over a container, because `#` is legal in names. Containers are read in one pass
-    each.
-    """
-    wanted: defaultdict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for position, (uri, uri_bytes) in enumerate(references):
-        name = system_name(uri, uri_bytes)
-        container = _container_of(name)
-        if container is None:
-            yield position, _outcome(_file_item(name))
-        else:
-            wanted[container][name].append(position)
-    for container, names in wanted.items():
-        yield from _read_from(container, names)
-
-
-def _container_of(name: str) -> str | None:
-    """The container in a resolved uri, or None for a plain file; a name that fits neither is a missing plain file."""
-    if os.path.lexists(name):
-        return None
-    parts = name.split("#")
-    starts = ("#".join(parts[:count]) for count in range(1, len(parts)))
-    return next((start for start in starts if os.path.isfile(start)), None)
-
-
-def _read_from(container: str, names: dict[str, list[int]]) -> Iterator[tuple[int, bytes | Undecodable]]:
-    try:
-        rows = _is_parquet(container)
-        found = parquet.rows_named(container, names) if rows else tar.plan_tar(container, Counter())
-        for item in found:
-            name = system_name(item.uri, item.uri_bytes)
-            if name in names:
-                outcome = _outcome(item)
-                for position in names.pop(name):
-                    yield position, outcome
-    except (InputError, OSError) as error:
-        failure = Undecodable("io", f"its container cannot be read: {error}")
-    else:
-        failure = Undecodable("missing", "its container no longer holds it")
-    for positions in names.values():
-        for position in positions:
-            yield position, failure
-
-
-def _file_item(name: str) -> Item:
-    uri, uri_bytes = printable_uri(name)
-    try:
-        status = os.stat(name)
-    except OSError:
-        return Item(uri, uri_bytes, "", 0, 0, 0, "")
-    return Item(uri, uri_bytes, "", status.st_size, changed_at(status), 0, "")
-
-
-def _outcome(item: Item) -> bytes | Undecodable:
-    try:
-        return read_item(item)
-    except Undecodable as failure:
-        return failure

@@ -5,6 +5,7 @@ is known by its first bytes, never by its name: that is what keeps bombs, rename
 Layouts: ITU T.81 annex B (JPEG), the PNG, GIF89a, WebP container and Exif 2.3 specifications, BITMAPINFOHEADER.
 """
 
+import os
 import re
 import struct
 from dataclasses import dataclass
@@ -53,6 +54,11 @@ MAGICS = (
     (b"%!PS", "eps"),
     (b"\xc5\xd0\xd3\xc6", "eps"),
 )
+IMAGE_NAMES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jxl .jp2 .j2k .jpf .ppm .pgm"
+    " .pbm .pnm .svg .eps .psd".split()
+)
+DOCUMENTS = {"pdf", "eps", "svg"}  # planned only where the file name says image
 PNM = re.compile(rb"P([1-6])(?:\s+(?:#[^\r\n]*[\r\n]+\s*)*)(\d{1,9})(?:\s+(?:#[^\r\n]*[\r\n]+\s*)*)(\d{1,9})\s")
 
 
@@ -71,6 +77,17 @@ def sniff(head: bytes) -> str | None:
         return "pnm"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     return "svg" if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text) else None
+
+
+def has_image_name(name: str) -> bool:
+    """Whether a file's or member's name claims an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_NAMES
+
+
+def holds_image(head: bytes) -> bool:
+    """Whether a file whose name claims nothing is an image by its first bytes."""
+    kind = sniff(head)
+    return kind is not None and kind not in DOCUMENTS
 
 
 def _brands(head: bytes) -> list[bytes]:

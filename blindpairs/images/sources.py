@@ -1,20 +1,27 @@
-"""From the sources that the user named to existing local paths, each of a known kind.
+"""From the sources that the user named to the files that a corpus consists of, in a fixed order.
 
 Promises: nothing here opens an address or runs a command; every path that comes back exists; a path that contains
 braces or stars literally is taken as it is. The kind of a file is decided by its content, and by its name only where
-the content does not tell.
+the content does not tell. A folder is listed once, and only its names are held, never the whole tree; its files come
+before its subfolders, both in name order. Hidden names, links, sockets, pipes and devices are counted and left alone.
+A file with an image's extension is always planned, so that a broken one is reported; any other file is planned if its
+first bytes are an image's.
 """
 
 import glob
 import itertools
 import os
 import re
+import stat
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from blindpairs.errors import InputError
 from blindpairs.images.compressed import compression
-from blindpairs.images.header import HEAD_BYTES, sniff
+from blindpairs.images.header import HEAD_BYTES, has_image_name, holds_image, sniff
+from blindpairs.images.item import CorpusOptions, changed_at
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|pipe:")
 MOST_SHARDS = 1_000_000
@@ -38,6 +45,16 @@ UNREAD = (  # what may hold images and is not read: what it is called, how its n
     ("TFRecord file", (".tfrecord", ".tfrecords"), None),
     ("LMDB file", (".mdb", ".lmdb"), None),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of the tree; or a folder that could not be listed, with size and time 0."""
+
+    path: str
+    container: bool
+    size: int
+    mtime_ns: int
 
 
 def resolve(sources: Sequence[str]) -> list[str]:
@@ -136,6 +153,104 @@ def _parents(path: str) -> Iterator[str]:
     while (parent := os.path.dirname(path)) != path:
         yield parent
         path = parent
+
+
+def walk(root: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Entry]:
+    """Every image and container below `root`. A folder that cannot be listed comes as an entry, to fail on reading."""
+    excluded = set(filter(None, map(_identity, options.exclude)))
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                notes["links to a folder already visited"] += 1
+                continue
+            if (status.st_dev, status.st_ino) in excluded and folder != root:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            files, folders = _listing(folder, options, notes)
+        except OSError:
+            notes["folders that cannot be listed"] += 1
+            yield Entry(folder, False, 0, 0)
+            continue
+        if folder == root and not files and not folders:
+            notes["folders with nothing to read"] += 1
+        for name in files:
+            entry = _entry(folder + name if folder.endswith("/") else f"{folder}/{name}", notes)
+            if entry:
+                yield entry
+        waiting += [os.path.join(folder, name) for name in reversed(folders)]
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    """What a folder is, by whichever of its names; None where it does not exist."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _listing(folder: str, options: CorpusOptions, notes: Counter[str]) -> tuple[list[str], list[str]]:
+    """(files, folders) of one folder, by name. Only names are kept: a folder may hold a million files."""
+    files: list[str] = []
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                notes["hidden files and folders"] += 1
+            elif entry.is_symlink() and not options.follow_symlinks:
+                notes["links not followed"] += 1
+            elif _is_folder(entry):
+                folders.append(entry.name)
+            else:
+                files.append(entry.name)
+    files.sort()
+    folders.sort()
+    return files, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _entry(path: str, notes: Counter[str]) -> Entry | None:
+    """The file as it is planned, or None and a note."""
+    name = path.rpartition("/")[2].lower()
+    claims = has_image_name(name)
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            notes["pipes, sockets and devices"] += 1
+            return None
+        if name.endswith(CONTAINER_NAMES):
+            return Entry(path, True, status.st_size, changed_at(status))
+        if claims or holds_image(_head(path)[:HEAD_BYTES]):
+            return Entry(path, False, status.st_size, changed_at(status))
+    except OSError:  # removed meanwhile, a link to nothing, or permission denied
+        if claims:
+            return Entry(path, False, 0, 0)
+    unread = unread_kind(name)
+    notes[f"{unread}s not read" if unread else "files that are no images"] += 1
+    return None
+
+
+def named_entry(path: str) -> Entry:
+    """A file that was named, as it is planned whatever it is: what is no image fails when it is read."""
+    name = path.lower()
+    try:
+        status = os.stat(path)
+        kind = kind_of_file(path) if stat.S_ISREG(status.st_mode) else "none"
+        by_name = not kind and (name.endswith(CONTAINER_NAMES) or unread_kind(name, _head(path)))
+        container = kind in ("tar", "parquet") or bool(by_name)
+        return Entry(path, container, status.st_size, changed_at(status))
+    except OSError:
+        return Entry(path, name.endswith(CONTAINER_NAMES), 0, 0)
 
 
 def kind_of_file(path: str) -> str:

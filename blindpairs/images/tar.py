@@ -19,8 +19,7 @@ from typing import IO
 from blindpairs.errors import Undecodable
 from blindpairs.images.compressed import CHUNK, Readable, compression, decompressed
 from blindpairs.images.compressed import HEAD_BYTES as MAGIC_BYTES
-from blindpairs.images.folder import has_image_name, holds_image
-from blindpairs.images.header import HEAD_BYTES
+from blindpairs.images.header import HEAD_BYTES, has_image_name, holds_image
 from blindpairs.images.item import (
     Item,
     broken_container,

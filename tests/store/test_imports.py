@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import blindpairs.store.imports
-from blindpairs.embed import embed
+from blindpairs.embed import EmbedOptions, embed
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.images import open_corpus
 from blindpairs.images.decode import decode, image_id
@@ -169,8 +169,9 @@ def test_other_embeddings_are_neither_overwritten_nor_mixed(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="already holds other embeddings"):
         import_clip_retrieval(tmp_path / "other", tmp_path / "store", read_images=False)
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    corpus, options = open_corpus([str(tmp_path / "a.png")]), EmbedOptions.suited_to("cpu")
     with pytest.raises(ConfigError, match="holds imported embeddings"):
-        embed(open_corpus([str(tmp_path / "a.png")]), tmp_path / "store", {}, lambda *_: pytest.fail("it loads"))
+        embed(corpus, tmp_path / "store", {}, lambda *_: pytest.fail("it loads"), options)
 
 
 def test_pickled_and_odd_arrays_are_refused_unopened(tmp_path: Path) -> None:
