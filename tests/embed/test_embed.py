@@ -175,7 +175,7 @@ def test_other_corpus_in_the_same_store_is_refused(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 4)
     make_photos(tmp_path / "others", 4, seed=1)
     run(tmp_path / "photos", tmp_path / "store")
-    with pytest.raises(ConfigError, match=r"corpus is .*photos.* there and .*others.* now"):
+    with pytest.raises(ConfigError, match=r"it was .*photos.* and is .*others.* now"):
         run(tmp_path / "others", tmp_path / "store")
 
 

@@ -203,7 +203,7 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"img_emb_1\.npy has dimension 9, others 8"):
         import_clip_retrieval(source, store)
     (source / "metadata" / "metadata_1.parquet").unlink()
-    with pytest.raises(InputError, match="partition 1 is in one of them only"):
+    with pytest.raises(InputError, match="partition 1 is in only one of them"):
         import_clip_retrieval(source, store)
     write_partition(source, "01", unit(2))
     with pytest.raises(InputError, match="are the same partition"):
@@ -430,7 +430,7 @@ def test_an_import_by_another_rule_for_ids_is_not_gone_on_with(tmp_path: Path) -
     manifest = read_json(tmp_path / "store" / "manifest.json")
     manifest["settings"]["image_id"] = "`uri:` and the sha256 of its path"
     write_json(tmp_path / "store" / "manifest.json", manifest)
-    with pytest.raises(ConfigError, match="by another rule; the two must not mix"):
+    with pytest.raises(ConfigError, match="by another rule; the two kinds of ids must not be mixed"):
         import_clip_retrieval(tmp_path / "source", tmp_path / "store", read_images=False)
     assert not (tmp_path / "store" / "part-00000.done.json").exists()
 

@@ -19,7 +19,7 @@ def test_amount_of_memory_is_read_as_people_write_it(text: str, size: int) -> No
 
 @pytest.mark.parametrize("text", ["much", "-1G", "0", "4X", ""])
 def test_amount_of_memory_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no amount of memory: write 500M or 4G"):
+    with pytest.raises(ConfigError, match="is not an amount of memory: write 500M or 4G"):
         parse_bytes(text)
 
 

@@ -209,7 +209,7 @@ def test_damaged_part_of_an_import_is_remade_by_importing_again(tmp_path: Path) 
     import_clip_retrieval(tmp_path / "given", tmp_path / "store", read_images=False)
     before = tree(tmp_path / "store")
     _flip(tmp_path / "store" / "part-00000.parquet")
-    with pytest.raises(BlindpairsError, match="run the same `blindpairs import` again to mend it"):
+    with pytest.raises(BlindpairsError, match="run the same `blindpairs import` again to repair it"):
         Store.open(tmp_path / "store").column("clip")
     import_clip_retrieval(tmp_path / "given", tmp_path / "store", read_images=False)
     assert tree(tmp_path / "store") == before
