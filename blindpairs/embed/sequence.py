@@ -10,7 +10,8 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,17 +63,12 @@ class EmbedReport:
 
     @property
     def failure_rate(self) -> float:
-        """Failed images among all planned."""
+        """The share of all images that failed."""
         return self.failed / max(1, self.rows + self.failed)
-
-    def count(self, parts: Iterable[Part]) -> None:
-        """Set the counts to those of the finished parts, of this run and of earlier ones."""
-        for name, count in summary_of(parts).items():
-            setattr(self, name, count)
 
 
 class Runner(Protocol):
-    """Computes: in this process, or in the actors of a cluster."""
+    """Embeds parts: in this process, or in the actors of a cluster."""
 
     def describe(self) -> Mapping[str, Mapping[str, object]]:
         """Column name -> description of each encoder that was asked for, as the manifest records it."""
@@ -82,7 +78,7 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """Computes in this process; every encoder is loaded once."""
+    """Embeds parts in this process; every encoder is loaded once."""
 
     def __init__(self, folder: Path, specs: Mapping[str, str], load: Loader, options: EmbedOptions) -> None:
         self._folder, self._load, self._options = folder, load, options
@@ -113,11 +109,8 @@ def embed(
     Raises ConfigError if the store was made with other settings or other weights, Locked if another run is writing the
     same parts, InputError if the folder cannot be written.
     """
-
-    def start() -> AbstractContextManager[Runner]:
-        return nullcontext(LocalRunner(folder, encoders, load, options))
-
-    return embed_with(start, corpus, folder, options, progress)
+    local = partial(LocalRunner, folder, encoders, load, options)
+    return embed_with(lambda: nullcontext(local()), corpus, folder, options, progress)
 
 
 def embed_with(
@@ -140,7 +133,7 @@ def embed_with(
             described = runner.describe()
             with lock.planning():
                 manifest = agree_on_manifest(corpus, folder, described, options, report.warnings)
-            # Every n-th part, not a block of them: images of one folder cost alike, so that shards end together.
+            # Every n-th part, not a block of them, so that a folder of large images is shared by all.
             parts = [Part(folder, number) for number in range(index, manifest["plan"]["parts"], shards)]
             lock.claim(part.number for part in parts)
             jobs = unfinished_jobs(parts, manifest, described, report.warnings)
@@ -149,9 +142,8 @@ def embed_with(
             report.seconds = time.monotonic() - started
     finally:
         lock.release()
-    report.corpus_notes = manifest["plan"]["notes"]
-    report.count(parts)
-    return report
+    # The counts are those of all parts of the shard, also of those that earlier runs finished.
+    return replace(report, corpus_notes=manifest["plan"]["notes"], **summary_of(parts))
 
 
 def unfinished_jobs(
@@ -159,18 +151,16 @@ def unfinished_jobs(
 ) -> list[PartJob]:
     """A job for every part that lacks columns: of the encoders `asked` for, or of all if the part is damaged."""
     jobs = []
-    rows, items = manifest["settings"]["part_rows"], manifest["plan"]["items"]
+    rows, items, encoders = manifest["settings"]["part_rows"], manifest["plan"]["items"], manifest["encoders"]
     for part in parts:
         marker = finished(part)
         if marker is None and has_marker(part):
             warnings.append(f"{part.data.name} does not match its marker: it is embedded again")
-        have = marker["columns"] if marker else {}
-        # A damaged part loses the columns of earlier runs as well, and a store has the same columns in all parts.
-        want = asked if marker else manifest["encoders"]
-        columns = {
-            name: manifest["encoders"][name] for name in manifest["encoders"] if name in want and name not in have
-        }
-        if columns:
+        present = marker["columns"] if marker else {}
+        # A damaged part loses the columns of earlier runs as well: it is made again with every encoder of the store.
+        wanted = asked if marker else encoders
+        columns = {name: each for name, each in encoders.items() if name in wanted and name not in present}
+        if columns:  # the last part may have fewer than `rows` items
             jobs.append(PartJob(part, min(rows, items - part.number * rows), columns, marker))
     return jobs
 
@@ -286,7 +276,6 @@ def _refuse(folder: Path, differences: Sequence[str]) -> None:
 
 def _other_encoders(manifest: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:
     """Where encoders differ from those of the manifest. A newer version of the library alone is only a warning."""
-    # The versions are made equal here, and compared in `_other_versions`.
     differences: list[str] = []
     for name in sorted(described.keys() & manifest["encoders"].keys()):
         old, new = ({**encoders[name], "version": ""} for encoders in (manifest["encoders"], described))

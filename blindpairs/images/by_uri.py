@@ -17,11 +17,8 @@ Reference = tuple[str, bytes | None]
 
 
 def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Undecodable]]:
-    """Read images again by (uri, uri_bytes). Yields (position in the input, bytes or failure), container by container.
-
-    An existing file takes precedence over a container, because `#` is legal in names. Containers are read in one pass
-    each.
-    """
+    """Read images by (uri, uri_bytes). Yields (position in the input, bytes or failure): files, then by container."""
+    # container -> uri -> positions: the same image may be asked for several times
     wanted: defaultdict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for position, (uri, uri_bytes) in enumerate(references):
         name = system_name(uri, uri_bytes)
@@ -35,8 +32,8 @@ def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Un
 
 
 def _container_of(name: str) -> str | None:
-    """The container in a resolved uri, or None for a plain file; a name that fits neither is a missing plain file."""
-    if os.path.lexists(name):
+    """The path of the container in a uri; None for a plain file, also if it is missing."""
+    if os.path.lexists(name):  # first, because `#` is legal in the names of files
         return None
     parts = name.split("#")
     starts = ("#".join(parts[:count]) for count in range(1, len(parts)))
@@ -66,7 +63,7 @@ def _file_item(name: str) -> Item:
     uri, uri_bytes = printable_uri(name)
     try:
         status = os.stat(name)
-    except OSError:
+    except OSError:  # reading it gives the reason
         return Item(uri, uri_bytes, "", 0, 0, 0, "")
     return Item(uri, uri_bytes, "", status.st_size, changed_at(status), 0, "")
 

@@ -1,9 +1,9 @@
 """Folders, WebDataset tars and Parquet files as one stream of images.
 
-Promises: the order is fixed by the names; planning reads no image; a planned image can be read in another process, and
-either has the bytes that were planned or fails under its own name, so that read + failed = planned. One bad file among
-several sources is such a failure; if no source can be used, that is an error before anything is planned. Nothing is
-extracted, unpickled, executed or downloaded. Names are strings, not Paths: there may be millions, some not UTF-8.
+Promises: the order depends only on the names; planning reads no image; a planned image can be read in another process,
+and either has the bytes that were planned or fails under its own name, so that read + failed = planned. One bad file
+among several sources is such a failure; if no source can be used, that is an error before anything is planned. Nothing
+is extracted, unpickled, executed or downloaded. Names are strings, not Paths: there may be millions, some not UTF-8.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ DEFAULTS = CorpusOptions()
 def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "Corpus":
     """The corpus that the user named: folders, tars (`{000..012}.tar`), Parquet files, globs, single images.
 
-    Raises InputError for what does not exist, for an address, where no source can be used, and for a column that no
-    Parquet file has. One source of several that cannot be used fails when it is read.
+    Raises InputError for a source that does not exist, for an address, for a column that no Parquet file has, and if
+    no source can be used. If only some of several sources cannot be used, they fail when they are read.
     """
     try:
         options.column.encode()
@@ -50,9 +50,10 @@ def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "C
                 tables.append(path)
         except InputError as error:
             errors.append(error)
-    unfit = _unless_one_fits(tables, options)
-    wrong_column = options.column and any(isinstance(error, NoImageColumn) for error in unfit)
-    errors += unfit
+    table_errors = _unless_one_fits(tables, options)
+    errors += table_errors
+    # A wrong --column is refused even beside usable sources: in no Parquet file would it find an image.
+    wrong_column = options.column and any(isinstance(error, NoImageColumn) for error in table_errors)
     if wrong_column or len(errors) == len(paths):
         more = len(errors) - 1
         raise InputError(f"{errors[0]}" + (f" ({more:,} more of {len(paths):,} cannot be used either)" if more else ""))
@@ -60,7 +61,7 @@ def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "C
 
 
 def _unless_one_fits(tables: Sequence[str], options: CorpusOptions) -> list[InputError]:
-    """Why none of these Parquet files can be used; empty as soon as one can. One footer is read, as a rule."""
+    """Why none of these Parquet files can be used; empty as soon as one can, so that usually one footer is read."""
     errors: list[InputError] = []
     for path in tables:
         try:
@@ -90,8 +91,8 @@ def _kind_of_source(path: str) -> str:
             raise InputError(f"{path} {what if status.st_size else 'is an empty file'}")
         return kind
     except OSError as error:
-        said = "a link that leads nowhere" if os.path.islink(path) else error.strerror
-        raise InputError(f"{path} cannot be read: {said}") from error
+        reason = "a link that leads nowhere" if os.path.islink(path) else error.strerror
+        raise InputError(f"{path} cannot be read: {reason}") from error
 
 
 class Corpus:
@@ -110,11 +111,12 @@ class Corpus:
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change when a planned file or container is added, removed or changed.
 
-        A change shows in size or modification time. Opens no container, and reads only files whose name does not say
-        whether they are images.
+        A change is one of size or modification time. No container is opened; the only files that are read are those
+        whose name does not say whether they are images.
         """
         digest = hashlib.sha256(repr((self.options.column, self.options.allow_paths)).encode())
         for root, entry in self._entries(Counter()):
+            # Without the source's own folder, so that a corpus that moves keeps its fingerprint.
             name = os.fsencode(entry.path.removeprefix(root) or os.path.basename(root))
             digest.update(b"%b\0%d %d\n" % (name, entry.size, entry.mtime_ns))
         return digest.hexdigest()
@@ -162,15 +164,16 @@ def plan_container(path: str, options: CorpusOptions, notes: Counter[str]) -> It
 
 
 def is_parquet(path: str) -> bool:
-    """Whether a container is Parquet, else tar. Raises InputError for a kind of file that is not read."""
+    """Whether a container is Parquet; else it is a tar. Raises InputError for a kind of file that is not read."""
     kind = kind_of_file(path)
     if not kind:
         refuse_unread(path)
+    # A damaged file has no kind. Its name decides which reader says what is wrong with it.
     return kind == "parquet" or (not kind and path.lower().endswith(".parquet"))
 
 
 def read_item(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
-    """The bytes of one planned image, in any process; `alive` is called as a compressed archive is read up to it.
+    """The bytes of one planned image, in any process; `alive` is called while a compressed archive is read up to it.
 
     Raises Undecodable: missing, changed, io, too_large, not_image, tar_truncated, tar_corrupt, parquet_corrupt,
     no_image_column, no_image, path_not_read.
@@ -179,7 +182,7 @@ def read_item(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
         return _read_file(item)
     path = container_path(item)
     try:
-        mtime_ns = changed_at(os.stat(path))
+        mtime_ns = changed_at(os.stat(path))  # a changed container has other offsets: nothing is read from it
         if item.offset == BROKEN:
             raise _defect(path, item.column)
         if mtime_ns != item.mtime_ns:
@@ -208,7 +211,7 @@ def _read_file(item: Item) -> bytes:
     try:
         # O_NONBLOCK: a FIFO that has replaced the file must not hang the worker.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-            _check_unchanged(os.fstat(file.fileno()), item)
+            _check_unchanged(os.fstat(file.fileno()), item)  # of the open file: the name may change at any time
             data = file.read()
     except OSError as error:
         if os.path.islink(path):

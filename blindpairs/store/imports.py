@@ -27,8 +27,8 @@ from blindpairs.cores import usable_cores
 from blindpairs.errors import ConfigError
 from blindpairs.images import Item
 from blindpairs.images.decode import Limits
-from blindpairs.images.item import changed_at, printable_uri
-from blindpairs.images.workers import DecodePool, Decoding, Failed, Image, Outcome
+from blindpairs.images.item import Failed, Image, Outcome, changed_at, printable_uri
+from blindpairs.images.workers import DecodePool, Decoding
 from blindpairs.progress import Progress, silent
 from blindpairs.store.manifest import (
     IMPORTED,

@@ -13,8 +13,9 @@ import pytest
 from embed_process import SIZE, make_photos
 
 from blindpairs.images import Item, open_corpus, read_item
+from blindpairs.images.item import Failed, Image
 from blindpairs.images.preprocess import Preprocess
-from blindpairs.images.workers import CHUNK, POSITION, DecodePool, Decoding, Failed, Image, _Chunk, _step, _Worker
+from blindpairs.images.workers import CHUNK, POSITION, DecodePool, Decoding, _Chunk, _step, _Worker
 
 GEOMETRY = Preprocess(SIZE, "shortest", SIZE, "bicubic", "round", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
