@@ -26,7 +26,7 @@ class Executor(StrEnum):
 
 
 class Allowed(StrEnum):
-    """What a corpus may contain that is refused by default."""
+    """What is not read of a corpus by default."""
 
     truncated = "truncated"
     symlinks = "symlinks"
@@ -164,6 +164,7 @@ def embed(
             load = functools.partial(load_encoder, device=device)
             report = embed_corpus(corpus, space.embeddings, specs, load, settings, show)
     _print_report(report, space, as_json)
+    # Only now: what was embedded is stored and reported, and the exit code tells a script that too much failed.
     if report.failure_rate > reading.max_failure_rate:
         raise TooManyFailures(
             f"{report.failed:,} of {report.rows + report.failed:,} images failed, more than --max-failure-rate "
@@ -207,7 +208,7 @@ def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
     specs = {}
     for text in given:
         name, found, spec = text.partition("=")
-        if not found or not name.isidentifier():
+        if not found or not name.isidentifier():  # the first `=` separates: options of a SPEC contain more
             raise ConfigError(f"--encoder {text!r} is not NAME=SPEC, such as clip=open_clip:ViT-L-14/openai")
         if name in specs:
             raise ConfigError(f"--encoder names {name!r} twice: give each encoder its own column name")
@@ -219,7 +220,7 @@ def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
 def _print_report(report: "EmbedReport", space: Workspace, as_json: bool) -> None:
     for warning in report.warnings:
         say(f"warning: {warning}")
-    rate = report.embedded / report.seconds if report.embedded else 0.0
+    rate = report.embedded / report.seconds if report.embedded else 0.0  # images a second, without loading
     if as_json:
         fields = {name: value for name, value in vars(report).items() if name != "folder"}
         print_json({"folder": str(report.folder), **fields, "images_per_second": round(rate, 1)})
@@ -228,7 +229,7 @@ def _print_report(report: "EmbedReport", space: Workspace, as_json: bool) -> Non
     if report.embedded:
         counts.append(f"{report.embedded:,} images embedded in {report.seconds:.1f} s ({rate:.0f}/s)")
     if report.rows > report.embedded:
-        counts.append(f"{report.rows - report.embedded:,} were already there")
+        counts.append(f"{report.rows - report.embedded:,} were there already")
     typer.echo(f"{report.folder}: " + (", ".join(counts) or "nothing to embed"))
     for label, count_by_name in (
         ("failed", report.failures_by_code),

@@ -240,7 +240,7 @@ class Forward:
     """Runs batches through encoders. If memory runs out, it halves the size of a step, for this and all later batches.
 
     On a CPU a batch is cut into slices, each encoded on one core: a small product that is spread over all cores waits
-    for the slowest of them (measured: 92 images/s with two threads a product, 383 with one, beside one busy process).
+    for the slowest of them (measured: 92 images/s with two threads a product, 383 with one, next to one busy process).
     Slices do not depend on the number of cores, so neither do the vectors.
     """
 

@@ -33,7 +33,7 @@ def follow(
     except _OtherCorpus as error:
         raise ConfigError(
             f"{folder} was made of another corpus: it was {old} and is {new} now, and it has not just moved "
-            f"({error}). Use --overwrite to embed anew, or another --work"
+            f"({error}). Use --overwrite to embed all again, or another --work"
         ) from error
     if moved["settings"] != manifest["settings"]:
         warnings.append(

@@ -270,7 +270,7 @@ def _refuse(folder: Path, differences: Sequence[str]) -> None:
     if differences:
         shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
         raise ConfigError(
-            f"{folder} was made with other settings: {shown}. Use --overwrite to embed anew, or another --work"
+            f"{folder} was made with other settings: {shown}. Use --overwrite to embed all again, or another --work"
         )
 
 

@@ -18,7 +18,7 @@ from blindpairs.workspace import demo_folder
 
 @dataclass(frozen=True)
 class Tower:
-    """What `from_LIBRARY.py` returns: a vision tower, how to read it, and its provenance."""
+    """What `from_LIBRARY.py` returns: a vision tower, how to get vectors and tokens from it, and its origin."""
 
     module: nn.Module  # the vision part only, in float32, on the CPU
     pooled: Callable[[Tensor], Tensor]  # normalised pixels (B, 3, S, S) -> (B, D), not yet unit
@@ -37,7 +37,7 @@ def choose_device(asked: str) -> str:
         torch.empty(1, device=asked)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
-        if reason.startswith("Expected one of"):  # torch goes on with forty names
+        if reason.startswith("Expected one of"):  # torch lists forty kinds
             reason = "unknown kind of device"
         raise ConfigError(
             f"device {asked!r} is not available on this machine ({reason}); try --device auto or cpu"
@@ -69,7 +69,8 @@ class Encoder:
         On CUDA with bfloat16 the tower runs under autocast, and rows that are not finite run once more in float32.
         """
         (vectors,) = self._read(lambda pixels: [self._tower.pooled(pixels)], batch)  # (B, D)
-        norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)  # (B, 1)
+        # NaN, not an error: one image without a direction becomes one failure, and the batch goes on.
         return torch.where(torch.isfinite(norms) & (norms > 0), vectors / norms, torch.nan)
 
     def tokens(self, batch: Tensor, layer: int = -1, *, norm: bool = True) -> Tokens:
@@ -108,17 +109,20 @@ class Encoder:
         }
 
     def _normalised(self, batch: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> float32 with the mean and std that the tower was trained with."""
         return (batch.to(torch.float32) / 255 - self._mean) / self._std
 
     def _read(self, read: Callable[[Tensor], list[Tensor]], batch: Tensor) -> list[Tensor]:
+        """The results of `read` for a batch of bytes, each (B, ...) float32."""
         pixels = self._normalised(batch)
-        found = self._run(read, pixels, autocast=self._autocast)
-        if self._autocast and found:
-            bad = ~torch.stack([torch.isfinite(one.flatten(1)).all(dim=1) for one in found]).all(dim=0)  # (B,)
+        results = self._run(read, pixels, autocast=self._autocast)
+        if self._autocast and results:
+            # If one layer of an image is not finite, all of them run again: they belong to one forward pass.
+            bad = ~torch.stack([torch.isfinite(one.flatten(1)).all(dim=1) for one in results]).all(dim=0)  # (B,)
             if bool(bad.any()):
-                for one, again in zip(found, self._run(read, pixels[bad], autocast=False), strict=True):
+                for one, again in zip(results, self._run(read, pixels[bad], autocast=False), strict=True):
                     one[bad] = again
-        return found
+        return results
 
     def _run(self, read: Callable[[Tensor], list[Tensor]], pixels: Tensor, *, autocast: bool) -> list[Tensor]:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=autocast):

@@ -41,7 +41,7 @@ def image_column(path: str, schema: Any, options: CorpusOptions) -> str:
 def obvious_column(schema: Any, allow_paths: bool) -> str | None:
     """`image`, or else the only column that can hold images; None if neither exists."""
     fitting = {field.name for field in schema if _can_hold_images(field.type, allow_paths)}
-    if "image" in schema.names:
+    if "image" in schema.names:  # the hub's name: if it holds no images, no other column is taken for them
         return "image" if "image" in fitting else None
     return fitting.pop() if len(fitting) == 1 else None
 
@@ -60,13 +60,13 @@ def kind_of_column(schema: Any, column: str) -> Any:
     from pyarrow import types
 
     first, *inside = steps(schema, column)
-    places = schema.get_all_field_indices(first)
-    kind: Any = schema.field(places[0]).type if places else None
+    indices = schema.get_all_field_indices(first)  # several if names are repeated; `get_field_index` gives -1 then
+    kind: Any = schema.field(indices[0]).type if indices else None
     for name in inside:
-        place = kind.get_field_index(name) if kind is not None and types.is_struct(kind) else -1
-        if place < 0:
+        index = kind.get_field_index(name) if kind is not None and types.is_struct(kind) else -1
+        if index < 0:
             return None
-        kind = kind.field(place).type
+        kind = kind.field(index).type
     return kind
 
 
@@ -90,7 +90,7 @@ def _undecided(schema: Any, holding: list[tuple[str, bool]]) -> str:
     """
     single = [name for name, several in holding if not several]
     lists = [name for name, several in holding if several]
-    if len(single) == 1 and single[0] not in schema.names:
+    if len(single) == 1 and single[0] not in schema.names:  # a field of a struct
         return f"holds its images inside a column: read them with --column {single[0]}"
     if single:
         return f"has no column that is plainly the images: name one with --column ({', '.join(single[:5])})"
@@ -119,7 +119,7 @@ def _can_hold_images(kind: Any, allow_paths: bool) -> bool:
     """Whether an Arrow type holds bytes, directly or as the hub's struct of bytes and path."""
     from pyarrow import types
 
-    if types.is_dictionary(kind):
+    if types.is_dictionary(kind):  # repeated values stored once: reading gives the values
         kind = kind.value_type
     if types.is_struct(kind):
         # The hub writes {bytes, path}. A file with paths alone has a `bytes` of type null: its rows fail by name.

@@ -52,7 +52,7 @@ def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "C
             errors.append(error)
     table_errors = _unless_one_fits(tables, options)
     errors += table_errors
-    # A wrong --column is refused even beside usable sources: in no Parquet file would it find an image.
+    # A wrong --column is refused even if other sources can be used: it would find no image in any Parquet file.
     wrong_column = options.column and any(isinstance(error, NoImageColumn) for error in table_errors)
     if wrong_column or len(errors) == len(paths):
         more = len(errors) - 1
@@ -123,7 +123,7 @@ class Corpus:
 
     def items(self) -> Iterator[Item]:
         """Every image, in a fixed order. Raises InputError at the end if there was none."""
-        self.notes.clear()
+        self.notes.clear()  # a run may list the corpus more than once
         empty = True
         for root, entry in self._entries(self.notes):
             for item in self._planned(entry, named=entry.path == root):
@@ -149,7 +149,7 @@ class Corpus:
         try:
             yield from plan_container(entry.path, self.options, self.notes)
         except (InputError, OSError) as error:  # the failure of one shard does not end the run
-            if isinstance(error, NoImages) and not named:
+            if isinstance(error, NoImages) and not named:  # metadata beside the images, not a failure
                 self.notes["Parquet files without images"] += 1
                 return
             self.notes["unreadable containers"] += 1
@@ -217,13 +217,13 @@ def _read_file(item: Item) -> bytes:
         if os.path.islink(path):
             raise Undecodable("io", "a link that leads nowhere") from error
         raise _unreadable(error) from error
-    if len(data) != item.size:
+    if len(data) != item.size:  # written to between the check and the read
         raise Undecodable("changed", "the file was changed while it was read")
     return data
 
 
 def _check_unchanged(status: os.stat_result, item: Item) -> None:
-    if stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(status.st_mode):  # a folder is only planned if it could not be listed
         raise Undecodable("io", "a folder that cannot be listed")
     if not stat.S_ISREG(status.st_mode) and changed_at(status) == item.mtime_ns:
         raise Undecodable("io", "a pipe, a socket or a device, not a file")

@@ -35,9 +35,9 @@ def check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
         raise _unsupported("its inks are not cyan, magenta, yellow and black")
     if tags.get(PLANAR, 1) == 2:
         # Pillow derives the layout of one plane from the first letter of the layout of all: right in few cases only.
-        odd = max(bits) != 8 or tags.get(FILL_ORDER, 1) != 1 or kind == WHITE_IS_ZERO
+        unusual = max(bits) != 8 or tags.get(FILL_ORDER, 1) != 1 or kind == WHITE_IS_ZERO
         layered = kind in (RGB, SEPARATED, YCBCR) or tags.get(SAMPLES, 1) == 1
-        if not layered or (odd and packing == UNCOMPRESSED) or len(tags.get(EXTRA_SAMPLES, ())) > 1:
+        if not layered or (unusual and packing == UNCOMPRESSED) or len(tags.get(EXTRA_SAMPLES, ())) > 1:
             raise _unsupported("its planes are stored apart, in a way that is not read")
     if kind == YCBCR and packing == UNCOMPRESSED and tuple(tags.get(SUBSAMPLING, (2, 2))) != (1, 1):
         raise _unsupported("uncompressed YCbCr with fewer samples of colour than of light")

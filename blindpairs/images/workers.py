@@ -36,7 +36,7 @@ from blindpairs.images.item import Failed, Image, Outcome
 from blindpairs.images.preprocess import Preprocess
 
 CHUNK = 16  # images a message: enough that messages cost nothing, few enough that a crash repeats little
-# Not `-m`: classes pickled from a module that runs as __main__ would not be found on our side.
+# Not `-m`: classes pickled from a module that runs as __main__ would not be found in the main process.
 START = "import sys; from blindpairs.images.workers import main; main(sys.argv[1:])"
 STARTING = 120.0  # seconds a worker may take to import its libraries, from a cold network disk
 # The block starts with the worker's position: chunk number, index in the chunk, steps through the archive of the image.
@@ -81,18 +81,18 @@ class _Worker:
         self.last_step: tuple[tuple[int, ...], float] = ((), time.monotonic())  # the position, and since when
         self.stderr = tempfile.TemporaryFile()  # a pipe would fill up and block the worker
         memory = _memory_file(POSITION.size + slots * self.slot_bytes)
-        ours, theirs = socket.socketpair()
+        here, there = socket.socketpair()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", START, str(theirs.fileno()), str(memory)],
-            pass_fds=(theirs.fileno(), memory),
+            [sys.executable, "-c", START, str(there.fileno()), str(memory)],
+            pass_fds=(there.fileno(), memory),
             stdin=subprocess.DEVNULL,
             stderr=self.stderr,  # native decoders print a line for each damaged file
             env=_environment(),
         )
         self.block = mmap.mmap(memory, 0)
-        theirs.close()
+        there.close()
         os.close(memory)
-        self.connection = Connection(ours.detach())
+        self.connection = Connection(here.detach())
         self.connection.send(decoding)
 
     def submit(self, chunk: _Chunk) -> None:
@@ -189,7 +189,7 @@ class DecodePool:
             self._replace(worker, timed_out=False)
             return
         if isinstance(answer, str):
-            raise RuntimeError(f"a decode worker failed on a bug of ours:\n{answer}")
+            raise RuntimeError(f"a decode worker failed on a bug in blindpairs:\n{answer}")
         chunk = worker.chunks.popleft()
         chunk.outcomes = [chunk.verdicts.get(index, outcome) for index, outcome in enumerate(answer)]
 
@@ -202,7 +202,7 @@ class DecodePool:
             printed = worker.stderr.read().decode(errors="replace").strip()
             raise RuntimeError(f"a decode worker could not start (exit status {status})\n{printed}")
         for chunk in worker.chunks:
-            if chunk.number == number:
+            if chunk.number == number:  # else the worker died between two chunks: no image caused it
                 _blame(chunk, index, timed_out, status, self._decoding.timeout)
         # Slots whose pixels are still to be read stay with the dead worker's block, which lives as long as they do.
         self._workers[self._workers.index(worker)] = _Worker(self._decoding, self._slots)
@@ -210,7 +210,7 @@ class DecodePool:
 
 
 def _blame(chunk: _Chunk, index: int, timed_out: bool, status: int, timeout: float) -> None:
-    """Record what a worker died on. The first crash may be the machine's fault (out of memory), so it is retried."""
+    """Record what a worker died on. A first crash may have another cause, such as too little memory: it is retried."""
     if timed_out:
         chunk.verdicts[index] = Failed("timeout", f"decoding took longer than {timeout:g} s")
         return
@@ -240,9 +240,8 @@ def _memory_file(size: int) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """One thread a worker: there are as many workers as cores to use; and the package must be importable there too."""
-    source = str(Path(__file__).resolve().parents[2])
-    paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    """One thread for each worker, because every core has a worker; and a path from which the package is imported."""
+    paths = [str(Path(__file__).resolve().parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
@@ -259,6 +258,7 @@ def work(connection: Connection, block: mmap.mmap) -> None:
         for index, item in enumerate(items):
             POSITION.pack_into(block, 0, number, index, 0)
             start = POSITION.size + slot * slot_bytes + index * decoding.image_bytes
+            # The main process puts its own verdict in the place of the empty one.
             outcomes.append(Failed("", "") if index in given_up else _outcome(item, decoding, block, start))
         connection.send(outcomes)
 
@@ -282,7 +282,7 @@ def _outcome(item: Item, decoding: Decoding, block: mmap.mmap, start: int) -> Ou
 
 
 def _step(block: mmap.mmap) -> None:
-    """Count a step of reading on in an archive, so that the gigabytes before an image do not count as its time."""
+    """Count a step of reading on in an archive: the gigabytes before an image must not use up its timeout."""
     number, index, steps = POSITION.unpack_from(block)
     POSITION.pack_into(block, 0, number, index, steps + 1)
 

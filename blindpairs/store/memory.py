@@ -37,13 +37,13 @@ class MemoryBudget:
 class VectorPlacement:
     """Decides for each array, in the order of the calls, whether it is kept in memory or mapped.
 
-    `rows` is the number of rows that the join will hold. `beside` are arrays that already exist: they count as well.
+    `rows` is the number of rows that the join will hold. `existing` arrays are held already and count as well.
     Without a budget, everything is kept in memory.
     """
 
-    def __init__(self, budget: MemoryBudget | None, rows: int, beside: Iterable[NDArray[Any]] = ()) -> None:
+    def __init__(self, budget: MemoryBudget | None, rows: int, existing: Iterable[NDArray[Any]] = ()) -> None:
         self._budget = budget
-        held = sum(one.nbytes for one in beside if not isinstance(one, np.memmap))
+        held = sum(one.nbytes for one in existing if not isinstance(one, np.memmap))
         self._left = budget.limit - held - rows * ROW_BYTES if budget else 0
 
     def place(self, name: str, blocks: Iterable[NDArray[Any]], shape: tuple[int, int]) -> Float16:

@@ -65,18 +65,18 @@ def finish_move(folder: Path) -> dict[str, Any]:
 
     A part is written to `moved/` completely, its marker last, before it replaces the old one. The manifest comes last.
     """
-    aside = folder / MOVED
-    manifest = read_manifest(aside)
-    listed = aside if present(items_path(aside)) else folder  # a killed run may have moved the list already
+    staging = folder / MOVED
+    manifest = read_manifest(staging)
+    listed = staging if present(items_path(staging)) else folder  # a killed run may have moved the list already
     for number in range(manifest["plan"]["parts"]):
-        staged, part = Part(aside, number), Part(folder, number)
+        staged, part = Part(staging, number), Part(folder, number)
         marker = finished(part)
         if marker and not present(staged.marker):
             _stage_part(part, staged, marker, read_items(listed, number))
         if present(staged.marker):
             # The marker last: until then the old one does not fit the new tables, and the part counts as unfinished.
-            _take([(staged.data, part.data), (staged.failures, part.failures), (staged.marker, part.marker)])
-    _take([(path(aside), path(folder)) for path in (items_path, manifest_path)])
+            _put_in_place([(staged.data, part.data), (staged.failures, part.failures), (staged.marker, part.marker)])
+    _put_in_place([(path(staging), path(folder)) for path in (items_path, manifest_path)])
     _remove_empty(folder)
     return manifest
 
@@ -88,14 +88,14 @@ def _remove_empty(folder: Path) -> None:
             empty.rmdir()
 
 
-def _take(files: Sequence[tuple[Path, Path]]) -> None:
-    for aside, path in files:
-        if present(aside):  # else a run that was killed has taken it
-            put(aside, path)
+def _put_in_place(files: Sequence[tuple[Path, Path]]) -> None:
+    for staged, path in files:
+        if present(staged):  # else a run that was killed has put it in its place
+            put(staged, path)
 
 
 def _stage_part(part: Part, staged: Part, marker: Mapping[str, Any], items: Sequence[Item]) -> None:
-    """Write a part aside with the uris of these items, unless it has them already."""
+    """Write a part to `moved/` with the uris of these items, unless it already has them."""
     table, failures = read_columns(part.data, METADATA.names), read_failures(part)
     failed = {failure.row for failure in failures}
     kept = [item for row, item in enumerate(items) if row not in failed]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blindpairs.access import reading
 from blindpairs.errors import InputError
 
-PATHS = "image_path"
+PATHS = "image_path"  # clip-retrieval's name of the column
 NAMES_SHOWN = 6  # columns of a file, where a message lists them
 
 Vectors = NDArray[np.floating[Any]]
@@ -38,7 +38,7 @@ class Partition:
         """The vectors, (n, D) float16 or float32, mapped from the file."""
         _try_to_open(self.vectors)
         try:
-            mapped = np.load(self.vectors, mmap_mode="r", allow_pickle=False)
+            mapped = np.load(self.vectors, mmap_mode="r", allow_pickle=False)  # an archive if the file is an .npz
         except (ValueError, EOFError, OSError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"{self.vectors} is not an array of numbers ({_reason(error)}); it was not unpickled"
@@ -53,7 +53,7 @@ class Partition:
         _try_to_open(self.metadata)
         try:
             with pq.ParquetFile(self.metadata) as file:
-                kind = self._kind_of_paths(file.schema_arrow)
+                kind = self._kind_of_paths(file.schema_arrow)  # of the values, where a dictionary encodes them
                 column = file.read(columns=[PATHS])[PATHS].cast(kind)
                 # Keys of a webdataset may be whole numbers: those become text first, as they would be written.
                 text = pa.large_binary() if _holds_bytes(kind) else pa.large_string()
@@ -87,8 +87,8 @@ def find_partitions(folder: Path) -> list[Partition]:
             f"{folder} holds no img_emb/img_emb_*.npy: name the output folder of `clip-retrieval inference`"
         )
     if vectors.keys() != metadata.keys():
-        odd = sorted(vectors.keys() ^ metadata.keys())
-        raise InputError(f"{folder}: img_emb and metadata do not match: partition {odd[0]} is in only one of them")
+        unpaired = sorted(vectors.keys() ^ metadata.keys())
+        raise InputError(f"{folder}: img_emb and metadata do not match: partition {unpaired[0]} is in only one of them")
     return [Partition(number, vectors[number], metadata[number]) for number in sorted(vectors)]
 
 
@@ -106,7 +106,7 @@ def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
         raise InputError(f"{folder} cannot be listed: {error.strerror}") from error
     for path in paths:
         match = re.fullmatch(pattern, path.name)
-        if match and int(match[1]) in found:
+        if match and int(match[1]) in found:  # 1 and 01: a later run with another number of partitions
             raise InputError(f"{path} and {found[int(match[1])].name} are the same partition: remove the older run's")
         if match:
             found[int(match[1])] = path
@@ -151,6 +151,7 @@ def batches(columns: Columns, rows: int) -> Iterator[tuple[list[bytes | None], d
     """(image paths, column -> (n, D) vectors) of at most `rows` rows at a time; no block crosses two partitions."""
     for partitions in zip(*columns.values(), strict=True):
         paths = partitions[0].paths()
+        # Mapped, so that slices cost no memory before their rows are used.
         opened = dict(zip(columns, (partition.open() for partition in partitions), strict=True))
         for start in range(0, len(paths), rows):
             part = slice(start, start + rows)
@@ -158,7 +159,7 @@ def batches(columns: Columns, rows: int) -> Iterator[tuple[list[bytes | None], d
 
 
 def _name_something(paths: pa.ChunkedArray) -> bool:
-    return bool(pc.sum(pc.binary_length(paths)).as_py())
+    return bool(pc.sum(pc.binary_length(paths)).as_py())  # the sum is null if all paths are
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

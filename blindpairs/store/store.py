@@ -131,6 +131,7 @@ class Store:
         were not read), `uri` (path, `shard.tar#member` or `file.parquet#row`), `uri_bytes` (only where the path is
         not UTF-8, else null), `width` and `height` in pixels, `phash` (64 bits), `flags` (list of strings).
         """
+        # With an empty table first, a store without parts has the same columns.
         nothing = pa.schema([METADATA.field(name) for name in columns]).empty_table()
         return pa.concat_tables([nothing, *self._each(lambda part, rows: read_rows(part.data, columns, rows))])
 
@@ -157,7 +158,7 @@ class Store:
 
     def _each(self, read: Callable[[Part, int], Read]) -> Iterator[Read]:
         """`read(part, number of its rows)` for each part, in order. The next parts are read in the background."""
-        ahead: deque[Future[Read]] = deque()
+        ahead: deque[Future[Read]] = deque()  # results in the order of the parts, at most READERS of them
         with self._remedied(), ThreadPoolExecutor(READERS) as readers:  # one thread decodes some 200 MB/s
             for part, marker in zip(self._parts, self._markers, strict=True):
                 ahead.append(readers.submit(self._checked, part, marker, read))
@@ -178,7 +179,7 @@ class Store:
 
         Takes 2 * N * D bytes of memory; `iter_column` takes those of three parts. ConfigError as in `iter_column`.
         """
-        blocks = self.iter_column(name)
+        blocks = self.iter_column(name)  # nothing runs yet: its ConfigErrors come with the first block
         dimension = self.manifest["encoders"][name]["dimension"] if name in self.encoders else 0
         vectors = np.empty((self.rows, dimension), np.float16)  # filled part by part: concatenating would take twice
         start = 0

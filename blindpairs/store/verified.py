@@ -89,7 +89,7 @@ def read_marker(path: Path) -> dict[str, Any]:
     marker = read_json(path)
     # Every field that other code indexes is checked here, so that a damaged marker is never a KeyError.
     groups = [marker.get(name) for name in ("columns", "failures_by_code", "flags", "sha256", "bytes")]
-    if all(isinstance(group, dict) for group in groups):
+    if all(isinstance(group, dict) for group in groups):  # the values of `columns` are compared, never indexed
         counts = [*marker["failures_by_code"].values(), *marker["flags"].values()]
         numbers = [marker.get("rows"), marker.get("failed"), *counts, *marker["bytes"].values()]
         files = [marker[name].keys() == {"data", "failures"} for name in ("sha256", "bytes")]
@@ -99,7 +99,8 @@ def read_marker(path: Path) -> dict[str, Any]:
 
 
 def check_sizes(files: Mapping[str, Path], marker: Mapping[str, Any]) -> None:
-    """InputError where a file of a part has another size than its marker says; `files` maps kind to path."""
+    """InputError if a file of a part has another size than its marker says; `files` is `Part.files`."""
+    # Cheap, so that a store is checked when it is opened. Hashes wait until a part is read.
     for kind, path in files.items():
         with reading(path):
             status = path.stat()
@@ -110,7 +111,7 @@ def check_sizes(files: Mapping[str, Path], marker: Mapping[str, Any]) -> None:
 
 
 def check_hashes(files: Mapping[str, Path], marker: Mapping[str, Any]) -> None:
-    """InputError where a file of a part has another hash than its marker says; `files` maps kind to path."""
+    """InputError if a file of a part has another hash than its marker says; `files` is `Part.files`."""
     for kind, path in files.items():
         if sha256_file(path) != marker["sha256"][kind]:
             raise InputError(f"{path} is damaged (it is not the file that was committed)")
@@ -123,7 +124,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Columns of one of our tables, the checksum of every page verified; InputError where it is damaged."""
+    """Columns of a table of the store, with the checksum of every page verified; InputError if it is damaged."""
     with explained(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         lacking = [name for name in columns if name not in file.schema_arrow.names]
         if lacking:
@@ -149,7 +150,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def read_rows(path: Path, columns: Sequence[str], rows: int) -> pa.Table:
-    """Columns of a table; InputError where it does not have `rows` rows."""
+    """Columns of a table; InputError if it does not have `rows` rows."""
     table = read_columns(path, columns)
     if len(table) != rows:
         raise InputError(f"{path} is damaged (it has {len(table):,} rows, not {rows:,})")

@@ -263,7 +263,7 @@ def test_numbers_are_keys_and_names_that_are_not_utf8_keep_their_bytes(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("column", "said"),
+    ("column", "reason"),
     [
         (pa.nulls(3), "image_path is empty in all 3 rows"),
         (pa.array(["", None, ""]), "image_path is empty in all 3 rows"),
@@ -275,13 +275,13 @@ def test_numbers_are_keys_and_names_that_are_not_utf8_keep_their_bytes(tmp_path:
     ],
 )
 def test_metadata_that_names_no_image_says_in_a_line_what_it_holds(
-    tmp_path: Path, column: pa.Array | pa.Table, said: str
+    tmp_path: Path, column: pa.Array | pa.Table, reason: str
 ) -> None:
     write_paths(tmp_path / "source", column)
     with pytest.raises(InputError) as refused:
         import_clip_retrieval(tmp_path / "source", tmp_path / "store")
     message = str(refused.value)
-    assert said in message
+    assert reason in message
     assert "__" not in message.replace(str(tmp_path), "")
     assert len(message.replace(str(tmp_path), "")) < 200
     assert "\n" not in message
@@ -301,10 +301,10 @@ def test_files_that_are_no_arrays_or_no_parquet_are_refused_in_a_line(tmp_path: 
 
 @pytest.mark.parametrize("file", ["img_emb/img_emb_0.npy", "metadata/metadata_0.parquet"])
 @pytest.mark.parametrize(
-    ("put", "said"),
+    ("put", "message"),
     [(os.mkfifo, "is a pipe, socket or device where"), (os.mkdir, "is a folder where")],
 )
-def test_what_is_no_file_is_told_at_once(tmp_path: Path, file: str, put: Callable[[Path], None], said: str) -> None:
+def test_what_is_no_file_is_told_at_once(tmp_path: Path, file: str, put: Callable[[Path], None], message: str) -> None:
     write_partition(tmp_path / "source", "0", unit(2))
     path = tmp_path / "source" / file
     path.unlink()
@@ -312,7 +312,7 @@ def test_what_is_no_file_is_told_at_once(tmp_path: Path, file: str, put: Callabl
     command = [sys.executable, "-m", "blindpairs", "import", "source", "--work", "work"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
-    assert f"{path.name} {said} a file should be" in done.stderr
+    assert f"{path.name} {message} a file should be" in done.stderr
 
 
 def test_ids_are_equal_for_the_same_path_and_vectors_alone(tmp_path: Path) -> None:
