@@ -36,7 +36,7 @@ class Allowed(StrEnum):
 Sources = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Image folders, WebDataset tars ({000..012}.tar) or Parquet files. Without any: the demo's scenes."
+        help="Image folders, WebDataset tars ({000..012}.tar) or Parquet files. [default: the demo's scenes]"
     ),
 ]
 Encoders = Annotated[

@@ -59,7 +59,7 @@ IMAGE_NAMES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jxl .jp2 .j2k .jpf .ppm .pgm"
     " .pbm .pnm .svg .eps .psd".split()
 )
-DOCUMENTS = {"pdf", "eps", "svg"}  # planned only where the file name says image
+DOCUMENTS = {"pdf", "eps", "svg"}  # taken for images only if the name says so
 PNM = re.compile(rb"P([1-6])(?:\s+(?:#[^\r\n]*[\r\n]+\s*)*)(\d{1,9})(?:\s+(?:#[^\r\n]*[\r\n]+\s*)*)(\d{1,9})\s")
 
 

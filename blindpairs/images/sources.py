@@ -23,7 +23,7 @@ from blindpairs.images.compressed import compression
 from blindpairs.images.header import HEAD_BYTES, has_image_name, holds_image, sniff
 from blindpairs.images.item import CorpusOptions, changed_at
 
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|pipe:")
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|pipe:")  # WebDataset's own `pipe:` would run a command
 MOST_SHARDS = 1_000_000  # paths that braces may stand for
 TAR_NAMES = (
     ".tar",
@@ -95,7 +95,7 @@ def _expand(source: str) -> list[str]:
         raise InputError(f"{source} names more than {MOST_SHARDS:,} files")
     missing = []
     found = []
-    for path in paths:
+    for path in paths:  # every shard must exist: a gap in {000..012}.tar is a lost download, not a smaller corpus
         matches = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
         found += matches
         if not matches:

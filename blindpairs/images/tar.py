@@ -57,7 +57,7 @@ class Forward:
         return self.position
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes: fewer only at the end."""
+        """Up to `size` bytes; fewer only at the end."""
         if size > max(LONGEST_HEADER, CHUNK):  # tarfile reads extended headers whole, whatever size they claim
             raise tarfile.ReadError("a header of implausible size")
         self.last = self._take(size)
@@ -79,12 +79,12 @@ class Forward:
         blocks, with the first byte that is not zero. Raises tarfile.ReadError for anything else.
         """
         # A header may start with zero bytes (an empty name), so that both starts have to be tried.
-        blocks = self.position
+        boundary = self.position  # of blocks: archives are padded to whole ones
         while chunk := self._take(LOOK):
             rest = chunk.lstrip(b"\0")
             if not rest:
                 continue
-            zeros = (self.position - len(rest) - blocks) % tarfile.BLOCKSIZE  # of the block in which they end
+            zeros = (self.position - len(rest) - boundary) % tarfile.BLOCKSIZE  # of the block in which they end
             rest += self._take(tarfile.BLOCKSIZE)
             archive = next((start for start in (bytes(zeros) + rest, rest) if _is_header(start)), None)
             if archive is None:
@@ -145,7 +145,7 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
             notes["archives without members"] += 1
     except DAMAGE:
         notes["damaged archives"] += 1
-        # One damage is one failure: where it cuts the last image, that image fails, and the archive does not as well.
+        # One damage is one failure: if it has cut the last image, that image fails, and no item stands for the archive.
         if last is None or not _is_cut(last):
             yield broken_container(path)
     finally:

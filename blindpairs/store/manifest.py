@@ -46,12 +46,12 @@ def manifest_path(folder: Path) -> Path:
 
 
 def has_manifest(folder: Path) -> bool:
-    """Whether the folder is a store; Refused where the system does not say."""
+    """Whether the folder is a store; Refused if the system does not let this process see that."""
     return present(manifest_path(folder))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The checked manifest of a store. InputError where it is damaged, with the commands that can go on without it."""
+    """The checked manifest of a store. InputError if it is damaged, with the commands that can go on without it."""
     path = manifest_path(folder)
     if path.is_dir():
         raise InputError(f"{path} is a folder where a file should be (move it away)")

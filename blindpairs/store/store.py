@@ -43,8 +43,8 @@ def _vectors_of(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray[Any
 class Store:
     """A finished store, opened for reading: N images with a vector in every encoder's column, and the failures.
 
-    `manifest` is the content of manifest.json. Every method that reads raises InputError where a file is damaged
-    (with the command that repairs it) and Refused where the system denies this process to read it.
+    `manifest` is the content of manifest.json. Every method that reads raises InputError if a file is damaged
+    (with the command that repairs it), and Refused if this process may not read it.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], parts: list[Part]) -> None:

@@ -85,7 +85,7 @@ def summarise(markers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def read_marker(path: Path) -> dict[str, Any]:
-    """The done marker of a part; InputError where its content is not that of a marker."""
+    """The done marker of a part; InputError if its content is not that of a marker."""
     marker = read_json(path)
     # Every field that other code indexes is checked here, so that a damaged marker is never a KeyError.
     groups = [marker.get(name) for name in ("columns", "failures_by_code", "flags", "sha256", "bytes")]
@@ -134,7 +134,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn Arrow's errors about a file into InputError for damage, or Refused where the system refuses to read it."""
+    """Turn Arrow's errors about a file into InputError for damage, or Refused if this process may not read it."""
     try:
         with reading(path):
             try:
