@@ -26,7 +26,7 @@ class Executor(StrEnum):
 
 
 class Allowed(StrEnum):
-    """What a corpus may contain that is refused by default."""
+    """What is not read of a corpus by default."""
 
     truncated = "truncated"
     symlinks = "symlinks"
@@ -36,7 +36,7 @@ class Allowed(StrEnum):
 Sources = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Image folders, WebDataset tars ({000..012}.tar) or Parquet files. Without any: the demo's scenes."
+        help="Image folders, WebDataset tars ({000..012}.tar) or Parquet files. [default: the demo's scenes]"
     ),
 ]
 Encoders = Annotated[
@@ -63,17 +63,17 @@ RayAddress = Annotated[
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """The device, how much it does at once, and which share of the work this run does."""
+    """The device, the batch size, the number of processes, and which share of the work this run does."""
 
     device: Annotated[str, typer.Option(rich_help_panel="Machine", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
     batch: Annotated[
         int | None,
-        typer.Option(min=1, rich_help_panel="Machine", help="Images per batch. [default: 128 on a CPU, 256 on a GPU]"),
+        typer.Option(min=1, rich_help_panel="Machine", help="Images per batch. [default: depends on the device]"),
     ] = None
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, rich_help_panel="Machine", help="Decoding processes. [default: depends on the number of cores]"
+            min=1, rich_help_panel="Machine", help="Decoding processes. [default: depends on the device and the cores]"
         ),
     ] = None
     shard: Annotated[
@@ -87,7 +87,7 @@ class MachineOptions:
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """What is read of the corpus, and how many images may fail."""
+    """What is read from the corpus, and how many images may fail."""
 
     column: Annotated[
         str,
@@ -112,13 +112,13 @@ class ReadingOptions:
     ] = 0.1
 
     def allows(self, what: Allowed) -> bool:
-        """Whether `--allow` names it."""
+        """Whether `--allow` was given with `what`."""
         return what in (self.allow or [])
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Where the work is done if not on this machine alone."""
+    """Whether the work is distributed over the machines of a Ray cluster, and with how many GPUs."""
 
     executor: Annotated[
         Executor, typer.Option(rich_help_panel="Machine", help="ray: distribute the work over a Ray cluster.")
@@ -144,12 +144,13 @@ def embed(
     as_json: Json = False,
 ) -> None:
     """Embed a corpus of images with CLIP and DINOv2. The same command again resumes, or adds an encoder."""
-    from blindpairs.embed import embed as embed_corpus
+    from blindpairs.embed import embed as embed_corpus  # late, as below: torch takes seconds, which --help must not
     from blindpairs.encoders import choose_device, load_encoder
 
     specs = _encoder_specs(encoders or [], demo=not sources)
     space = Workspace(work)
     corpus = _corpus(sources, reading, space)
+    # With GPUs for the actors, this machine may have none: its own device says nothing about the right batch size.
     device = "cuda" if ray.ray_gpus else choose_device(machine.device)
     settings = replace(_settings(machine, reading, device), overwrite=overwrite)
     with progress_bar("embed") as show:
@@ -163,10 +164,11 @@ def embed(
             load = functools.partial(load_encoder, device=device)
             report = embed_corpus(corpus, space.embeddings, specs, load, settings, show)
     _print_report(report, space, as_json)
+    # Only now: what was embedded is stored and reported, and the exit code tells a script that too much failed.
     if report.failure_rate > reading.max_failure_rate:
         raise TooManyFailures(
             f"{report.failed:,} of {report.rows + report.failed:,} images failed, more than --max-failure-rate "
-            f"{reading.max_failure_rate:g}; {space.failures} says which and why"
+            f"{reading.max_failure_rate:g}; {space.failures} lists them, with the reasons"
         )
 
 
@@ -174,26 +176,27 @@ def _settings(machine: MachineOptions, reading: ReadingOptions, device: str) -> 
     from blindpairs.embed import EmbedOptions
     from blindpairs.executors.shard import choose_shard
 
-    suited = EmbedOptions.suited_to(device)
+    defaults = EmbedOptions.suited_to(device)
     return replace(
-        suited,
-        limits=replace(suited.limits, allow_truncated=reading.allows(Allowed.truncated)),
-        batch=machine.batch or suited.batch,
-        workers=machine.workers or suited.workers,
+        defaults,
+        limits=replace(defaults.limits, allow_truncated=reading.allows(Allowed.truncated)),
+        batch=machine.batch or defaults.batch,
+        workers=machine.workers or defaults.workers,
         shard=choose_shard(machine.shard, os.environ),
     )
 
 
 def _corpus(sources: list[str] | None, reading: ReadingOptions, space: Workspace) -> "Corpus":
-    """The given corpus, else the demo's, without the work folders inside it."""
+    """The corpus that was named, or the demo's; a work folder inside of it is not part of it."""
     from blindpairs.images import CorpusOptions, open_corpus
 
     if not sources:
         say("no corpus given: embedding the demo's scenes with the demo's encoders")
         sources = [str(demo_folder() / "scenes.parquet")]
-    ours = tuple(os.path.realpath(path) for path in (space.root, space.embeddings, space.pairs))
+    # Each by itself, because a subfolder of the work folder may be a link to another disk.
+    outputs = tuple(os.path.realpath(path) for path in (space.root, space.embeddings, space.pairs))
     symlinks, paths = reading.allows(Allowed.symlinks), reading.allows(Allowed.paths)
-    return open_corpus(sources, CorpusOptions(reading.column, symlinks, paths, exclude=ours))
+    return open_corpus(sources, CorpusOptions(reading.column, symlinks, paths, exclude=outputs))
 
 
 def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
@@ -205,7 +208,7 @@ def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
     specs = {}
     for text in given:
         name, found, spec = text.partition("=")
-        if not found or not name.isidentifier():
+        if not found or not name.isidentifier():  # the first `=` separates: options of a SPEC contain more
             raise ConfigError(f"--encoder {text!r} is not NAME=SPEC, such as clip=open_clip:ViT-L-14/openai")
         if name in specs:
             raise ConfigError(f"--encoder names {name!r} twice: give each encoder its own column name")
@@ -217,21 +220,23 @@ def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
 def _print_report(report: "EmbedReport", space: Workspace, as_json: bool) -> None:
     for warning in report.warnings:
         say(f"warning: {warning}")
-    rate = report.embedded / report.seconds if report.embedded else 0.0
+    rate = report.embedded / report.seconds if report.embedded else 0.0  # images a second, without loading
     if as_json:
         fields = {name: value for name, value in vars(report).items() if name != "folder"}
         print_json({"folder": str(report.folder), **fields, "images_per_second": round(rate, 1)})
         return
-    already = report.rows - report.embedded
-    did = f"{report.embedded:,} images embedded in {report.seconds:.1f} s ({rate:.0f}/s)" if report.embedded else ""
-    was = f"{already:,} were there already" if already > 0 else ""
-    typer.echo(f"{report.folder}: " + (", ".join(filter(None, (did, was))) or "nothing to embed"))
-    for label, counts in (
+    counts = []
+    if report.embedded:
+        counts.append(f"{report.embedded:,} images embedded in {report.seconds:.1f} s ({rate:.0f}/s)")
+    if report.rows > report.embedded:
+        counts.append(f"{report.rows - report.embedded:,} were there already")
+    typer.echo(f"{report.folder}: " + (", ".join(counts) or "nothing to embed"))
+    for label, count_by_name in (
         ("failed", report.failures_by_code),
         ("flagged", report.flags),
         ("left out", report.corpus_notes),
     ):
-        if any(counts.values()):
-            typer.echo(f"  {label}: {counted(counts)}")
+        if any(count_by_name.values()):
+            typer.echo(f"  {label}: {counted(count_by_name)}")
     if report.failed:
-        typer.echo(f"  {space.failures} says which images failed and why")
+        typer.echo(f"  {space.failures} lists the images that failed, and why")

@@ -1,8 +1,8 @@
 """The embedding loop: images from the decode workers, through every encoder, into parts.
 
 A batch holds consecutive usable images of one part, so that the vectors of a part do not depend on where a run began.
-(Exception: a batch that was halved for lack of memory may differ in its last bits.) Decoding runs ahead in other
-processes; a GPU computes one batch while the previous one is stored and committed.
+(Exception: where memory ran out and the batch was halved, vectors may differ in their last bits.) Other processes
+decode images ahead; a GPU computes one batch while the previous one is stored and committed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,15 +18,16 @@ from blindpairs.cores import Cores, usable_cores
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.images import Item
 from blindpairs.images.decode import Limits
+from blindpairs.images.item import Image, Outcome
 from blindpairs.images.preprocess import Geometry, Preprocess
-from blindpairs.images.workers import DecodePool, Decoding, Image, Outcome
+from blindpairs.images.workers import DecodePool, Decoding
 from blindpairs.progress import Progress
 from blindpairs.store import METADATA, Failure, Part, read_failures, read_ids, read_items, read_vectors, write_part
 from blindpairs.workspace import digest
 
 AHEAD = 384  # images decoded ahead, at least: hides the pauses of the decoding processes
 SLICE = 16  # images that one core encodes at a time
-PART_ROWS = 1024  # what a killed run repeats: a second on a large GPU, some minutes on a laptop
+PART_ROWS = 1024  # a killed run repeats at most this many: a second's work of a large GPU, minutes of a laptop
 
 
 class ImageEncoder(Protocol):
@@ -37,7 +38,7 @@ class ImageEncoder(Protocol):
     device: torch.device
 
     def encode(self, batch: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8 on the encoder's device -> (B, D) float32 unit vectors; NaN for an image without one."""
+        """(B, 3, S, S) uint8 on the encoder's device -> (B, D) float32 unit vectors; NaN for a zero vector."""
 
     def describe(self) -> dict[str, object]:
         """Everything that the vectors depend on, as JSON values."""
@@ -45,21 +46,24 @@ class ImageEncoder(Protocol):
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How a run computes. Only `limits` and `part_rows` change what is written."""
+    """How a run computes. Only `limits` and `part_rows` change what is written.
 
+    `suited_to` has the defaults of `batch` and `workers`, because they depend on the device.
+    """
+
+    batch: int  # images
+    workers: int  # decoding processes
     limits: Limits = Limits()
     part_rows: int = PART_ROWS
-    batch: int = 64  # images
-    workers: int = 2  # decoding processes
-    timeout: float = 60.0  # seconds to decode one image
+    timeout: float = Decoding.timeout  # seconds to decode one image
     shard: tuple[int, int] = (0, 1)  # this run's index, and how many runs share the work
     overwrite: bool = False
 
     @classmethod
     def suited_to(cls, device: str) -> "EmbedOptions":
-        """The batch size and number of decoding processes for a device, from the cores of this machine."""
+        """The default options for `device`, on a machine with as many usable cores as this one."""
         cores = usable_cores()
-        if device == "cpu":
+        if device == "cpu":  # encoding takes the other half of the cores
             return cls(batch=128, workers=max(1, cores // 2))
         return cls(batch=256, workers=cores)
 
@@ -67,31 +71,32 @@ class EmbedOptions:
 class PartJob:
     """One part, the columns that it lacks, and the results so far.
 
-    `planned` is the number of its planned items. `marker` is that of a finished part to which columns are added: its
-    rows and vectors stay, except that an image whose bytes have changed becomes a failure.
+    `size` is the number of its items. `marker` is that of a finished part to which columns are added: its rows and
+    vectors stay, except that an image whose bytes have changed becomes a failure.
     """
 
     def __init__(
-        self, part: Part, planned: int, columns: Mapping[str, Any], marker: Mapping[str, Any] | None = None
+        self, part: Part, size: int, columns: Mapping[str, Any], marker: Mapping[str, Any] | None = None
     ) -> None:
         self.part = part
         self.columns = columns  # name -> the encoder's description
         self.failures = read_failures(part) if marker else []
-        self.to_decode = planned - len(self.failures)
+        self.to_decode = size - len(self.failures)
         self._marker = marker
-        self._images: list[tuple[int, Item, Image]] = []  # (row in the part, planned item, image without pixels)
+        # `row` is an item's index in the part. The tables have other indices, because failures have no row in them.
+        self._images: list[tuple[int, Item, Image]] = []  # (row, item, image without pixels)
         self._vectors: dict[str, list[npt.NDArray[np.float16]]] = {name: [] for name in columns}  # (B, D) each
-        self._ids = read_ids(part) if marker else {}  # row -> image_id, of the rows already there
+        self._ids = read_ids(part) if marker else {}  # row -> image_id, of the rows already stored
 
-    def rows(self, planned: int) -> list[int]:
+    def rows(self, size: int) -> list[int]:
         """The rows to decode: those that have not failed in an earlier run."""
         failed = {failure.row for failure in self.failures}
-        return [row for row in range(planned) if row not in failed]
+        return [row for row in range(size) if row not in failed]
 
     def items(self) -> list[Item]:
-        """The planned items to decode, in order."""
-        planned = read_items(self.part.folder, self.part.number)
-        return [planned[row] for row in self.rows(len(planned))]
+        """The items to decode, in order."""
+        items = read_items(self.part.folder, self.part.number)
+        return [items[row] for row in self.rows(len(items))]
 
     def accept(self, row: int, item: Item, outcome: Outcome) -> bool:
         """Record the outcome of one item; returns whether it goes to the encoders."""
@@ -101,7 +106,7 @@ class PartJob:
             self._fail(row, item, "changed", "its bytes are not those that were embedded before", outcome.image_id)
             return False
         if self._marker and outcome.code != "changed":
-            # It was readable once, and may be again: an unmounted disk must not cost the finished vectors.
+            # It was readable once, and may be so again: a disk that is not mounted must not cost finished vectors.
             raise InputError(
                 f"{item.uri} is in the store but cannot be read now ({outcome.message}): nothing was changed; "
                 "bring the corpus back, then run the same command again"
@@ -110,9 +115,10 @@ class PartJob:
         return False
 
     def take(self, images: Sequence[tuple[int, Item, Image]], vectors: Mapping[str, Tensor]) -> None:
-        """Store the vectors of a batch, (B, D) a column. A row with a non-finite value in any column is a failure."""
+        """Keep the vectors of a batch, (B, D) a column. An image with a non-finite value in any column is a failure."""
+        # The only conversion to float16: what is tested for overflow here is what is stored.
         arrays = {name: block.cpu().numpy().astype(np.float16) for name, block in vectors.items()}
-        finite = np.ones(len(images), bool)
+        finite = np.ones(len(images), bool)  # (B,)
         for block in arrays.values():
             finite &= np.isfinite(block).all(axis=1)
         for name, block in arrays.items():
@@ -125,13 +131,14 @@ class PartJob:
 
     def commit(self) -> int:
         """Write the part; returns the number of its rows."""
-        kept = [row for row, _, _ in self._images]
+        kept = [row for row, _, _ in self._images]  # ascending: batches come in order
         vectors = {name: np.concatenate(blocks) for name, blocks in self._vectors.items()}
         columns = {name: digest(description) for name, description in self.columns.items()}
         if self._marker:
-            there = read_vectors(self.part, self._marker["columns"])
-            index = {row: at for at, row in enumerate(self._ids)}
-            old = {name: block[[index[row] for row in kept]] for name, block in there.items()}
+            # Images that failed only now (changed, non-finite) lose their old vectors: a row has every column or none.
+            stored = read_vectors(self.part, self._marker["columns"])
+            index = {row: at for at, row in enumerate(self._ids)}  # row -> index in the stored table
+            old = {name: block[[index[row] for row in kept]] for name, block in stored.items()}
             vectors, columns = old | vectors, self._marker["columns"] | columns
         metadata: dict[str, list[Any]] = {name: [] for name in METADATA.names}
         for _, item, image in self._images:
@@ -147,11 +154,11 @@ class PartJob:
 
 @dataclass
 class _Batch:
-    """Consecutive usable images of one part; `last` for the batch that completes it."""
+    """Consecutive usable images of one part; `last` is true for the batch that completes it, which may be empty."""
 
     job: PartJob
     images: list[tuple[int, Item, Image]]
-    pixels: dict[Geometry, Tensor]  # (B, 3, S, S) uint8 each
+    pixels: dict[Geometry, Tensor]  # (B, 3, S, S) uint8 each; encoders with the same preprocessing share one
     last: bool = False
 
 
@@ -166,10 +173,10 @@ def run_jobs(
     needed = (encoders[name].preprocess for job in jobs for name in job.columns)
     preprocesses = {preprocess.geometry: preprocess for preprocess in needed}
     decoding = Decoding(tuple(preprocesses.values()), options.limits, options.timeout)
-    # No more processes than there is work for: each takes a third of a second to start.
+    # Fewer processes for few images: each takes a third of a second to start.
     processes = max(1, min(options.workers, total // 64))
     written = done = failed = 0
-    launched: tuple[_Batch, dict[str, Tensor]] | None = None
+    launched: tuple[_Batch, dict[str, Tensor]] | None = None  # computing on the GPU, and not stored yet
     if not jobs:
         return 0
     with (
@@ -179,6 +186,7 @@ def run_jobs(
         forward = Forward(options.batch, cores)
         progress(done, total, failed)
         for batch in _batches(pool, jobs, preprocesses, options.batch):
+            # On a GPU this returns before the vectors are computed: storing the batch before overlaps with it.
             encoded = forward({name: encoders[name] for name in batch.job.columns}, batch.pixels)
             if launched:
                 written += _store(*launched)
@@ -213,6 +221,7 @@ def _batches(
                 yield batch
                 batch = _empty_batch(job, preprocesses, size)
             assert isinstance(outcome, Image)
+            # Copied at once: the pixels are a view of shared memory, and the next image overwrites it.
             for pixels, target in zip(outcome.pixels, batch.pixels.values(), strict=True):
                 target.numpy()[len(batch.images)] = pixels
             batch.images.append((row, item, replace(outcome, pixels=())))
@@ -228,10 +237,10 @@ def _empty_batch(job: PartJob, preprocesses: Mapping[Geometry, Preprocess], size
 
 
 class Forward:
-    """Runs batches through encoders; where memory runs out, in halves of the size, from then on.
+    """Runs batches through encoders. If memory runs out, it halves the size of a step, for this and all later batches.
 
     On a CPU a batch is cut into slices, each encoded on one core: a small product that is spread over all cores waits
-    for the slowest of them (measured: 92 images/s with two threads a product, 383 with one, beside one busy process).
+    for the slowest of them (measured: 92 images/s with two threads a product, 383 with one, next to one busy process).
     Slices do not depend on the number of cores, so neither do the vectors.
     """
 
@@ -250,6 +259,7 @@ class Forward:
             self._halve(next(iter(encoders.values())).device)
 
     def _encoded(self, encoders: Mapping[str, ImageEncoder], pixels: Mapping[Geometry, Tensor]) -> dict[str, Tensor]:
+        # All encoders are started before the first result is waited for: otherwise cores idle at the end of each.
         running: dict[str, list[Callable[[], Tensor]]] = {}
         for name, encoder in encoders.items():
             at_once = min(self.size, SLICE) if encoder.device.type == "cpu" else self.size
@@ -268,6 +278,7 @@ class Forward:
     def _halve(self, device: torch.device) -> None:
         if self.size == 1:
             raise ConfigError(f"{device} has too little memory for one image: try a smaller encoder or --device cpu")
+        # A CPU already computes in slices: only a size below a slice uses less memory.
         self.size = min(self.size, SLICE if device.type == "cpu" else self.size) // 2 or 1
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -4,13 +4,12 @@
 pipeline. `encoder.tokens(batch, layer=-2, norm=False)` gives its patch tokens (B, rows * columns, D) at any layer, with
 their grid; `encoder.tokens_of(batch, [Layer(1), Layer(-1)])` reads several layers in one forward pass (see tokens.py).
 
-Read in this order: `specs` (the string), `load` (which library), `encoder` (what every library gives), `tokens` (patch
-tokens), then one file per library: `from_open_clip`, `from_transformers`, `from_timm`, with `weights` for all of them.
+Read in this order: `specs` (the string), `encoder` (loading, and what every library gives), `tokens` (patch tokens),
+then one file per library: `from_open_clip`, `from_transformers`, `from_timm`, with `weights` for all of them.
 The libraries are imported only when a spec asks for them, because each takes seconds.
 """
 
-from blindpairs.encoders.encoder import Encoder, choose_device
-from blindpairs.encoders.load import load_encoder
+from blindpairs.encoders.encoder import Encoder, choose_device, load_encoder
 from blindpairs.encoders.specs import DEMO_ENCODERS, PAPER_ENCODERS
 from blindpairs.encoders.tokens import Layer, Tokens, Transformer
 

@@ -1,19 +1,24 @@
-"""One image encoder, whichever library it came from: bytes of images in, unit vectors or patch tokens out."""
+"""One image encoder, whichever library it came from: images in, unit vectors or patch tokens out.
+
+`load_encoder` reads the spec, calls the `from_LIBRARY.py` that it names for a `Tower`, and puts the tower on a device.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from blindpairs.encoders.specs import FORMS, LOCAL_DIR, Spec, parse_spec
 from blindpairs.encoders.tokens import Layer, Tokens, Transformer, no_patches
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
+from blindpairs.workspace import demo_folder
 
 
 @dataclass(frozen=True)
 class Tower:
-    """What `from_LIBRARY.py` returns: a vision tower, how to read it, and its provenance."""
+    """What `from_LIBRARY.py` returns: a vision tower, how to get vectors and tokens from it, and its origin."""
 
     module: nn.Module  # the vision part only, in float32, on the CPU
     pooled: Callable[[Tensor], Tensor]  # normalised pixels (B, 3, S, S) -> (B, D), not yet unit
@@ -32,7 +37,7 @@ def choose_device(asked: str) -> str:
         torch.empty(1, device=asked)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
-        if reason.startswith("Expected one of"):  # torch goes on with forty names
+        if reason.startswith("Expected one of"):  # torch lists forty kinds
             reason = "unknown kind of device"
         raise ConfigError(
             f"device {asked!r} is not available on this machine ({reason}); try --device auto or cpu"
@@ -64,7 +69,8 @@ class Encoder:
         On CUDA with bfloat16 the tower runs under autocast, and rows that are not finite run once more in float32.
         """
         (vectors,) = self._read(lambda pixels: [self._tower.pooled(pixels)], batch)  # (B, D)
-        norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)  # (B, 1)
+        # NaN, not an error: one image without a direction becomes one failure, and the batch goes on.
         return torch.where(torch.isfinite(norms) & (norms > 0), vectors / norms, torch.nan)
 
     def tokens(self, batch: Tensor, layer: int = -1, *, norm: bool = True) -> Tokens:
@@ -103,18 +109,56 @@ class Encoder:
         }
 
     def _normalised(self, batch: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> float32 with the mean and std that the tower was trained with."""
         return (batch.to(torch.float32) / 255 - self._mean) / self._std
 
     def _read(self, read: Callable[[Tensor], list[Tensor]], batch: Tensor) -> list[Tensor]:
+        """The results of `read` for a batch of bytes, each (B, ...) float32."""
         pixels = self._normalised(batch)
-        found = self._run(read, pixels, autocast=self._autocast)
-        if self._autocast and found:
-            bad = ~torch.stack([torch.isfinite(one.flatten(1)).all(dim=1) for one in found]).all(dim=0)  # (B,)
+        results = self._run(read, pixels, autocast=self._autocast)
+        if self._autocast and results:
+            # If one layer of an image is not finite, all of them run again: they belong to one forward pass.
+            bad = ~torch.stack([torch.isfinite(one.flatten(1)).all(dim=1) for one in results]).all(dim=0)  # (B,)
             if bool(bad.any()):
-                for one, again in zip(found, self._run(read, pixels[bad], autocast=False), strict=True):
+                for one, again in zip(results, self._run(read, pixels[bad], autocast=False), strict=True):
                     one[bad] = again
-        return found
+        return results
 
     def _run(self, read: Callable[[Tensor], list[Tensor]], pixels: Tensor, *, autocast: bool) -> list[Tensor]:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=autocast):
             return [one.to(torch.float32) for one in read(pixels)]
+
+
+def load_encoder(name: str, spec: str, *, device: str = "cpu") -> Encoder:
+    """Load the vision tower that `spec` names, and nothing else of its model, on `device`.
+
+    `name` is the encoder's column in the store. ConfigError: not a spec, no such model, broken weights. AssetMissing:
+    no local weights, and the download failed.
+    """
+    return Encoder(name, spec, _tower(parse_spec(spec)), device)
+
+
+def _tower(spec: Spec) -> Tower:
+    # Imported here, one at a time: each library takes seconds to load, and its file imports `Tower` from this one.
+    if spec.library == "demo":
+        spec = _demo(spec)
+    if spec.library == "open_clip":
+        from blindpairs.encoders.from_open_clip import load_open_clip
+
+        return load_open_clip(spec)
+    if spec.library == "timm":
+        from blindpairs.encoders.from_timm import load_timm
+
+        return load_timm(spec)
+    from blindpairs.encoders.from_transformers import load_transformers
+
+    return load_transformers(spec)
+
+
+def _demo(spec: Spec) -> Spec:
+    """The spec of a demo encoder: both ship as ordinary folders, one for open_clip and one for transformers."""
+    if spec.target == "clip":
+        return replace(spec, library="open_clip", target=f"{LOCAL_DIR}{demo_folder() / 'clip'}")
+    if spec.target == "dino":
+        return replace(spec, library="hf", target=str(demo_folder() / "dino"))
+    raise ConfigError(f"{spec.text!r} is not an encoder spec: give {FORMS}")

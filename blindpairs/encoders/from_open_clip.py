@@ -41,7 +41,7 @@ def load_open_clip(spec: Spec) -> Tower:
             pretrained=pretrained,
             force_quick_gelu=quick_gelu,
             force_image_size=spec.size,
-            require_pretrained=True,
+            require_pretrained=True,  # else a local folder without weights gives a random model
             weights_only=True,
         )
     visual: nn.Module = model.visual
@@ -51,7 +51,8 @@ def load_open_clip(spec: Spec) -> Tower:
         spec.checked_size(transformer.patch_size[0])
     embed_dim = open_clip.get_model_config(name)["embed_dim"]
     pool = spec.pool_among(_pools(transformer))
-    architecture = type(visual).__name__ if pretrained is None else name  # a folder's path says nothing elsewhere
+    # Recorded in the store: the path of a local folder would mean nothing on another machine.
+    architecture = type(visual).__name__ if pretrained is None else name
     facts = {"library": "open_clip", "version": open_clip.__version__, "architecture": architecture}
     return Tower(
         module=visual,
@@ -82,7 +83,7 @@ def _named(spec: Spec) -> tuple[str, str, bool, str]:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none, so give a checkpoint file"
         raise ConfigError(f"{spec.text}: {model} has no pretrained weights {pretrained!r}; it has {tags}")
     source = str(tag.get("hf_hub") or tag.get("url")).rstrip("/")
-    with loading(spec.text, source):  # before the model is built: a missing file is known at once
+    with loading(spec.text, source):  # before the model is built, so that a missing file is reported at once
         open_clip.download_pretrained(tag)
     # open_clip only warns when ViT-L-14/openai, trained with QuickGELU, is built with GELU, and the vectors are wrong.
     return model, pretrained, bool(tag.get("quick_gelu")), source
@@ -127,11 +128,11 @@ def _transformer(spec: Spec, visual: Any, size: int) -> Transformer | None:
         blocks=tuple(visual.transformer.resblocks),
         norm=_norm(visual),
         width=int(visual.transformer.width),
-        prefix=1,
+        prefix=1,  # the class token
         has_class_token=True,
         patch_size=visual.patch_size,
         size=size,
-        any_size=False,  # its positions are interpolated once, when it is loaded
+        any_size=False,  # open_clip interpolates the positions once, when it loads the model
     )
 
 

@@ -26,6 +26,7 @@ def load_timm(spec: Spec) -> Tower:
     """
     import timm
 
+    # Without classes there is no classifier: the model returns the vector that it would classify.
     wanted: dict[str, Any] = {"num_classes": 0, "pretrained": spec.checkpoint is None}
     if spec.size is not None:
         wanted["img_size"] = spec.size
@@ -63,7 +64,8 @@ def _created(spec: Spec, name: str, wanted: dict[str, Any]) -> Any:
     except (AssertionError, TypeError) as error:
         if spec.size is None:
             raise
-        raise ConfigError(  # a ResNet has no such option, a hybrid needs whole patches; the weights are not at fault
+        # Not `loading`'s message about broken weights: a ResNet has no such option, and a hybrid needs whole patches.
+        raise ConfigError(
             f"{spec.text}: this model cannot be built with size={spec.size}; leave it out, "
             "or use another multiple of the patch size"
         ) from error
@@ -71,12 +73,13 @@ def _created(spec: Spec, name: str, wanted: dict[str, Any]) -> Any:
 
 def timm_transformer(spec: Spec, model: Any, size: int) -> Transformer:
     """How to read a timm model's tokens; a model without tokens is refused when they are read."""
+    # timm has no common interface for these: attributes that a model lacks mean that it has no such thing.
     norm = getattr(model, "norm", None)
     return Transformer(
         spec=spec.text,
         forward=model.forward_features,
         blocks=tuple(getattr(model, "blocks", ())),
-        norm=None if isinstance(norm, nn.Identity) else norm,  # then the norm comes after the pooling, as fc_norm
+        norm=None if isinstance(norm, nn.Identity) else norm,  # then fc_norm norms, after the pooling
         width=int(model.num_features),
         prefix=int(getattr(model, "num_prefix_tokens", 0)),
         has_class_token=getattr(model, "cls_token", None) is not None,
@@ -87,7 +90,7 @@ def timm_transformer(spec: Spec, model: Any, size: int) -> Transformer:
 
 
 def _named(spec: Spec) -> tuple[str, str]:
-    """(timm's name for the model, its weights as errors name them)."""
+    """(timm's name for the model, what errors call its weights)."""
     import timm
 
     if spec.target.startswith(LOCAL_DIR):
@@ -114,6 +117,7 @@ def _load_checkpoint(spec: Spec, model: Any) -> None:
         raise ConfigError(f"{spec.text}: there is no checkpoint file {path}")
     with loading(spec.text, path):
         state = load_state_dict(str(path), weights_only=True)
+        # Not strict: a checkpoint has the classifier that this model was built without.
         absent = model.load_state_dict(state, strict=False).missing_keys
     if absent:
         raise ConfigError(f"{spec.text}: {path} lacks {len(absent)} tensors of this model, such as {absent[0]}")
@@ -122,7 +126,7 @@ def _load_checkpoint(spec: Spec, model: Any) -> None:
 def _patch_size(model: Any) -> tuple[int, int]:
     """Pixels per token; (1, 1) where the model does not say. A hybrid's patches lie on its stem's reduced maps."""
     embedding = getattr(model, "patch_embed", None)
-    if embedding is not None and hasattr(embedding, "feat_ratio"):
+    if embedding is not None and hasattr(embedding, "feat_ratio"):  # pixels of the image, also for a hybrid
         patch = embedding.feat_ratio(as_scalar=False)
     else:
         patch = getattr(embedding, "patch_size", 1)
@@ -144,7 +148,7 @@ def _preprocess(spec: Spec, config: dict[str, Any]) -> Preprocess:
     return Preprocess(
         size=size,
         resize="squash" if mode == "squash" else "shortest",
-        short_side=math.floor(size / config["crop_pct"]),
+        short_side=math.floor(size / config["crop_pct"]),  # as timm rounds it
         interpolation=interpolation,
         crop_rounding="round",
         mean=tuple(config["mean"]),

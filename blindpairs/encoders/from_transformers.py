@@ -47,7 +47,7 @@ class Family:
 FAMILIES = {
     "dinov2": Family("Dinov2Model", ("cls", "mean", "pooler")),
     "dinov2_with_registers": Family("Dinov2WithRegistersModel", ("cls", "mean", "pooler")),
-    # Its own processor resizes floats; ours rounds to bytes after the resize, which the vectors do not feel.
+    # Its own processor resizes floats. Ours rounds to bytes after the resize: the vectors stay the same in practice.
     "dinov3_vit": Family("DINOv3ViTModel", ("cls", "mean", "pooler"), "norm"),
     "vit": Family("ViTModel", ("cls", "mean"), interpolates=True),
     "clip": Family("CLIPVisionModelWithProjection", ("projection", "cls", "mean"), "post_layernorm", interpolates=True),
@@ -98,14 +98,16 @@ def _folder(spec: Spec) -> Path:
 
 
 def _snapshot(repository: str) -> Path:
-    """The cached files, without asking the network, so that weights never change between two runs; else a download."""
+    """The cached files if there are any, so that weights never change between two runs; else a download."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     with suppress(LocalEntryNotFoundError):
         folder = Path(snapshot_download(repository, local_files_only=True))
+        # The folder also exists after a download that was cut off, without the weights.
         if all((folder / name).is_file() for name in (CONFIGS[0], SAFETENSORS[0])):
             return folder
+    # Only one kind of weights: many repositories have the same tensors as safetensors and as a pickle.
     folder = Path(snapshot_download(repository, allow_patterns=[*CONFIGS, *SAFETENSORS]))
     if not any(next(folder.glob(pattern), None) for pattern in SAFETENSORS):
         folder = Path(snapshot_download(repository, allow_patterns=[*CONFIGS, *PICKLES]))
@@ -122,6 +124,7 @@ def _read_json(spec: Spec, path: Path) -> dict[str, Any]:
 
 def _family(spec: Spec, config: dict[str, Any]) -> Family:
     model_type = config.get("model_type")
+    # Saved from the class with the projection, a vision tower has the model_type of the one without it.
     if model_type == "clip_vision_model" and "CLIPVisionModelWithProjection" in (config.get("architectures") or ()):
         model_type = "clip"
     if model_type not in FAMILIES:
@@ -137,10 +140,11 @@ def _model(spec: Spec, folder: Path, family: Family, raw: dict[str, Any]) -> Any
     with loading(spec.text, folder), _quiet():
         config = model_class.config_class.from_pretrained(folder)
         if "vision_config" in raw and "projection_dim" in raw:
-            config.projection_dim = raw["projection_dim"]  # the whole CLIP's counts, not its vision half's copy
+            config.projection_dim = raw["projection_dim"]  # that of the whole CLIP; vision_config may have another
         model, report = model_class.from_pretrained(
             folder, config=config, dtype=torch.float32, output_loading_info=True, **extra
         )
+    # A mask token is only used in pretraining: a checkpoint may lack it.
     absent = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
     if absent:
         raise ConfigError(f"{spec.text}: {folder} lacks {len(absent)} tensors of this model, such as {absent[0]}")
@@ -149,7 +153,7 @@ def _model(spec: Spec, folder: Path, family: Family, raw: dict[str, Any]) -> Any
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar, and without its table of the text tower's unused tensors."""
+    """Hides transformers' progress bar, and its table of the text tower's unused tensors."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -164,11 +168,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _preprocess(spec: Spec, folder: Path) -> Preprocess:
-    """What the folder's image processor does, defaults of its class included; ConfigError for what we do not do."""
+    """What the folder's image processor does, with the defaults of its class; ConfigError for what is not supported."""
     import transformers
 
     config = _processor_config(spec, folder)
-    # Old repositories name the class as it was called then; its defaults fill what their file leaves out.
+    # Old repositories have an old name of the class. Its defaults complete what their file leaves out.
     kind = str(config.get("image_processor_type") or config.get("feature_extractor_type"))
     kind = kind.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
     if not kind.endswith("ImageProcessor") or not hasattr(transformers, kind):
@@ -176,7 +180,7 @@ def _preprocess(spec: Spec, folder: Path) -> Preprocess:
     processor = getattr(transformers, kind).from_dict(config)
     resize, short_side, size = _geometry(spec, processor)
     if spec.size is not None:
-        short_side, size = round(short_side * spec.size / size), spec.size
+        short_side, size = round(short_side * spec.size / size), spec.size  # keeps the share that the crop cuts off
     return Preprocess(
         size=size,
         resize="squash" if resize == "squash" else "shortest",
@@ -227,7 +231,7 @@ def _transformer(spec: Spec, model: Any, family: Family, size: int) -> Transform
     return Transformer(
         spec=spec.text,
         forward=forward,
-        # Each release of transformers keeps them under another name.
+        # The attribute has another name in each release of transformers: the list is found by its length.
         blocks=tuple(next(part for part in vision.modules() if _are_blocks(part, config.num_hidden_layers))),
         norm=norm,
         width=int(config.hidden_size),

@@ -15,7 +15,7 @@ DEMO_ENCODERS = {"clip": "demo:clip", "dino": "demo:dino"}
 POOLS = ("cls", "mean", "pooler", "projection")
 LOCAL_DIR = "local-dir:"
 
-# A folder may hold a question mark in its name: only what reads as options is cut off.
+# The name of a folder may contain a question mark: only text that looks like options (`?name=value`) is cut off.
 _SPEC = re.compile(r"(?P<library>[a-z_]+):(?P<target>.+?)(?:\?(?P<options>[a-z]+=[^?]*))?", re.DOTALL)
 
 
@@ -38,7 +38,7 @@ class Spec:
         return pool
 
     def checked_size(self, patch: int) -> int | None:
-        """`?size=`; ConfigError unless it is a multiple of the patch size: libraries drop the remainder silently."""
+        """`?size=`; ConfigError unless it is a multiple of the patch size: libraries silently cut off the rest."""
         if self.size is not None and self.size % patch:
             near = max(1, round(self.size / patch)) * patch
             raise ConfigError(

@@ -127,7 +127,10 @@ class Transformer:
 
     @contextmanager
     def _recorded(self, indices: set[int]) -> Iterator[dict[int, object]]:
-        """Records the hidden states of these layers while the forward runs in this thread."""
+        """Record the hidden states of these layers while the forward runs in this thread.
+
+        By hooks, so that the library's own forward runs unchanged.
+        """
         seen: dict[int, object] = {}
         thread = get_ident()
 

@@ -1,7 +1,7 @@
 """Weights on this machine: finds them, refuses broken ones, identifies them by a hash of their content.
 
-Promises: no pickled code is ever run; any exception of a library that loads weights becomes one sentence that says
-which file and what to do; two towers with the same numbers have the same hash, from any file.
+Promises: no pickled code is ever run; any exception of a library that loads weights becomes one sentence that names the
+file and says what to do; two towers with the same numbers have the same hash, whatever file they come from.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ def state_hash(module: nn.Module) -> str:
     """sha256 over name, dtype, shape and bytes of every tensor of the state, in the order of the names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
+        # The store compares this hash before it adds vectors: the same model on a GPU must have the same.
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
@@ -35,14 +36,14 @@ def local_folder(spec: str, path: str) -> Path:
 
 
 def require_weights(spec: str, folder: Path, patterns: tuple[str, ...]) -> None:
-    """AssetMissing unless a file matches one of the patterns: without one, libraries use random weights."""
+    """AssetMissing unless a file matches one of the patterns: without weights, some libraries use random ones."""
     if not any(next(folder.glob(pattern), None) for pattern in patterns):
         raise AssetMissing(f"{spec}: no weights in {folder}; put one of {', '.join(patterns)} there")
 
 
 @contextmanager
 def loading(spec: str, source: object) -> Iterator[None]:
-    """Around a library's loading call: every failure becomes AssetMissing (not found) or ConfigError (broken)."""
+    """Goes around a library's loading call: every failure becomes AssetMissing (not found) or ConfigError (broken)."""
     try:
         yield
     except BlindpairsError:
@@ -68,7 +69,7 @@ def _missing(spec: str, source: object, error: BaseException) -> AssetMissing:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    while error is not None:  # from the outermost to the first that was raised
         yield error
         error = error.__cause__ or error.__context__
 

@@ -1,7 +1,7 @@
 """Which column of a Parquet file holds the images, decided from the schema of the file alone.
 
-Promises: a column is used only where it clearly holds the images, or was named; any other file is refused with a
-message that says what it holds and what to do.
+Promises: a column is used only if it clearly holds the images, or was named by the user; any other file is refused with
+a message that says what it holds and what to do.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from blindpairs.images.item import CorpusOptions
 
 
 class NoImageColumn(InputError):
-    """A readable Parquet file of which no column can be taken for the images."""
+    """A readable Parquet file in which no column is clearly the images."""
 
 
 class NoImages(NoImageColumn):
-    """A Parquet file that holds no images at all: beside a tar it is its metadata, alone it is a mistake."""
+    """A Parquet file that holds no images. In a folder it may be the metadata of a tar; as a source it is a mistake."""
 
 
 def image_column(path: str, schema: Any, options: CorpusOptions) -> str:
@@ -25,11 +25,12 @@ def image_column(path: str, schema: Any, options: CorpusOptions) -> str:
     `a.b` is a column of that name, or the field b of the struct a.
     """
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema) or "none"
-    tables = {"uri", "uri_bytes"} <= set(schema.names)  # a work folder's own
+    # A work folder may lie below the corpus, and `uri_bytes` of its tables looks like a column of images.
+    of_a_store = {"uri", "uri_bytes"} <= set(schema.names)
     holding = [found for field in schema for found in _holding(field.name, field.type, options.allow_paths)]
-    if not options.column and (tables or not holding):
-        said = "has no column that holds image bytes (paths and addresses are not followed)"
-        raise NoImages(f"{path} {said}; columns: {columns}")
+    if not options.column and (of_a_store or not holding):
+        reason = "has no column that holds image bytes (paths and addresses are not followed)"
+        raise NoImages(f"{path} {reason}; columns: {columns}")
     column = options.column or obvious_column(schema, options.allow_paths)
     objection = _objection(schema, column, options.allow_paths) if column else _undecided(schema, holding)
     if column is None or objection:
@@ -38,15 +39,16 @@ def image_column(path: str, schema: Any, options: CorpusOptions) -> str:
 
 
 def obvious_column(schema: Any, allow_paths: bool) -> str | None:
-    """The name of the column that is plainly the images, or None."""
+    """`image`, or else the only column that can hold images; None if neither exists."""
     fitting = {field.name for field in schema if _can_hold_images(field.type, allow_paths)}
-    if "image" in schema.names:
+    if "image" in schema.names:  # the hub's name: if it holds no images, no other column is taken for them
         return "image" if "image" in fitting else None
     return fitting.pop() if len(fitting) == 1 else None
 
 
 def steps(schema: Any, column: str) -> list[str]:
-    """A column's name as the name of a column of the file, and those of fields inside of it."""
+    """`a.b.c` -> the name of a column of the file, then the names of fields inside of it."""
+    # The longest name wins: a column may itself be called `a.b`.
     parts = column.split(".")
     starts = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
     first = next((start for start in starts if start in schema.names), column)
@@ -54,22 +56,22 @@ def steps(schema: Any, column: str) -> list[str]:
 
 
 def kind_of_column(schema: Any, column: str) -> Any:
-    """The Arrow type of a column or of a field inside of one, or None where there is none."""
+    """The Arrow type of a column or of a field inside of one; None if it does not exist."""
     from pyarrow import types
 
     first, *inside = steps(schema, column)
-    places = schema.get_all_field_indices(first)
-    kind: Any = schema.field(places[0]).type if places else None
+    indices = schema.get_all_field_indices(first)  # several if names are repeated; `get_field_index` gives -1 then
+    kind: Any = schema.field(indices[0]).type if indices else None
     for name in inside:
-        place = kind.get_field_index(name) if kind is not None and types.is_struct(kind) else -1
-        if place < 0:
+        index = kind.get_field_index(name) if kind is not None and types.is_struct(kind) else -1
+        if index < 0:
             return None
-        kind = kind.field(place).type
+        kind = kind.field(index).type
     return kind
 
 
 def _objection(schema: Any, column: str, allow_paths: bool) -> str:
-    """Why a column cannot be read, and what to do; "" where it can."""
+    """Why a column cannot be read, and what to do; "" if it can."""
     first = steps(schema, column)[0]
     kind = kind_of_column(schema, column)
     if kind is None:
@@ -82,10 +84,13 @@ def _objection(schema: Any, column: str, allow_paths: bool) -> str:
 
 
 def _undecided(schema: Any, holding: list[tuple[str, bool]]) -> str:
-    """What to do where images lie in several places or inside of others; "" where they lie nowhere."""
+    """What to do if images are in several columns, or nested in a column; "" if there are none.
+
+    `holding` has what `_holding` yields for all columns.
+    """
     single = [name for name, several in holding if not several]
     lists = [name for name, several in holding if several]
-    if len(single) == 1 and single[0] not in schema.names:
+    if len(single) == 1 and single[0] not in schema.names:  # a field of a struct
         return f"holds its images inside a column: read them with --column {single[0]}"
     if single:
         return f"has no column that is plainly the images: name one with --column ({', '.join(single[:5])})"
@@ -95,7 +100,7 @@ def _undecided(schema: Any, holding: list[tuple[str, bool]]) -> str:
 
 
 def _holding(name: str, kind: Any, allow_paths: bool) -> Iterator[tuple[str, bool]]:
-    """(name, whether it holds several a row) of a column or of the fields inside of it that can hold images."""
+    """(name, whether it has several images a row) of a column that can hold images, or of such fields inside of it."""
     from pyarrow import types
 
     if _can_hold_images(kind, allow_paths):
@@ -114,9 +119,10 @@ def _can_hold_images(kind: Any, allow_paths: bool) -> bool:
     """Whether an Arrow type holds bytes, directly or as the hub's struct of bytes and path."""
     from pyarrow import types
 
-    if types.is_dictionary(kind):
+    if types.is_dictionary(kind):  # repeated values stored once: reading gives the values
         kind = kind.value_type
     if types.is_struct(kind):
+        # The hub writes {bytes, path}. A file with paths alone has a `bytes` of type null: its rows fail by name.
         at = kind.get_field_index("bytes")
         return at >= 0 and (types.is_null(kind.field(at).type) or _can_hold_images(kind.field(at).type, False))
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):

@@ -1,7 +1,7 @@
-"""Compressed archives as streams that are read forwards: gzip, bzip2, xz and zstd, told by their first bytes.
+"""Compressed archives as streams that are read forwards: gzip, bzip2, xz and zstd, recognised by their first bytes.
 
-Promises: streams joined end to end, as `cat` leaves them, are read as one; zeros between or behind gzip, bzip2 and xz
-streams are padding; what follows a stream and is neither is an error, never a silent end.
+Promises: several streams in one file, as `cat` makes it, are read as one; zeros between or after gzip, bzip2 and xz
+streams are skipped as padding; anything else after a stream is an error, never a silent end.
 """
 
 import bz2
@@ -11,19 +11,19 @@ import re
 from collections.abc import Callable
 from typing import IO, Any, Protocol
 
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # bytes read at a time
 MOST_MEMORY = 512 << 20  # of an xz decoder; `xz -9` asks for 65 MiB
 MAGICS = (
     (re.compile(rb"\x1f\x8b"), "gzip"),
-    (re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), "zstd"),  # a frame, or one that readers skip
+    (re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), "zstd"),  # a data frame, or a skippable one
     (re.compile(rb"\xfd7zXZ\x00"), "xz"),
-    (re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), "bzip2"),  # then a block, or the end
+    (re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), "bzip2"),  # with the start of a block, or of the end
 )
-HEAD_BYTES = 10
+HEAD_BYTES = 10  # the longest of these
 
 
 class Readable(Protocol):
-    """What reading forwards needs."""
+    """A stream that can be read forwards."""
 
     def read(self, size: int, /) -> bytes:
         """Some bytes, at most `size`; none only at the end."""
@@ -33,12 +33,12 @@ class Readable(Protocol):
 
 
 def compression(head: bytes) -> str:
-    """`gzip`, `bzip2`, `xz`, `zstd` or "" by the first HEAD_BYTES of a file."""
+    """`gzip`, `bzip2`, `xz` or `zstd` by the first HEAD_BYTES of a file; "" for none of them."""
     return next((kind for magic, kind in MAGICS if magic.match(head)), "")
 
 
 def decompressed(file: IO[bytes], kind: str) -> Readable:
-    """The content of a file that stands at its start."""
+    """The decompressed content of `file`, whose position must be its start."""
     if kind == "gzip":
         return gzip.GzipFile(fileobj=file)
     if kind == "zstd":
@@ -52,7 +52,7 @@ def decompressed(file: IO[bytes], kind: str) -> Readable:
 
 
 class _Streams:
-    """xz or bzip2 streams one after the other. The standard library's files end in silence where the second is bad."""
+    """xz or bzip2 streams one after the other. LZMAFile and BZ2File would end silently at a damaged second stream."""
 
     def __init__(self, file: IO[bytes], new_decoder: Callable[[], Any]) -> None:
         self.file = file
@@ -60,7 +60,7 @@ class _Streams:
         self.decoder = new_decoder()
 
     def read(self, size: int, /) -> bytes:
-        while True:
+        while True:  # a decoder may take data and give none: an empty result would mean the end
             data = b""
             if self.decoder.eof:
                 data = self._next_stream()
@@ -76,11 +76,11 @@ class _Streams:
                 return part
 
     def _next_stream(self) -> bytes:
-        """Bytes that begin another stream, or none at the end of the file."""
+        """The first bytes of the next stream, without the padding before it; none at the end of the file."""
         data: bytes = self.decoder.unused_data.lstrip(b"\0")
         while not data and (more := self.file.read(CHUNK)):
             data = more.lstrip(b"\0")
         return data
 
     def close(self) -> None:
-        """Nothing to do: whoever opened the file closes it."""
+        """Do nothing: the caller closes the file that it opened."""

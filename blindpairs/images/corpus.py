@@ -1,21 +1,20 @@
 """Folders, WebDataset tars and Parquet files as one stream of images.
 
-Promises: the order is fixed by the names; planning reads no image; a planned image can be read in another process, and
-either has the bytes that were planned or fails under its own name, so that read + failed = planned. One bad file among
-several sources is such a failure; if no source can be used, that is an error before anything is planned. Nothing is
-extracted, unpickled, executed or downloaded. Names are strings, not Paths: there may be millions, some not UTF-8.
+Promises: the order depends only on the names; planning reads no image; a planned image can be read in another process,
+and either has the bytes that were planned or fails under its own name, so that read + failed = planned. One bad file
+among several sources is such a failure; if no source can be used, that is an error before anything is planned. Nothing
+is extracted, unpickled, executed or downloaded. Names are strings, not Paths: there may be millions, some not UTF-8.
 """
 
 import hashlib
 import os
 import stat
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import parquet, tar
 from blindpairs.images.columns import NoImageColumn, NoImages
-from blindpairs.images.folder import Entry, named_entry, walk
 from blindpairs.images.item import (
     BROKEN,
     CorpusOptions,
@@ -27,10 +26,7 @@ from blindpairs.images.item import (
     printable_uri,
     system_name,
 )
-from blindpairs.images.sources import kind_of_file, refuse_unread, resolve
-
-__all__ = ["Corpus", "CorpusOptions", "Item", "open_corpus", "read_item", "read_many"]
-
+from blindpairs.images.sources import Entry, kind_of_file, named_entry, refuse_unread, resolve, walk
 
 DEFAULTS = CorpusOptions()
 
@@ -38,8 +34,8 @@ DEFAULTS = CorpusOptions()
 def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "Corpus":
     """The corpus that the user named: folders, tars (`{000..012}.tar`), Parquet files, globs, single images.
 
-    Raises InputError for what does not exist, for an address, where no source can be used, and for a column that no
-    Parquet file has. One source of several that cannot be used fails when it is read.
+    Raises InputError for a source that does not exist, for an address, for a column that no Parquet file has, and if
+    no source can be used. If only some of several sources cannot be used, they fail when they are read.
     """
     try:
         options.column.encode()
@@ -54,9 +50,10 @@ def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "C
                 tables.append(path)
         except InputError as error:
             errors.append(error)
-    unfit = _unless_one_fits(tables, options)
-    wrong_column = options.column and any(isinstance(error, NoImageColumn) for error in unfit)
-    errors += unfit
+    table_errors = _unless_one_fits(tables, options)
+    errors += table_errors
+    # A wrong --column is refused even if other sources can be used: it would find no image in any Parquet file.
+    wrong_column = options.column and any(isinstance(error, NoImageColumn) for error in table_errors)
     if wrong_column or len(errors) == len(paths):
         more = len(errors) - 1
         raise InputError(f"{errors[0]}" + (f" ({more:,} more of {len(paths):,} cannot be used either)" if more else ""))
@@ -64,7 +61,7 @@ def open_corpus(sources: Sequence[str], options: CorpusOptions = DEFAULTS) -> "C
 
 
 def _unless_one_fits(tables: Sequence[str], options: CorpusOptions) -> list[InputError]:
-    """Why none of these Parquet files can be used; empty as soon as one can. One footer is read, as a rule."""
+    """Why none of these Parquet files can be used; empty as soon as one can, so that usually one footer is read."""
     errors: list[InputError] = []
     for path in tables:
         try:
@@ -94,8 +91,8 @@ def _kind_of_source(path: str) -> str:
             raise InputError(f"{path} {what if status.st_size else 'is an empty file'}")
         return kind
     except OSError as error:
-        said = "a link that leads nowhere" if os.path.islink(path) else error.strerror
-        raise InputError(f"{path} cannot be read: {said}") from error
+        reason = "a link that leads nowhere" if os.path.islink(path) else error.strerror
+        raise InputError(f"{path} cannot be read: {reason}") from error
 
 
 class Corpus:
@@ -114,18 +111,19 @@ class Corpus:
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change when a planned file or container is added, removed or changed.
 
-        A change shows in size or modification time. Opens no container, and reads only files whose name does not say
-        whether they are images.
+        A change is one of size or modification time. No container is opened; the only files that are read are those
+        whose name does not say whether they are images.
         """
         digest = hashlib.sha256(repr((self.options.column, self.options.allow_paths)).encode())
         for root, entry in self._entries(Counter()):
+            # Without the source's own folder, so that a corpus that moves keeps its fingerprint.
             name = os.fsencode(entry.path.removeprefix(root) or os.path.basename(root))
             digest.update(b"%b\0%d %d\n" % (name, entry.size, entry.mtime_ns))
         return digest.hexdigest()
 
     def items(self) -> Iterator[Item]:
         """Every image, in a fixed order. Raises InputError at the end if there was none."""
-        self.notes.clear()
+        self.notes.clear()  # a run may list the corpus more than once
         empty = True
         for root, entry in self._entries(self.notes):
             for item in self._planned(entry, named=entry.path == root):
@@ -151,7 +149,7 @@ class Corpus:
         try:
             yield from plan_container(entry.path, self.options, self.notes)
         except (InputError, OSError) as error:  # the failure of one shard does not end the run
-            if isinstance(error, NoImages) and not named:
+            if isinstance(error, NoImages) and not named:  # metadata beside the images, not a failure
                 self.notes["Parquet files without images"] += 1
                 return
             self.notes["unreadable containers"] += 1
@@ -160,21 +158,22 @@ class Corpus:
 
 def plan_container(path: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Item]:
     """The images of one tar or Parquet file."""
-    if _is_parquet(path):
+    if is_parquet(path):
         return parquet.plan_parquet(path, options, notes)
     return tar.plan_tar(path, notes)
 
 
-def _is_parquet(path: str) -> bool:
-    """Whether a container is Parquet, else tar. Raises InputError for a kind of file that is not read."""
+def is_parquet(path: str) -> bool:
+    """Whether a container is Parquet; else it is a tar. Raises InputError for a kind of file that is not read."""
     kind = kind_of_file(path)
     if not kind:
         refuse_unread(path)
+    # A damaged file has no kind. Its name decides which reader says what is wrong with it.
     return kind == "parquet" or (not kind and path.lower().endswith(".parquet"))
 
 
 def read_item(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
-    """The bytes of one planned image, in any process; `alive` is called as a compressed archive is read up to it.
+    """The bytes of one planned image, in any process; `alive` is called while a compressed archive is read up to it.
 
     Raises Undecodable: missing, changed, io, too_large, not_image, tar_truncated, tar_corrupt, parquet_corrupt,
     no_image_column, no_image, path_not_read.
@@ -183,7 +182,7 @@ def read_item(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
         return _read_file(item)
     path = container_path(item)
     try:
-        mtime_ns = changed_at(os.stat(path))
+        mtime_ns = changed_at(os.stat(path))  # a changed container has other offsets: nothing is read from it
         if item.offset == BROKEN:
             raise _defect(path, item.column)
         if mtime_ns != item.mtime_ns:
@@ -196,7 +195,7 @@ def read_item(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
 def _defect(path: str, column: str) -> Undecodable:
     """Why a container could not be read to its end when it was planned."""
     try:
-        if not _is_parquet(path):
+        if not is_parquet(path):
             return tar.tar_defect(path)
         for allow_paths in (False, True):  # the item does not say which it was planned with
             parquet.check_parquet(path, CorpusOptions(column, allow_paths=allow_paths))
@@ -212,19 +211,19 @@ def _read_file(item: Item) -> bytes:
     try:
         # O_NONBLOCK: a FIFO that has replaced the file must not hang the worker.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
-            _check_unchanged(os.fstat(file.fileno()), item)
+            _check_unchanged(os.fstat(file.fileno()), item)  # of the open file: the name may change at any time
             data = file.read()
     except OSError as error:
         if os.path.islink(path):
             raise Undecodable("io", "a link that leads nowhere") from error
         raise _unreadable(error) from error
-    if len(data) != item.size:
+    if len(data) != item.size:  # written to between the check and the read
         raise Undecodable("changed", "the file was changed while it was read")
     return data
 
 
 def _check_unchanged(status: os.stat_result, item: Item) -> None:
-    if stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(status.st_mode):  # a folder is only planned if it could not be listed
         raise Undecodable("io", "a folder that cannot be listed")
     if not stat.S_ISREG(status.st_mode) and changed_at(status) == item.mtime_ns:
         raise Undecodable("io", "a pipe, a socket or a device, not a file")
@@ -236,68 +235,3 @@ def _check_unchanged(status: os.stat_result, item: Item) -> None:
 def _unreadable(error: OSError) -> Undecodable:
     code = "missing" if isinstance(error, FileNotFoundError) else "io"
     return Undecodable(code, f"cannot be read: {error.strerror or error}")
-
-
-Reference = tuple[str, bytes | None]
-
-
-def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Undecodable]]:
-    """Read images again by (uri, uri_bytes). Yields (position in the input, bytes or failure), container by container.
-
-    An existing file takes precedence over a container, because `#` is legal in names. Containers are read in one pass
-    each.
-    """
-    wanted: defaultdict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for position, (uri, uri_bytes) in enumerate(references):
-        name = system_name(uri, uri_bytes)
-        container = _container_of(name)
-        if container is None:
-            yield position, _outcome(_file_item(name))
-        else:
-            wanted[container][name].append(position)
-    for container, names in wanted.items():
-        yield from _read_from(container, names)
-
-
-def _container_of(name: str) -> str | None:
-    """The container in a resolved uri, or None for a plain file; a name that fits neither is a missing plain file."""
-    if os.path.lexists(name):
-        return None
-    parts = name.split("#")
-    starts = ("#".join(parts[:count]) for count in range(1, len(parts)))
-    return next((start for start in starts if os.path.isfile(start)), None)
-
-
-def _read_from(container: str, names: dict[str, list[int]]) -> Iterator[tuple[int, bytes | Undecodable]]:
-    try:
-        rows = _is_parquet(container)
-        found = parquet.rows_named(container, names) if rows else tar.plan_tar(container, Counter())
-        for item in found:
-            name = system_name(item.uri, item.uri_bytes)
-            if name in names:
-                outcome = _outcome(item)
-                for position in names.pop(name):
-                    yield position, outcome
-    except (InputError, OSError) as error:
-        failure = Undecodable("io", f"its container cannot be read: {error}")
-    else:
-        failure = Undecodable("missing", "its container no longer holds it")
-    for positions in names.values():
-        for position in positions:
-            yield position, failure
-
-
-def _file_item(name: str) -> Item:
-    uri, uri_bytes = printable_uri(name)
-    try:
-        status = os.stat(name)
-    except OSError:
-        return Item(uri, uri_bytes, "", 0, 0, 0, "")
-    return Item(uri, uri_bytes, "", status.st_size, changed_at(status), 0, "")
-
-
-def _outcome(item: Item) -> bytes | Undecodable:
-    try:
-        return read_item(item)
-    except Undecodable as failure:
-        return failure

@@ -1,10 +1,10 @@
-"""The bytes of one image file to its pixels, or one failure code.
+"""From the bytes of one image file to its pixels, or to one failure code.
 
-Promises: whatever the bytes are, `decode` returns pixels or raises `Undecodable`; the header's size is checked before
-any decoder allocates; the result does not depend on which decoder made it. EXIF orientation is applied once, here;
+Promises: for any bytes, `decode` returns pixels or raises `Undecodable`; the size in the header is checked before any
+decoder allocates; the result does not depend on which decoder made it. EXIF orientation is applied once, here;
 transparency is composited on white; 16-bit samples are scaled, not clipped; of an animation the first frame is used.
-Large JPEGs are decoded by torchcodec, which is two to three times as fast as Pillow and equal in every bit; all else,
-and whatever torchcodec refuses, by Pillow. Nothing here renders a document or starts another program.
+Large JPEGs are decoded by torchcodec, which is two to three times as fast as Pillow and gives the same bits; all other
+images, and those that torchcodec refuses, by Pillow. Nothing here renders a document or starts another program.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ from blindpairs.images.header import (
 )
 from blindpairs.images.samples import Pixels, check_tiff, to_rgb
 
-Grey = npt.NDArray[np.float32]  # (32, 32) but where stated
+Grey = npt.NDArray[np.float32]  # luminances, (32, 32) unless another shape is given
 
 # Plugins are called directly: Image.open would try all others as well, and warn and refuse by a limit of its own.
 PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
@@ -58,7 +58,7 @@ PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 if AvifImagePlugin.SUPPORTED:
     PLUGINS["avif"] = AvifImagePlugin.AvifImageFile
 
-# Pillow's messages for intact files that it cannot read; the last one is about planes whose layout it does not know.
+# Parts of Pillow's messages for intact files that it cannot read; the last is about planes of an unknown layout.
 UNREAD = ("unsupported", "not supported", "cannot handle", "unknown pixel mode", "unknown raw mode", "string index")
 FAST_PATH_PIXELS = 200 * 200  # below, Pillow is as fast, and small corpora never load torch here
 LUMINANCE = np.array([0.25, 0.5, 0.25], np.float32)
@@ -69,12 +69,12 @@ LOW_INFORMATION_SPREAD = 2.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may be. Sides in pixels; `max_aspect` is long side over short side, None for any."""
+    """Which images are accepted. Sides in pixels; `max_aspect` is long side over short side, None for any."""
 
-    max_pixels: int = 178_956_970  # where Pillow, too, speaks of a decompression bomb
+    max_pixels: int = 178_956_970  # Pillow's own limit: above it, it raises DecompressionBombError
     min_side: int = 1
     max_aspect: float | None = None
-    allow_truncated: bool = False  # JPEG only: keep what can be read, the rest grey, flagged `truncated`
+    allow_truncated: bool = False  # JPEG only: the missing part becomes grey, and the image is flagged `truncated`
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Decoded:
 
 
 def image_id(data: bytes) -> str:
-    """The content id of a file: equal bytes, equal id, wherever they lie. 32 hexadecimal digits of SHA-256."""
+    """The id of an image: 32 hexadecimal digits of the SHA-256 of its file's bytes. Equal bytes have equal ids."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
@@ -104,7 +104,7 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
     _check_size(dimensions(data, kind), limits)
     flags: list[str] = []
     if kind == "jpeg" and limits.allow_truncated and jpeg_header(data).scan and not ends_properly(data, kind):
-        data += b"\xff\xd9"  # with an end marker the decoder fills the missing part instead of waiting for it
+        data += b"\xff\xd9"  # with an end marker, the decoder fills the missing part instead of refusing the file
         flags.append("truncated")
     pixels, decoder = (_torch_pixels(data) if kind == "jpeg" else None), "torchcodec"
     if pixels is None:
@@ -120,7 +120,7 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
 
 
 def _check_size(size: tuple[int, int] | None, limits: Limits) -> None:
-    """Refuse a (width, height) outside the limits; None, a size not known yet, passes."""
+    """Raise Undecodable for a (width, height) outside the limits. None means that it is not known yet."""
     if size is None:
         return
     width, height = size
@@ -133,7 +133,7 @@ def _check_size(size: tuple[int, int] | None, limits: Limits) -> None:
 
 
 def _identify(data: bytes) -> str:
-    """The format by its magic bytes; raises for everything that must not reach a decoder."""
+    """The format by its first bytes; raises Undecodable for everything that must not reach a decoder."""
     if not data:
         raise Undecodable("empty", "the file has no bytes")
     if data.startswith(b"version https://git-lfs.github.com/spec/"):
@@ -141,7 +141,7 @@ def _identify(data: bytes) -> str:
     kind = sniff(data[:HEAD_BYTES])
     if kind is None:
         raise Undecodable("not_image", f"no image: {describe_unknown(data)}")
-    if data.startswith(b"MM\x00+"):  # Pillow takes its offsets for 32-bit ones, and finds nothing there
+    if data.startswith(b"MM\x00+"):  # Pillow reads its 64-bit offsets as 32-bit ones, and finds nothing there
         raise Undecodable("unsupported_mode", "a big-endian BigTIFF is not read: convert it to TIFF")
     if kind not in PLUGINS:
         raise Undecodable("unsupported_format", f"{kind.upper()} is not read: convert it to JPEG, PNG or WebP")
@@ -149,10 +149,10 @@ def _identify(data: bytes) -> str:
 
 
 def _torch_pixels(data: bytes) -> Pixels | None:
-    """The fast path: a large baseline or progressive JPEG that has its end, or None where Pillow decodes.
+    """The pixels of a large, complete, baseline or progressive JPEG, (H, W, 3); None for a file that Pillow decodes.
 
-    Within these conditions torchcodec 0.17 agreed with Pillow 13 in verdict and in every pixel on 10,000 mutated
-    JPEGs; outside of them it did not.
+    Under these conditions torchcodec 0.17 agreed with Pillow 13 on 10,000 mutated JPEGs, in every pixel and in what
+    they refuse. Without them it did not.
     """
     header = jpeg_header(data)
     if header.width * header.height < FAST_PATH_PIXELS or header.frame not in (0xC0, 0xC1, 0xC2):
@@ -163,8 +163,8 @@ def _torch_pixels(data: bytes) -> Pixels | None:
     if decode_jpeg is None:
         return None
     source = bytearray(data)
-    for at in header.app1:  # torchcodec would turn the image by its own reading of Exif: as APP15 it is ignored
-        source[at + 1] = 0xEF
+    for offset in header.app1:  # torchcodec would rotate by its own reading of Exif: renamed to APP15, it is ignored
+        source[offset + 1] = 0xEF
     try:
         pixels: Pixels = decode_jpeg(source, mode="RGB").permute(1, 2, 0).numpy()  # (3, H, W) -> (H, W, 3), a view
     except (RuntimeError, ValueError):
@@ -182,7 +182,7 @@ def _torchcodec() -> Callable[..., Any] | None:
 
 
 def _pillow_pixels(data: bytes, kind: str, limits: Limits) -> tuple[Pixels, bool]:
-    """(pixels, whether there are more frames), Pillow's way; raises Undecodable for whatever Pillow raises."""
+    """(pixels, whether there are more frames), by Pillow; raises Undecodable for anything that Pillow raises."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -198,21 +198,22 @@ def _pillow_pixels(data: bytes, kind: str, limits: Limits) -> tuple[Pixels, bool
     except (Undecodable, MemoryError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, DecompressionBombError and more
-        raise _verdict(error, data, kind) from error
+        raise _named_failure(error, data, kind) from error
 
 
-def _verdict(error: Exception, data: bytes, kind: str) -> Undecodable:
-    said = " ".join(str(error).split())[:200]
-    lowered = said.lower()
+def _named_failure(error: Exception, data: bytes, kind: str) -> Undecodable:
+    """The failure for what Pillow raised. Its classes do not tell causes apart: its messages and the data do."""
+    message = " ".join(str(error).split())[:200]
+    lowered = message.lower()
     if isinstance(error, Image.DecompressionBombError):
-        return Undecodable("too_many_pixels", said)
+        return Undecodable("too_many_pixels", message)
     if "max_text" in lowered or "decompressed data too large" in lowered:
-        return Undecodable("metadata_bomb", f"its text or profile unpacks to far more than it should: {said}")
+        return Undecodable("metadata_bomb", f"its text or profile unpacks to far more than it should: {message}")
     if not ends_properly(data, kind) or "truncat" in lowered or "not enough image data" in lowered:
-        return Undecodable("truncated", f"the {kind.upper()} ends before its end: {said}")
+        return Undecodable("truncated", f"the {kind.upper()} ends before its end: {message}")
     if any(words in lowered for words in UNREAD):
-        return Undecodable("unsupported_mode", f"a kind of {kind.upper()} that is not read: {said}")
-    return Undecodable("corrupt", f"a damaged {kind.upper()}: {said}")
+        return Undecodable("unsupported_mode", f"a kind of {kind.upper()} that is not read: {message}")
+    return Undecodable("corrupt", f"a damaged {kind.upper()}: {message}")
 
 
 def _animated(image: ImageFile.ImageFile) -> bool:
@@ -223,7 +224,7 @@ def _animated(image: ImageFile.ImageFile) -> bool:
 
 
 def _orientation(image: ImageFile.ImageFile, data: bytes, kind: str) -> int:
-    if kind == "tiff":  # Pillow has turned it while loading
+    if kind == "tiff":  # Pillow has applied it while loading
         return 1
     block = image.info.get("exif")
     return _jpeg_orientation(data) if kind == "jpeg" else exif_orientation(block) if isinstance(block, bytes) else 1
@@ -235,7 +236,7 @@ def _jpeg_orientation(data: bytes) -> int:
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """(H, W, 3) as stored -> as meant by an Exif orientation of 1 to 8, contiguous."""
+    """(H, W, 3) as stored -> upright by an Exif orientation of 1 to 8, contiguous; 5 to 8 swap height and width."""
     if orientation > 4:
         pixels = pixels.transpose(1, 0, 2)
     rows, columns = UNFLIP[orientation]
@@ -249,13 +250,13 @@ UNFLIP = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1),
 def grey_thumbnail(pixels: Pixels) -> Grey:
     """(H, W, 3) bytes -> (32, 32) mean luminance of a grid of cells, 0 to 255.
 
-    Luminance is (R + 2 G + B) / 4. Large images are first thinned to at least 256 rows and columns: a cell then still
-    averages 64 pixels or more. Below 32 pixels a cell is the nearest pixel.
+    Luminance is (R + 2 G + B) / 4. Of large images only every n-th row and column is used, but at least 256 of each:
+    a cell then still averages 64 pixels or more. In an image of fewer than 32 pixels, cells share pixels.
     """
     height, width = pixels.shape[:2]
-    thin = pixels[:: max(1, height // 256), :: max(1, width // 256)]
-    rows, columns = thin.shape[:2]
-    grey = (thin.reshape(-1, 3) @ LUMINANCE).reshape(rows, columns)
+    sampled = pixels[:: max(1, height // 256), :: max(1, width // 256)]
+    rows, columns = sampled.shape[:2]
+    grey = (sampled.reshape(-1, 3) @ LUMINANCE).reshape(rows, columns)
     cells: Grey = _cells(rows) @ grey @ _cells(columns).T
     return cells
 
@@ -281,7 +282,7 @@ def _cosines() -> Grey:
 def perceptual_hash(grey: Grey) -> int:
     """64 bits of a (32, 32) thumbnail: which of the 8 x 8 lowest DCT coefficients exceed their median, row by row.
 
-    The median leaves out the mean (coefficient 0, 0), which would drag it. Near-duplicates differ in a few bits.
+    The median is taken without coefficient (0, 0), the mean of the image. Near-duplicates differ in a few bits.
     """
     basis = _cosines()
     low = (basis @ grey @ basis.T).ravel()  # (64,)

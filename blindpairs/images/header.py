@@ -1,18 +1,20 @@
 """The format, size and orientation in the header of an image file, read before any decoder runs.
 
-Promises: pure Python over bytes, no allocation that depends on what a header claims, no exception for any input. A file
-is known by its first bytes, never by its name: that is what keeps bombs, renamed files and error pages out of decoders.
+Promises: pure Python over bytes, no allocation that depends on what a header claims, no exception for any input. The
+format is decided by the first bytes, never by the name: that keeps bombs, renamed files and error pages out of
+decoders. The name only decides whether a file is worth reporting if it is no image.
 Layouts: ITU T.81 annex B (JPEG), the PNG, GIF89a, WebP container and Exif 2.3 specifications, BITMAPINFOHEADER.
 """
 
+import os
 import re
 import struct
 from dataclasses import dataclass
 
-# Enough for every magic below, and for the 58 brands of an ISO box; callers need read no more to know a file.
+# Enough for every magic below, and for the 58 brands of an ISO box: callers need not read more to know the format.
 HEAD_BYTES = 256
-DIB_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}  # "BM" alone is how many a text begins
-# Brands that say how the pixels are coded; `mif1` and its like say only that there are some (ISO/IEC 23008-12).
+DIB_HEADER_SIZES = {12, 16, 40, 52, 56, 64, 108, 124}  # checked as well, because many a text begins with "BM"
+# Brands that say how the pixels are coded. Those in ANY_CODING only say that there are images (ISO/IEC 23008-12).
 CODED = {
     "avif": (b"avif", b"avis"),
     "heic": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
@@ -53,6 +55,11 @@ MAGICS = (
     (b"%!PS", "eps"),
     (b"\xc5\xd0\xd3\xc6", "eps"),
 )
+IMAGE_NAMES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .jxl .jp2 .j2k .jpf .ppm .pgm"
+    " .pbm .pnm .svg .eps .psd".split()
+)
+DOCUMENTS = {"pdf", "eps", "svg"}  # taken for images only if the name says so
 PNM = re.compile(rb"P([1-6])(?:\s+(?:#[^\r\n]*[\r\n]+\s*)*)(\d{1,9})(?:\s+(?:#[^\r\n]*[\r\n]+\s*)*)(\d{1,9})\s")
 
 
@@ -73,14 +80,25 @@ def sniff(head: bytes) -> str | None:
     return "svg" if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text) else None
 
 
+def has_image_name(name: str) -> bool:
+    """Whether the name of a file or an archive member has the extension of an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_NAMES
+
+
+def holds_image(head: bytes) -> bool:
+    """Whether a file without an image's extension is an image, by its first HEAD_BYTES bytes."""
+    kind = sniff(head)
+    return kind is not None and kind not in DOCUMENTS
+
+
 def _brands(head: bytes) -> list[bytes]:
-    """The major brand and the compatible ones, none from behind the end of their box."""
+    """The major brand and the compatible ones, up to the end of their box."""
     size, start = int.from_bytes(head[:4], "big"), 8
     if size == 1:  # the size follows the name, in 64 bits
         size, start = int.from_bytes(head[8:16], "big"), 16
     end = min(size or len(head), len(head))  # 0: to the end of the file
-    places = (start, *range(start + 8, end, 4))  # between the major brand and the others stands its version
-    return [head[at : at + 4] for at in places if at + 4 <= end]
+    offsets = (start, *range(start + 8, end, 4))  # the four bytes after the major brand are its version
+    return [head[offset : offset + 4] for offset in offsets if offset + 4 <= end]
 
 
 def _coded_as(brands: list[bytes]) -> str | None:
@@ -92,7 +110,7 @@ def _coded_as(brands: list[bytes]) -> str | None:
 
 
 def describe_unknown(data: bytes) -> str:
-    """What bytes that are no image look like, for a message."""
+    """What the bytes of a file that is no image look like, for a message."""
     if data[4:8] in MOVIE_BOXES:
         brand = "".join(chr(byte) for byte in data[8:12] if 32 < byte < 127) if data[4:8] == b"ftyp" else ""
         return f"looks like a video or sound in MP4 or QuickTime{f', of the brand {brand}' if brand else ''}"
@@ -109,7 +127,7 @@ def describe_unknown(data: bytes) -> str:
 
 
 def dimensions(data: bytes, kind: str) -> tuple[int, int] | None:
-    """(width, height) as the header claims them, or None where only a parser of the whole format can tell."""
+    """(width, height) as the header claims them, or None if only a parser of the whole format can read them."""
     read = {"jpeg": _jpeg_size, "png": _png_size, "gif": _gif_size, "webp": _webp_size, "bmp": _bmp_size}.get(kind)
     try:
         if read:
@@ -117,7 +135,7 @@ def dimensions(data: bytes, kind: str) -> tuple[int, int] | None:
         pnm = PNM.match(data[:4096]) if kind == "pnm" else None
         return (int(pnm[2]), int(pnm[3])) if pnm else None
     except (struct.error, IndexError):
-        return None  # cut inside the header: the decoder's own complaint names it
+        return None  # cut inside the header: the decoder fails, and its error says so
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -196,7 +214,7 @@ def jpeg_header(data: bytes) -> JpegHeader:
 
 
 def exif_orientation(block: bytes) -> int:
-    """The Exif orientation, 1 to 8; 1 for whatever cannot be read."""
+    """The Exif orientation, 1 to 8; 1 (upright) if it cannot be read."""
     block = block.removeprefix(b"Exif\x00\x00")
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(block[:4])
     if order is None:
@@ -214,7 +232,7 @@ def exif_orientation(block: bytes) -> int:
 
 
 def ends_properly(data: bytes, kind: str) -> bool:
-    """Whether the file's own end is there. It names a failure (`truncated` or `corrupt`), it does not decide one."""
+    """Whether the file has its end marker or full length. If a decoder fails, this tells `truncated` from `corrupt`."""
     if kind == "jpeg":  # the thumbnail in the Exif block has an end marker of its own, before the first scan
         scan = jpeg_header(data).scan
         return scan > 0 and data.find(b"\xff\xd9", scan) > 0

@@ -1,22 +1,25 @@
-"""One planned image: where its bytes are, and their size and time when it was planned.
+"""One planned image, and what became of it: where its bytes are, and an Image or a failure.
 
-An Item is small, picklable, and enough to read the image in another process. `offset` is -1 for a container that cannot
-be read to its end: the item then represents the failure of the container, so that planned = read + failed still holds.
+Planned means listed, before any image is read. An Item is small, picklable, and enough to read the image in another
+process. A container that cannot be read to its end is an item too, so that planned = read + failed still holds.
 """
 
 import os
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from blindpairs.errors import Undecodable
 
 # Anything larger is no photograph; it is refused before any of it is read.
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
-BROKEN = -1  # the offset of an item that represents the failure of a container
+BROKEN = -1  # the offset of an item that stands for the failure of a container
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One planned image of a corpus."""
+    """One planned image of a corpus. Size and time are those of the listing: a change since then is a failure."""
 
     uri: str  # absolute path, or CONTAINER#member, or CONTAINER#row; \xNN for bytes that are not UTF-8
     uri_bytes: bytes | None  # the uri's exact bytes, only where it is not UTF-8
@@ -28,10 +31,34 @@ class Item:
 
 
 @dataclass(frozen=True)
-class CorpusOptions:
-    """How a corpus is read. `column` names the image column of Parquet files, "" to find it.
+class Image:
+    """One usable image. `pixels` holds (3, S, S) uint8 for each preprocess, valid until the next image is asked for."""
 
-    `exclude` are folders that are not entered: the work folder may lie inside the corpus. `allow_paths` reads images
+    image_id: str
+    width: int
+    height: int
+    phash: int
+    flags: tuple[str, ...]
+    pixels: tuple[np.ndarray[Any, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One image that cannot be used. `image_id` is None where not even its bytes could be read."""
+
+    code: str
+    message: str
+    image_id: str | None = None
+
+
+Outcome = Image | Failed
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """How a corpus is read. `column` names the image column of Parquet files; "" lets it be found.
+
+    Folders in `exclude` are not entered: the work folder may lie inside the corpus. `allow_paths` also reads images
     that a Parquet file names by path, below that file's own folder; addresses are never fetched.
     """
 
@@ -44,7 +71,7 @@ class CorpusOptions:
 def printable_uri(name: str) -> tuple[str, bytes | None]:
     """(uri, uri_bytes) of a path as os.fsdecode gives it: \\xNN for bytes that are not UTF-8, and then the exact bytes.
 
-    The bytes decide, not the locale, so a run in another locale can read what is stored.
+    The result depends on the bytes of the path alone, so that a run in another locale can read what is stored.
     """
     exact = os.fsencode(name)
     try:
@@ -54,17 +81,17 @@ def printable_uri(name: str) -> tuple[str, bytes | None]:
 
 
 def system_name(uri: str, uri_bytes: bytes | None) -> str:
-    """What `printable_uri` was given, in this process's locale."""
+    """The path of which `printable_uri` made the two, as os functions of this process take it."""
     return os.fsdecode(uri.encode() if uri_bytes is None else uri_bytes)
 
 
 def of_utf8(text: str) -> str:
-    """Text that a file holds as UTF-8 (surrogates for other bytes), as this process's locale has it in a path."""
+    """Text from inside a file (UTF-8, with surrogates for other bytes), decoded as paths are in this process."""
     return os.fsdecode(text.encode(errors="surrogateescape"))
 
 
 def container_path(item: Item) -> str:
-    """The path of the container in the file system. It is derived, because tables hold only text."""
+    """The path of the container in the file system. An item does not store it: its columns are UTF-8 text."""
     if item.uri_bytes is None:
         return system_name(item.container, None)
     parts = os.fsdecode(item.uri_bytes).split("#")
@@ -77,12 +104,12 @@ def changed_at(status: os.stat_result) -> int:
 
 
 def check_bytes(size: int) -> None:
-    """Undecodable for more bytes than one image may have in memory."""
+    """Raise Undecodable for more bytes than one image may have."""
     if size > MAX_IMAGE_BYTES:
         raise Undecodable("too_large", f"{size:,} bytes; an image may have {MAX_IMAGE_BYTES:,}")
 
 
 def broken_container(path: str, column: str = "") -> Item:
-    """The item that represents the failure of a container; `column` is the one that was asked for."""
+    """The item that stands for the failure of a container; `column` is the one that was asked for."""
     uri, uri_bytes = printable_uri(path)
     return Item(uri, uri_bytes, uri, 0, 0, BROKEN, column)

@@ -1,7 +1,7 @@
 """Images inside Parquet files, as the Hugging Face hub stores them, read batch by batch.
 
-Promises: of a file only one small batch of one column is held at a time; whatever a cell holds is either image bytes or
-a named failure; an address is never fetched, and a path is read only on request and only below the file's own folder.
+Promises: only one small batch of one column of a file is in memory at a time; any cell gives either image bytes or a
+named failure; an address is never fetched, and a path is read only on request and only below the file's own folder.
 """
 
 import bisect
@@ -17,22 +17,22 @@ from blindpairs.errors import InputError, Undecodable
 from blindpairs.images.columns import image_column, kind_of_column, obvious_column, steps
 from blindpairs.images.item import CorpusOptions, Item, changed_at, check_bytes, container_path, of_utf8, printable_uri
 
-BATCH_ROWS = 32
+BATCH_ROWS = 32  # rows are whole image files: a batch is some megabytes
 BUFFER = 1 << 20  # pages are read through a buffer, not a whole column chunk at once
 
 
 def plan_parquet(path: str, options: CorpusOptions, notes: Counter[str]) -> Iterator[Item]:
-    """One item per row. Raises InputError where the file is not Parquet, NoImageColumn where it has no such column."""
+    """One item per row. Raises InputError if the file is not Parquet, NoImageColumn if it has no image column."""
     mtime_ns = changed_at(os.stat(path))
     container = printable_uri(path)[0]
     column = check_parquet(path, options)
     with open_parquet(path) as file:
-        # Named in the uri only where it could not be found again without being told.
+        # The uri names the column only if the file alone does not tell which column it is.
         suffix = "" if column == obvious_column(file.schema_arrow, False) else f":{column}"
-        cells = _cells(file, column) if options.allow_paths else None
+        cells = _cells(file, column) if options.allow_paths else None  # else planning reads the footer alone
         for row in range(file.metadata.num_rows):
             named = _local_path(path, next(cells, None)) if cells else None
-            if named:
+            if named:  # a plain file from here on, which is read and checked as one
                 status = os.stat(named)
                 yield Item(*printable_uri(named), "", status.st_size, changed_at(status), 0, "")
             else:
@@ -43,7 +43,7 @@ def plan_parquet(path: str, options: CorpusOptions, notes: Counter[str]) -> Iter
 
 
 def check_parquet(path: str, options: CorpusOptions) -> str:
-    """The image column of a file that can be planned; else InputError or NoImageColumn."""
+    """The name of the image column; InputError or NoImageColumn for a file that cannot be planned."""
     with open_parquet(path) as file:
         groups = range(file.metadata.num_row_groups)
         if file.metadata.num_rows != sum(file.metadata.row_group(group).num_rows for group in groups):
@@ -53,12 +53,13 @@ def check_parquet(path: str, options: CorpusOptions) -> str:
 
 
 def _refuse_joined(path: str, metadata: Any) -> None:
-    """Raise InputError for files joined with `cat`: the last footer's offsets would lead into the first file's rows."""
+    """Raise InputError for files joined with `cat`: by the offsets of the last footer, rows of the first are read."""
     groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
     chunks = (group.column(column) for group in groups for column in range(metadata.num_columns))
     ends = ((chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size for chunk in chunks)
     with open(path, "rb") as file:
-        # Between pages and footer lie only indexes; what was joined in front makes this gap as long as itself.
+        # Between the last page and the footer are only indexes. Files that were joined in front lengthen this gap, and
+        # where two files meet, the end magic of one is followed by the start magic of the next.
         footer = file.seek(-8, os.SEEK_END) - int.from_bytes(file.read(4), "little")
         gap = footer - max(ends, default=4)
         file.seek(0)
@@ -70,7 +71,7 @@ def _refuse_joined(path: str, metadata: Any) -> None:
 
 
 def open_parquet(path: str) -> Any:
-    """A pyarrow.parquet.ParquetFile that reads through a small buffer. Raises InputError for what is no Parquet."""
+    """A pyarrow.parquet.ParquetFile that reads through a small buffer. Raises InputError if the file is not Parquet."""
     import pyarrow
     import pyarrow.parquet
 
@@ -82,7 +83,7 @@ def open_parquet(path: str) -> Any:
 
 
 def _cells(file: Any, column: str) -> Iterator[Any]:
-    """What the rows hold, up to the first damage: from there on each row fails by itself."""
+    """The cells of all rows, as Python values. They end at the first damage: reading reports it, row by row."""
     import pyarrow
 
     try:
@@ -93,7 +94,10 @@ def _cells(file: Any, column: str) -> Iterator[Any]:
 
 
 def _values(batch: Any, column: str) -> Any:
-    """The Arrow values of a column, or of a field inside of one. A name with a dot also brings columns like it."""
+    """The Arrow values of a column, or of a field inside of one.
+
+    The column is looked up by name, because Arrow takes a dot in a name as a path and may read other columns as well.
+    """
     from pyarrow import compute
 
     first, *inside = steps(batch.schema, column)
@@ -104,31 +108,33 @@ def _values(batch: Any, column: str) -> Any:
 
 
 def _python(value: Any) -> Any:
-    """A cell as a Python value; the path beside an image's bytes is not needed and may be no text."""
+    """A cell as a Python value. The path beside an image's bytes is left out: it may be no valid text."""
     if value.is_valid and hasattr(value, "keys") and "bytes" in value and value["bytes"].is_valid:
         return {"bytes": value["bytes"].as_py()}
     return value.as_py()
 
 
 def _local_path(parquet: str, cell: Any) -> str | None:
-    """The existing file below the Parquet file's folder that a cell without bytes names, or None."""
+    """The path that a cell without bytes names, if it is a file below the Parquet file's own folder; else None."""
     if isinstance(cell, dict):
         cell = None if cell.get("bytes") is not None else cell.get("path")
     if not isinstance(cell, str) or "\0" in cell:
         return None
+    # Links are resolved first: neither `..` nor a link in the folder may lead out of it.
     root = os.path.realpath(os.path.dirname(parquet))
     path = os.path.realpath(os.path.join(root, of_utf8(cell)))
     return path if os.path.commonpath((root, path)) == root and os.path.isfile(path) else None
 
 
 class _Rows:
-    """One column of an open file and the batch last read from it: rows in order cost one pass."""
+    """One column of an open file, and the last batch that was read: reading rows in order takes one pass."""
 
     def __init__(self, path: str, column: str) -> None:
         self.file = open_parquet(path)
         self.column = column
         self.lock = threading.Lock()
         groups = self.file.metadata.num_row_groups
+        # The first row of each row group, and the number of all rows.
         self.starts = [0, *itertools.accumulate(self.file.metadata.row_group(g).num_rows for g in range(groups))]
         self.batches: Iterator[Any] = iter(())
         self.first = self.next = 0  # the rows of `batch`: first <= row < next
@@ -138,7 +144,8 @@ class _Rows:
         """What a row holds, as a Python value."""
         with self.lock:
             group = bisect.bisect_right(self.starts, row) - 1
-            if row < self.first or self.starts[group] >= self.next:  # behind, or groups ahead: nothing to read through
+            # Start again if the row is behind the batch, or in a later group, so that nothing is read in between.
+            if row < self.first or self.starts[group] >= self.next:
                 self._restart(group)
             while row >= self.next:
                 self.batch = _values(next(self.batches), self.column)
@@ -152,7 +159,7 @@ class _Rows:
 
 
 @lru_cache(maxsize=2)
-def _rows(path: str, column: str, mtime_ns: int, process: int) -> _Rows:  # as tar._archive
+def _rows(path: str, column: str, mtime_ns: int, process: int) -> _Rows:  # keys as in tar._archive
     return _Rows(path, column)
 
 
@@ -176,11 +183,11 @@ def read_row(item: Item) -> bytes:
 
 
 def rows_named(path: str, names: Iterable[str]) -> Iterator[Item]:
-    """The items of uris `PATH#ROW` or `PATH#ROW:COLUMN`, in row order; names that fit no row are left out."""
+    """The items of uris `PATH#ROW` or `PATH#ROW:COLUMN`, by column and row; uris that fit no row are left out."""
     mtime_ns = changed_at(os.stat(path))
     with open_parquet(path) as file:
         schema, count = file.schema_arrow, file.metadata.num_rows
-        asked: list[tuple[int, str, str]] = []
+        asked: list[tuple[int, str, str]] = []  # (row, column, uri)
         for name in names:
             digits, _, column = os.fsencode(name[len(path) + 1 :]).decode(errors="replace").partition(":")
             column = column or obvious_column(schema, False) or ""

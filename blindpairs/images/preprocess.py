@@ -1,9 +1,10 @@
-"""Decoded pixels to the input square of an encoder, as the library of that encoder makes it.
+"""From decoded pixels to the input square of an encoder, as the library of that encoder makes it.
 
-Promises: the result differs from the library's own pipeline by the rounding of its resampler (a few levels of 255), and
-the crop is cut at the very pixel where that library cuts it: open_clip and timm round half a pixel, transformers floors
-it, and one pixel of shift is up to 212 levels. Mean and std are recorded here but applied by the encoder on its device,
-so that workers send bytes. Memory is bounded by the source and the square, whatever the aspect ratio.
+Promises: the result differs from the library's own pipeline only by the rounding of its resampler (a few levels of
+255); the crop starts at exactly the pixel where that library starts it (open_clip and timm round half a pixel,
+transformers floors it, and a shift of one pixel changes values by up to 212 levels); memory is bounded by the source
+and the square, for any aspect ratio. Mean and std are only recorded here: the encoder applies them on its device, so
+that workers send bytes, a quarter of the size of floats.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from blindpairs.errors import ConfigError
 
 Interpolation = Literal["bicubic", "bilinear"]
-Geometry = tuple[int, str, int, str, str]
+Geometry = tuple[int, str, int, str, str]  # see Preprocess.geometry
 
 # Beyond this aspect ratio only the part of the image that the crop keeps is resampled: 5000 x 1 pixels would otherwise
 # become 1,120,000 x 224.
@@ -24,10 +25,10 @@ LONGEST_WHOLE_RESIZE = 16
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How one encoder wants its images; every field is part of what an embedding means.
+    """How one encoder gets its images. Vectors that were made with another value in any field cannot be compared.
 
-    Resampling is always antialiased: all three libraries do so. `short_side` is what the short side becomes before the
-    crop (`resize="shortest"`), or both sides become (`"squash"`, which does not keep the aspect ratio).
+    Resampling is always antialiased, as in all three libraries. `short_side` is the length of the short side before the
+    crop (`resize="shortest"`), or of both sides (`"squash"`, which does not keep the aspect ratio).
     """
 
     size: int
@@ -39,7 +40,7 @@ class Preprocess:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        """Refuse what would need padding: no published encoder crops more than it resized."""
+        """ConfigError if the crop would need padding: no published encoder does that."""
         if not 0 < self.size <= self.short_side:
             raise ConfigError(
                 f"the preprocessing resizes to {self.short_side} and crops {self.size}; the crop must be the smaller"
@@ -65,7 +66,7 @@ class Preprocess:
         return np.ascontiguousarray(square.transpose(2, 0, 1))
 
     def describe(self) -> dict[str, object]:
-        """Every rule between file and encoder, ready for JSON: hashed into the store."""
+        """Every rule between file and encoder, ready for JSON. The store records it, and refuses another."""
         rules: dict[str, object] = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
         return rules | {"antialias": True, "exif": "applied once, at decode", "alpha": "composited on white"}
 

@@ -1,9 +1,9 @@
 """WebDataset tars: planned by their headers, read in place, never extracted.
 
-Promises: a member's name is opaque text, so no path in an archive leads anywhere; only regular members are read; a file
-is read to its end, so that archives joined with `cat` give the members of each; a cut or damaged archive, which the
-standard library reads without an error, is recognised, and so is data after the archive that is no archive.
-Plain and compressed archives give the same items; a compressed one is read forwards: items in order cost one pass.
+Promises: the name of a member is only text, and no file is ever opened by it; only regular members are read; a file is
+read to its end, so that archives joined with `cat` give the members of each; a cut or damaged archive, which the
+standard library reads without an error, is recognised, and so is other data after the archive. Plain and compressed
+archives give the same items. A compressed archive is read forwards: reading its items in order takes one pass.
 """
 
 import lzma
@@ -19,8 +19,7 @@ from typing import IO
 from blindpairs.errors import Undecodable
 from blindpairs.images.compressed import CHUNK, Readable, compression, decompressed
 from blindpairs.images.compressed import HEAD_BYTES as MAGIC_BYTES
-from blindpairs.images.folder import has_image_name, holds_image
-from blindpairs.images.header import HEAD_BYTES
+from blindpairs.images.header import HEAD_BYTES, has_image_name, holds_image
 from blindpairs.images.item import (
     Item,
     broken_container,
@@ -35,12 +34,13 @@ from blindpairs.images.sources import CONTAINER_NAMES, unread_kind
 LOOK = 64 << 10  # bytes read to find what follows an archive
 LONGEST_HEADER = 16 << 20  # a PAX or long-name header that claims more is a bomb
 DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, RecursionError, zlib.error, lzma.LZMAError)
-GNU_NO_FILES, GNU_CONTINUED = (b"D", b"V"), b"M"  # a folder of an incremental archive, a volume's name; a file's rest
-CUT = "unexpected end of data"  # tarfile's own words
+# GNU types: D is a folder of an incremental archive, V the name of a volume, M the rest of a file from another volume.
+GNU_NO_FILES, GNU_CONTINUED = (b"D", b"V"), b"M"
+CUT = "unexpected end of data"  # tarfile's own message, so that both are recognised in `_named_failure`
 
 
 class Forward:
-    """A file that is only read forwards, so that plain and compressed archives look alike to tarfile."""
+    """A file that is only read forwards, so that tarfile reads plain and compressed archives in the same way."""
 
     def __init__(self, path: str) -> None:
         self.file: IO[bytes] = open(path, "rb")
@@ -48,17 +48,17 @@ class Forward:
         self.file.seek(0)
         self.compressed = bool(kind)
         self.stream: Readable = decompressed(self.file, kind) if kind else self.file
-        self.position = 0
-        self.ahead = b""  # what was read to look at it, and is to be read again
-        self.last = b""  # what the last `read` gave: the end-of-archive marker, in a whole archive
+        self.position = 0  # in the decompressed archive, of the next byte that `read` gives
+        self.ahead = b""  # bytes that were looked at, and not yet read
+        self.last = b""  # the result of the last `read`: at the end of a complete archive, a block of its end marker
 
     def tell(self) -> int:
-        """Bytes of the archive before the next one."""
+        """The position of the next byte, after decompression."""
         return self.position
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes: fewer only at the end."""
-        if size > max(LONGEST_HEADER, CHUNK):
+        """Up to `size` bytes; fewer only at the end."""
+        if size > max(LONGEST_HEADER, CHUNK):  # tarfile reads extended headers whole, whatever size they claim
             raise tarfile.ReadError("a header of implausible size")
         self.last = self._take(size)
         return self.last
@@ -73,30 +73,30 @@ class Forward:
         return b"".join(parts)
 
     def skip_zeros(self) -> bool:
-        """Go on to the next archive behind an end-of-archive marker; False where only zeros follow.
+        """Go on to the next archive after an end-of-archive marker; False if only zeros follow.
 
-        It begins in the first block that is not zero, or, behind odd padding, at the first byte that is not. Raises
-        tarfile.ReadError for anything else.
+        The next archive starts with the first block that is not all zeros or, if the padding is not a whole number of
+        blocks, with the first byte that is not zero. Raises tarfile.ReadError for anything else.
         """
-        blocks = self.position
+        # A header may start with zero bytes (an empty name), so that both starts have to be tried.
+        boundary = self.position  # of blocks: archives are padded to whole ones
         while chunk := self._take(LOOK):
             rest = chunk.lstrip(b"\0")
             if not rest:
                 continue
-            zeros = (self.position - len(rest) - blocks) % tarfile.BLOCKSIZE  # of the block in which they end
+            zeros = (self.position - len(rest) - boundary) % tarfile.BLOCKSIZE  # of the block in which they end
             rest += self._take(tarfile.BLOCKSIZE)
-            begins = next((start for start in (bytes(zeros) + rest, rest) if _is_header(start)), None)
-            if begins is None:
-                at = self.position - len(rest)
-                raise tarfile.ReadError(f"what follows the archive's end, at byte {at:,}, is no archive")
-            rest = begins
-            self.ahead = rest + self.ahead
-            self.position -= len(rest)
+            archive = next((start for start in (bytes(zeros) + rest, rest) if _is_header(start)), None)
+            if archive is None:
+                offset = self.position - len(rest)
+                raise tarfile.ReadError(f"what follows the archive's end, at byte {offset:,}, is no archive")
+            self.ahead = archive + self.ahead
+            self.position -= len(archive)
             return True
         return False
 
     def seek(self, position: int, alive: Callable[[], None] = lambda: None) -> None:
-        """Go on to `position`; going back is an archive's attempt to loop."""
+        """Go on to `position`. A position further back can only come from a header that would make reading loop."""
         if position < self.position:
             raise tarfile.ReadError("a header that points backwards")
         if not self.compressed:
@@ -125,10 +125,10 @@ def _is_header(data: bytes) -> bool:
 
 
 def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
-    """Every image member, in archive order; last, where the archive is damaged, an item for the damage."""
+    """Every image member, in archive order; if the archive is damaged, an item for the damage comes last."""
     mtime_ns = changed_at(os.stat(path))
     container = printable_uri(path)[0]
-    names: dict[str, int] = {}  # how often each has come
+    names: dict[str, int] = {}  # name -> how often it has occurred
     last: Item | None = None  # the archive's last member, if it was planned
     archive = member = None
     try:
@@ -145,15 +145,16 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
             notes["archives without members"] += 1
     except DAMAGE:
         notes["damaged archives"] += 1
-        if last is None or not _speaks_for_archive(last):
+        # One damage is one failure: if it has cut the last image, that image fails, and no item stands for the archive.
+        if last is None or not _is_cut(last):
             yield broken_container(path)
     finally:
         if archive:
             archive.close()
 
 
-def _speaks_for_archive(item: Item) -> bool:
-    """Whether a planned member is itself cut: its failure then tells the archive's, which must not count twice."""
+def _is_cut(item: Item) -> bool:
+    """Whether the data of a planned member is incomplete or damaged."""
     try:
         read_member(item)
     except Undecodable as error:
@@ -162,13 +163,14 @@ def _speaks_for_archive(item: Item) -> bool:
 
 
 def _members(archive: Forward) -> Iterator[tarfile.TarInfo]:
-    """Every header of a file's archives; raises one of DAMAGE at its end if that is not an archive's end."""
+    """Every member of all archives in a file; raises one of DAMAGE at the end if the last archive is not complete."""
     more = True
     while more:
         with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile would keep every header of the archive
                 yield member
+        # tarfile ends without an error at a cut and at a damaged header. Only a block of zeros is a real end.
         if len(archive.last) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError(CUT)
         if any(archive.last):
@@ -177,6 +179,7 @@ def _members(archive: Forward) -> Iterator[tarfile.TarInfo]:
 
 
 def _is_image(member: tarfile.TarInfo, archive: Forward, notes: Counter[str]) -> bool:
+    """Whether a member is planned; what is left out, and may surprise its owner, is counted in `notes`."""
     path = member.name.split("/")
     if member.isdir() or member.type in GNU_NO_FILES:
         return False
@@ -196,13 +199,13 @@ def _is_image(member: tarfile.TarInfo, archive: Forward, notes: Counter[str]) ->
         return True
     if holds_image(archive.member(member.offset_data, min(member.size, HEAD_BYTES))):
         return True
-    within = path[-1].lower().endswith(CONTAINER_NAMES) or unread_kind(path[-1])
-    notes["archives and tables in archives not read" if within else "files that are no images"] += 1
+    nested = path[-1].lower().endswith(CONTAINER_NAMES) or unread_kind(path[-1])
+    notes["archives and tables in archives not read" if nested else "files that are no images"] += 1
     return False
 
 
 def _unique(name: str, names: dict[str, int], notes: Counter[str]) -> str:
-    """The name, or for a repeated one `name#2`, `name#3`, ... in archive order."""
+    """The name; if it has occurred before, `name#2`, `name#3`, ... in archive order."""
     unique = name
     while unique in names:
         names[name] += 1
@@ -222,13 +225,13 @@ class _Archive:
         self.forward = Forward(path)
 
     def member(self, offset: int, size: int, alive: Callable[[], None]) -> bytes:
-        """The data of one member, shorter where the archive is cut."""
+        """The data of one member; shorter than `size` if the archive is cut."""
         if not self.forward.compressed:
-            return os.pread(self.forward.file.fileno(), size, offset)
+            return os.pread(self.forward.file.fileno(), size, offset)  # moves no position, so needs no lock
         with self.lock:
             if offset < self.forward.position:
                 self.forward.close()
-                self.forward = Forward(self.path)
+                self.forward = Forward(self.path)  # from the start: items in order never need this
             return self.forward.member(offset, size, alive)
 
 
@@ -244,29 +247,30 @@ def read_member(item: Item, alive: Callable[[], None] = lambda: None) -> bytes:
     try:
         data = _archive(container_path(item), item.mtime_ns, os.getpid()).member(item.offset, item.size, alive)
     except DAMAGE as error:
-        raise _named(error) from error
+        raise _named_failure(error) from error
     if len(data) < item.size:
         raise Undecodable("tar_truncated", f"the archive ends after {len(data):,} of the image's {item.size:,} bytes")
     return data
 
 
 def tar_defect(path: str) -> Undecodable:
-    """Read the headers of a damaged archive again, to say what is wrong."""
+    """Read the headers of a damaged archive again, and return what is wrong with it."""
     archive = None
     try:
         archive = Forward(path)
         for _ in _members(archive):
             pass
     except DAMAGE as error:
-        return _named(error)
+        return _named_failure(error)
     finally:
         if archive:
             archive.close()
     return Undecodable("changed", "the archive was damaged when it was planned and is whole now")
 
 
-def _named(error: Exception) -> Undecodable:
-    said = " ".join(str(error).split())
-    if isinstance(error, EOFError) or CUT in said or "ended before" in said or "truncated" in said.lower():
-        return Undecodable("tar_truncated", f"the archive is cut off, and members may be missing: {said}")
-    return Undecodable("tar_corrupt", f"the archive cannot be read further: {said}")
+def _named_failure(error: Exception) -> Undecodable:
+    # The libraries have no error class for a cut file: only their messages tell it from other damage.
+    message = " ".join(str(error).split())
+    if isinstance(error, EOFError) or CUT in message or "ended before" in message or "truncated" in message.lower():
+        return Undecodable("tar_truncated", f"the archive is cut off, and members may be missing: {message}")
+    return Undecodable("tar_corrupt", f"the archive cannot be read further: {message}")

@@ -2,13 +2,14 @@
 
 Native decoders can crash on damaged files (for some, one flipped byte in a PNG is enough), or never return. So every
 image is read, decoded and preprocessed in a worker process, which shares one block of memory with this one: pixels go
-through the memory, everything else through a socket. Promises: results come in the order of the items; an
-image that kills its worker twice is given up as `decoder_crash`, one that outlasts the timeout as `timeout`; no other
-image is affected; no worker outlives this process.
+through the memory, everything else through a socket. Promises: results come in the order of the items; an image that
+kills its worker twice fails as `decoder_crash`, one that takes longer than the timeout as `timeout`; no other image is
+affected; no worker outlives this process.
 
 The block is an anonymous memory file, not /dev/shm (64 MB in many containers, and full means SIGBUS).
 """
 
+import math
 import mmap
 import os
 import signal
@@ -22,22 +23,24 @@ import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count, islice
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import Item, read_item
 from blindpairs.images.decode import Limits, decode, image_id
+from blindpairs.images.item import Failed, Image, Outcome
 from blindpairs.images.preprocess import Preprocess
 
 CHUNK = 16  # images a message: enough that messages cost nothing, few enough that a crash repeats little
-# Not `-m`: classes pickled from a module that runs as __main__ would not be found on our side.
+# Not `-m`: classes pickled from a module that runs as __main__ would not be found in the main process.
 START = "import sys; from blindpairs.images.workers import main; main(sys.argv[1:])"
 STARTING = 120.0  # seconds a worker may take to import its libraries, from a cold network disk
-# Head of the shared block: (chunk number, index in the chunk) being decoded, steps on the way to it in its archive.
+# The block starts with the worker's position: chunk number, index in the chunk, steps through the archive of the image.
+# It is written before an image is touched, so that after a crash or a timeout it names the image that caused it.
 POSITION = struct.Struct("=qqq")
 
 
@@ -55,30 +58,6 @@ class Decoding:
         return sum(3 * preprocess.size**2 for preprocess in self.preprocesses)
 
 
-@dataclass(frozen=True)
-class Image:
-    """One usable image. `pixels` holds (3, S, S) uint8 for each preprocess, valid until the next image is asked for."""
-
-    image_id: str
-    width: int
-    height: int
-    phash: int
-    flags: tuple[str, ...]
-    pixels: tuple[np.ndarray[Any, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Failed:
-    """One image that cannot be used. `image_id` is None where not even its bytes could be read."""
-
-    code: str
-    message: str
-    image_id: str | None = None
-
-
-Outcome = Image | Failed
-
-
 @dataclass(eq=False)
 class _Chunk:
     """Some consecutive items on their way through a worker."""
@@ -93,27 +72,27 @@ class _Chunk:
 
 
 class _Worker:
-    """One process, its socket and its block of memory with `slots` places for a chunk."""
+    """One process, its socket, and its block of memory: the position, then `slots` slots for the pixels of a chunk."""
 
     def __init__(self, decoding: Decoding, slots: int) -> None:
         self.slot_bytes = CHUNK * decoding.image_bytes
         self.free = list(range(slots))
-        self.chunks: deque[_Chunk] = deque()
-        self.seen: tuple[tuple[int, ...], float] = ((), time.monotonic())
-        self.complaints = tempfile.TemporaryFile()
+        self.chunks: deque[_Chunk] = deque()  # sent and not answered; answers come in this order
+        self.last_step: tuple[tuple[int, ...], float] = ((), time.monotonic())  # the position, and since when
+        self.stderr = tempfile.TemporaryFile()  # a pipe would fill up and block the worker
         memory = _memory_file(POSITION.size + slots * self.slot_bytes)
-        ours, theirs = socket.socketpair()
+        here, there = socket.socketpair()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", START, str(theirs.fileno()), str(memory)],
-            pass_fds=(theirs.fileno(), memory),
+            [sys.executable, "-c", START, str(there.fileno()), str(memory)],
+            pass_fds=(there.fileno(), memory),
             stdin=subprocess.DEVNULL,
-            stderr=self.complaints,  # native decoders print a line for each damaged file
+            stderr=self.stderr,  # native decoders print a line for each damaged file
             env=_environment(),
         )
         self.block = mmap.mmap(memory, 0)
-        theirs.close()
+        there.close()
         os.close(memory)
-        self.connection = Connection(ours.detach())
+        self.connection = Connection(here.detach())
         self.connection.send(decoding)
 
     def submit(self, chunk: _Chunk) -> None:
@@ -123,24 +102,24 @@ class _Worker:
         try:
             self.connection.send((chunk.number, chunk.slot, chunk.items, frozenset(chunk.verdicts)))
         except (BrokenPipeError, ConnectionResetError):
-            pass  # it is dead: the next read finds out, and the chunk goes to another worker
+            pass  # it is dead: the next read notices that, and the chunk goes to another worker
 
     def stuck(self, now: float, timeout: float) -> bool:
-        """Whether the worker has been on the image it is on for longer than the timeout."""
+        """Whether the worker has made no step for longer than the timeout."""
         position = POSITION.unpack_from(self.block)
-        if not self.chunks or position != self.seen[0]:
-            self.seen = (position, now)
-        return now - self.seen[1] > timeout + (STARTING if position[0] < 0 else 0)
+        if not self.chunks or position != self.last_step[0]:
+            self.last_step = (position, now)
+        return now - self.last_step[1] > timeout + (STARTING if position[0] < 0 else 0)
 
-    def views(self, slot: int, index: int, preprocesses: Iterable[Preprocess]) -> tuple[np.ndarray[Any, Any], ...]:
-        """The pixels of one image, without a copy."""
-        views, start = [], POSITION.size + slot * self.slot_bytes
-        start += index * (self.slot_bytes // CHUNK)
-        for preprocess in preprocesses:
-            shape = (3, preprocess.size, preprocess.size)
-            views.append(np.frombuffer(self.block, np.uint8, 3 * preprocess.size**2, start).reshape(shape))
-            start += 3 * preprocess.size**2
-        return tuple(views)
+    def images(self, chunk: _Chunk, preprocesses: Iterable[Preprocess]) -> Iterator[tuple[Item, Outcome]]:
+        """The items of a finished chunk with their outcomes; the pixels are views of the block, (3, S, S) each."""
+        for index, (item, outcome) in enumerate(zip(chunk.items, chunk.outcomes or (), strict=True)):
+            pixels, start = [], POSITION.size + chunk.slot * self.slot_bytes + index * (self.slot_bytes // CHUNK)
+            for preprocess in preprocesses:
+                shape = (3, preprocess.size, preprocess.size)
+                pixels.append(np.frombuffer(self.block, np.uint8, math.prod(shape), start).reshape(shape))
+                start += math.prod(shape)
+            yield item, replace(outcome, pixels=tuple(pixels)) if isinstance(outcome, Image) else outcome
 
     def kill(self) -> int:
         """End the process; its exit status, negative for a signal."""
@@ -157,7 +136,7 @@ class DecodePool:
         self._decoding = decoding
         self._slots = max(2, -(-ahead // (CHUNK * processes)))
         self._workers = [_Worker(decoding, self._slots) for _ in range(processes)]
-        self._again: deque[_Chunk] = deque()
+        self._unfinished: deque[_Chunk] = deque()  # of workers that died
 
     def __enter__(self) -> "DecodePool":
         return self
@@ -168,45 +147,32 @@ class DecodePool:
 
     def outcomes(self, items: Iterable[Item]) -> Iterator[tuple[Item, Outcome]]:
         """Every item with its image or its failure, in order."""
-        chunks = _chunks(items)
-        pending: deque[_Chunk] = deque()
-        while True:
-            self._fill(chunks, pending)
-            if not pending:
-                return
-            chunk = pending[0]
-            while chunk.outcomes is None:
-                self._pump()
+        stream = iter(items)
+        chunks = map(_Chunk, count(), iter(lambda: list(islice(stream, CHUNK)), []))
+        pending: deque[_Chunk] = deque()  # in the order of the items, whichever worker answers first
+        while self._fill(chunks, pending):
+            while pending[0].outcomes is None:
+                self._receive_any()
                 self._fill(chunks, pending)
-            pending.popleft()
-            yield from self._images(chunk)
-            if chunk.worker is not None:
-                chunk.worker.free.append(chunk.slot)
+            chunk = pending.popleft()
+            assert chunk.worker is not None
+            yield from chunk.worker.images(chunk, self._decoding.preprocesses)
+            chunk.worker.free.append(chunk.slot)  # only now: what was yielded are views of the slot
 
-    def _images(self, chunk: _Chunk) -> Iterator[tuple[Item, Outcome]]:
-        assert chunk.outcomes is not None
-        assert chunk.worker is not None
-        for index, (item, outcome) in enumerate(zip(chunk.items, chunk.outcomes, strict=True)):
-            if isinstance(outcome, Image):
-                pixels = chunk.worker.views(chunk.slot, index, self._decoding.preprocesses)
-                yield item, replace(outcome, pixels=pixels)
-            else:
-                yield item, outcome
-
-    def _fill(self, chunks: Iterator[_Chunk], pending: deque[_Chunk]) -> None:
-        while worker := max(
-            (worker for worker in self._workers if worker.free), key=lambda w: len(w.free), default=None
-        ):
-            if self._again:
-                chunk = self._again.popleft()
+    def _fill(self, chunks: Iterator[_Chunk], pending: deque[_Chunk]) -> bool:
+        """Give chunks to workers as long as there are free slots, which bound the memory; whether any is pending."""
+        while free := [worker for worker in self._workers if worker.free]:
+            if self._unfinished:
+                chunk = self._unfinished.popleft()
             elif (fresh := next(chunks, None)) is not None:
                 chunk = fresh
                 pending.append(chunk)
             else:
-                return
-            worker.submit(chunk)
+                break
+            max(free, key=lambda worker: len(worker.free)).submit(chunk)
+        return bool(pending)
 
-    def _pump(self) -> None:
+    def _receive_any(self) -> None:
         """Receive results from the workers, and replace those that died or hang."""
         busy = [worker for worker in self._workers if worker.chunks]
         ready = wait([worker.connection for worker in busy], timeout=min(1.0, self._decoding.timeout / 4))
@@ -223,7 +189,7 @@ class DecodePool:
             self._replace(worker, timed_out=False)
             return
         if isinstance(answer, str):
-            raise RuntimeError(f"a decode worker failed on a bug of ours:\n{answer}")
+            raise RuntimeError(f"a decode worker failed on a bug in blindpairs:\n{answer}")
         chunk = worker.chunks.popleft()
         chunk.outcomes = [chunk.verdicts.get(index, outcome) for index, outcome in enumerate(answer)]
 
@@ -232,20 +198,19 @@ class DecodePool:
         number, index, _ = POSITION.unpack_from(worker.block)
         status = worker.kill()
         if number < 0:
-            worker.complaints.seek(0)
-            said = worker.complaints.read().decode(errors="replace").strip()
-            raise RuntimeError(f"a decode worker could not start (exit status {status})\n{said}")
+            worker.stderr.seek(0)
+            printed = worker.stderr.read().decode(errors="replace").strip()
+            raise RuntimeError(f"a decode worker could not start (exit status {status})\n{printed}")
         for chunk in worker.chunks:
-            if chunk.number == number:
+            if chunk.number == number:  # else the worker died between two chunks: no image caused it
                 _blame(chunk, index, timed_out, status, self._decoding.timeout)
-        fresh = _Worker(self._decoding, self._slots)
         # Slots whose pixels are still to be read stay with the dead worker's block, which lives as long as they do.
-        self._workers[self._workers.index(worker)] = fresh
-        self._again.extend(worker.chunks)
+        self._workers[self._workers.index(worker)] = _Worker(self._decoding, self._slots)
+        self._unfinished.extend(worker.chunks)
 
 
 def _blame(chunk: _Chunk, index: int, timed_out: bool, status: int, timeout: float) -> None:
-    """Record what a worker died on. The first death may be due to the machine (out of memory), so it is retried."""
+    """Record what a worker died on. A first crash may have another cause, such as too little memory: it is retried."""
     if timed_out:
         chunk.verdicts[index] = Failed("timeout", f"decoding took longer than {timeout:g} s")
         return
@@ -253,18 +218,6 @@ def _blame(chunk: _Chunk, index: int, timed_out: bool, status: int, timeout: flo
     if chunk.crashes[index] > 1:
         cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         chunk.verdicts[index] = Failed("decoder_crash", f"the decoder died on it twice ({cause})")
-
-
-def _chunks(items: Iterable[Item]) -> Iterator[_Chunk]:
-    block: list[Item] = []
-    number = 0
-    for item in items:
-        block.append(item)
-        if len(block) == CHUNK:
-            yield _Chunk(number, block)
-            number, block = number + 1, []
-    if block:
-        yield _Chunk(number, block)
 
 
 def _memory_file(size: int) -> int:
@@ -280,16 +233,15 @@ def _memory_file(size: int) -> int:
         os.close(descriptor)
         raise InputError(
             f"no {size:,} bytes of memory to decode images into ({error.strerror}): "
-            "raise the limit on file sizes (ulimit -f), under which it falls"
+            "raise the limit on file sizes (ulimit -f), which also applies to it"
         ) from error
     os.pwrite(descriptor, POSITION.pack(-1, -1, 0), 0)
     return descriptor
 
 
 def _environment() -> dict[str, str]:
-    """One thread a worker: there are as many workers as cores to use; and the package must be importable there too."""
-    source = str(Path(__file__).resolve().parents[2])
-    paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    """One thread for each worker, because every core has a worker; and a path from which the package is imported."""
+    paths = [str(Path(__file__).resolve().parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
@@ -306,6 +258,7 @@ def work(connection: Connection, block: mmap.mmap) -> None:
         for index, item in enumerate(items):
             POSITION.pack_into(block, 0, number, index, 0)
             start = POSITION.size + slot * slot_bytes + index * decoding.image_bytes
+            # The main process puts its own verdict in the place of the empty one.
             outcomes.append(Failed("", "") if index in given_up else _outcome(item, decoding, block, start))
         connection.send(outcomes)
 
@@ -329,7 +282,7 @@ def _outcome(item: Item, decoding: Decoding, block: mmap.mmap, start: int) -> Ou
 
 
 def _step(block: mmap.mmap) -> None:
-    """Tell the other side that an archive is read on: gigabytes may lie before an image, and are not its fault."""
+    """Count a step of reading on in an archive: the gigabytes before an image must not use up its timeout."""
     number, index, steps = POSITION.unpack_from(block)
     POSITION.pack_into(block, 0, number, index, steps + 1)
 

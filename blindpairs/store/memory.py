@@ -1,8 +1,8 @@
-"""Where vectors are kept: in memory up to a budget, beyond it in a flat file that is mapped into memory.
+"""Where vectors are kept: in memory up to a budget, and beyond it in a flat file that is mapped into memory.
 
 The system can drop the pages of a mapped file and read them again, so they take no memory from anything else. The file
-is unlinked as soon as it is mapped, so nothing remains of it however the process ends. A process that dies while it
-writes the file leaves a hidden `.tmp` file, which the next run removes.
+is unlinked as soon as it is mapped, so it disappears with the process, even if that is killed. A process that dies
+while it writes the file leaves a hidden `.tmp` file, which the next run removes.
 """
 
 import os
@@ -27,7 +27,7 @@ Float16 = NDArray[np.float16]
 
 @dataclass(frozen=True)
 class MemoryBudget:
-    """How many bytes may be in memory. What exceeds `limit` is mapped from a file in `folder`, and `notice` is told."""
+    """How many bytes may be in memory. What exceeds `limit` is mapped from a file in `folder`, after a `notice`."""
 
     limit: int
     folder: Path
@@ -35,22 +35,22 @@ class MemoryBudget:
 
 
 class VectorPlacement:
-    """Decides for each array, in the order they come, whether it is kept in memory or mapped.
+    """Decides for each array, in the order of the calls, whether it is kept in memory or mapped.
 
-    `rows` is the number of rows that the join will hold. `beside` are arrays that exist already and count as well.
-    Without a budget everything is in memory.
+    `rows` is the number of rows that the join will hold. `existing` arrays are held already and count as well.
+    Without a budget, everything is kept in memory.
     """
 
-    def __init__(self, budget: MemoryBudget | None, rows: int, beside: Iterable[NDArray[Any]] = ()) -> None:
+    def __init__(self, budget: MemoryBudget | None, rows: int, existing: Iterable[NDArray[Any]] = ()) -> None:
         self._budget = budget
-        held = sum(one.nbytes for one in beside if not isinstance(one, np.memmap))
+        held = sum(one.nbytes for one in existing if not isinstance(one, np.memmap))
         self._left = budget.limit - held - rows * ROW_BYTES if budget else 0
 
     def place(self, name: str, blocks: Iterable[NDArray[Any]], shape: tuple[int, int]) -> Float16:
         """The blocks concatenated: (N, D) float16."""
-        size = 2 * shape[0] * shape[1]
+        size = 2 * shape[0] * shape[1]  # bytes of float16
         if self._budget is None or size == 0:
-            return _in_memory(blocks, shape)
+            return _in_memory(blocks, shape)  # also (0, D): an empty file cannot be mapped
         if size <= self._left:
             self._left -= size
             return _in_memory(blocks, shape)
@@ -88,7 +88,7 @@ def parse_bytes(text: str) -> int:
     """`500M`, `4G`, `1.5GiB` or plain bytes as a number of bytes; ConfigError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", text.strip().upper())
     if not match or float(match[1]) <= 0:
-        raise ConfigError(f"{text!r} is no amount of memory: write 500M or 4G")
+        raise ConfigError(f"{text!r} is not an amount of memory: write 500M or 4G")
     return int(float(match[1]) * UNITS[match[2]])
 
 
@@ -100,17 +100,18 @@ def available_memory() -> int:
 
 def _kernel_estimate() -> list[int]:
     try:
-        said = Path("/proc/meminfo").read_text(encoding="ascii")
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
     except OSError:  # not Linux
         return []
-    return [int(kilobytes) << 10 for kilobytes in re.findall(r"^MemAvailable:\s+(\d+) kB", said, re.MULTILINE)]
+    return [int(kilobytes) << 10 for kilobytes in re.findall(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)]
 
 
 def _container_limit() -> list[int]:
     try:
         limit, used = (Path(f"/sys/fs/cgroup/memory.{what}").read_text() for what in ("max", "current"))
-    except OSError:
+    except OSError:  # not Linux, no container, or the first version of cgroups
         return []
+    # `max` means no limit. A container may already use more than a limit that was lowered.
     return [max(0, int(limit) - int(used))] if limit.strip().isdigit() else []
 
 

@@ -1,9 +1,9 @@
 """Moving a store to the new place of its corpus: rows and failures get new uris, vectors stay byte for byte.
 
-    embeddings/moved/   the new plan and manifest, and each part until it replaces the old one
+    embeddings/moved/   the new manifest and list of items, and each part until it replaces the old one
 
-First `stage_plan`, then `move`, or `drop_plan` where nothing has moved. Promises: nothing of the store changes before
-`move`; wherever a run is killed after that, `finish_move` completes it; a half moved store is recognised as such.
+First `stage_items`, then `move`, or `drop_items` if nothing has moved. Promises: nothing of the store changes before
+`move`; if a run is killed after that, at any point, `finish_move` completes it; `is_moving` recognises such a store.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,62 +14,69 @@ from typing import Any
 
 from blindpairs.access import present, removed
 from blindpairs.images import Item
-from blindpairs.store.manifest import MOVED, manifest_path, read_manifest, write_manifest
+from blindpairs.store.manifest import (
+    MOVED,
+    items_path,
+    manifest_path,
+    read_items,
+    read_manifest,
+    write_items,
+    write_manifest,
+)
 from blindpairs.store.parts import (
     FAILURES_FOLDER,
-    LOCATION,
     METADATA,
     Failure,
     Part,
     failure_table,
     fingerprints,
-    finished,
     part_table,
-    read_failures,
-    read_vectors,
     write_verified,
 )
-from blindpairs.store.plan import plan_path, read_items, write_plan
-from blindpairs.store.proof import read_columns
+from blindpairs.store.verified import finished, read_columns, read_failures, read_vectors
 from blindpairs.workspace import put, write_json
 
+LOCATION = ("uri", "uri_bytes")  # the columns that say where the image of a row is
 
-def stage_plan(folder: Path, items: Iterable[Item], part_rows: int) -> dict[str, Any]:
-    """Write the plan of the new place beside the store. Returns what `write_plan` returns."""
+
+def stage_items(folder: Path, items: Iterable[Item], part_rows: int) -> dict[str, Any]:
+    """Write the items with their new uris beside the store. Returns what `write_items` returns."""
     try:
-        return write_plan(folder / MOVED, items, part_rows)
+        return write_items(folder / MOVED, items, part_rows)
     finally:
-        _remove_empty(folder)
+        _remove_empty(folder)  # if an item was not the store's, nothing was written
 
 
-def drop_plan(folder: Path) -> None:
-    """Remove a staged plan: the corpus is where it was."""
-    removed(plan_path(folder / MOVED))
+def drop_items(folder: Path) -> None:
+    """Remove staged items: the corpus is still where it was."""
+    removed(items_path(folder / MOVED))
     _remove_empty(folder)
 
 
 def move(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Move the store to the staged plan; `manifest` is the new one, which is returned."""
+    """Move the store to the staged items; `manifest` is the new one, which is returned."""
+    # The point of no return: from here on the store is between two places, and every run finishes the move first.
     write_manifest(folder / MOVED, manifest)
     return finish_move(folder)
 
 
 def finish_move(folder: Path) -> dict[str, Any]:
-    """Give the rows and failures of every finished part the uris of the staged plan. Returns the new manifest.
+    """Give the rows and failures of every finished part the uris of the staged items. Returns the new manifest.
 
-    A part is written aside completely, its marker last, before it replaces the old one. The manifest comes last.
+    A part is written to `moved/` completely, its marker last, before it replaces the old one. The manifest comes last.
     """
-    aside = folder / MOVED
-    manifest = read_manifest(aside)
-    planned = aside if present(plan_path(aside)) else folder  # a killed run may have moved the plan already
+    staging = folder / MOVED
+    manifest = read_manifest(staging)
+    listed = staging if present(items_path(staging)) else folder  # a killed run may have moved the list already
     for number in range(manifest["plan"]["parts"]):
-        staged, part = Part(aside, number), Part(folder, number)
+        staged, part = Part(staging, number), Part(folder, number)
         marker = finished(part)
         if marker and not present(staged.marker):
-            _stage_part(part, staged, marker, read_items(planned, number))
+            _stage_part(part, staged, marker, read_items(listed, number))
         if present(staged.marker):
-            _take([(staged.data, part.data), (staged.failures, part.failures), (staged.marker, part.marker)])
-    _take([(path(aside), path(folder)) for path in (plan_path, manifest_path)])
+            # The marker last: until then the old one does not fit the new tables, and the part counts as unfinished.
+            _put_in_place([(staged.data, part.data), (staged.failures, part.failures), (staged.marker, part.marker)])
+    _put_in_place([(path(staging), path(folder)) for path in (items_path, manifest_path)])
     _remove_empty(folder)
     return manifest
 
@@ -81,14 +88,14 @@ def _remove_empty(folder: Path) -> None:
             empty.rmdir()
 
 
-def _take(files: Sequence[tuple[Path, Path]]) -> None:
-    for aside, path in files:
-        if present(aside):  # else it was taken before a kill
-            put(aside, path)
+def _put_in_place(files: Sequence[tuple[Path, Path]]) -> None:
+    for staged, path in files:
+        if present(staged):  # else a run that was killed has put it in its place
+            put(staged, path)
 
 
 def _stage_part(part: Part, staged: Part, marker: Mapping[str, Any], items: Sequence[Item]) -> None:
-    """Write a part aside with the uris of these items, unless it has them already."""
+    """Write a part to `moved/` with the uris of these items, unless it already has them."""
     table, failures = read_columns(part.data, METADATA.names), read_failures(part)
     failed = {failure.row for failure in failures}
     kept = [item for row, item in enumerate(items) if row not in failed]

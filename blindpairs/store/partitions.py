@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blindpairs.access import reading
 from blindpairs.errors import InputError
 
-PATHS = "image_path"
+PATHS = "image_path"  # clip-retrieval's name of the column
 NAMES_SHOWN = 6  # columns of a file, where a message lists them
 
 Vectors = NDArray[np.floating[Any]]
@@ -28,20 +28,20 @@ Columns = Mapping[str, Sequence["Partition"]]
 
 @dataclass(frozen=True)
 class Partition:
-    """One pair of files of clip-retrieval."""
+    """One pair of files of clip-retrieval: row i of both is the same image."""
 
     number: int
     vectors: Path
     metadata: Path
 
     def open(self) -> Vectors:
-        """The rows, (n, D), mapped."""
+        """The vectors, (n, D) float16 or float32, mapped from the file."""
         _try_to_open(self.vectors)
         try:
-            mapped = np.load(self.vectors, mmap_mode="r", allow_pickle=False)
+            mapped = np.load(self.vectors, mmap_mode="r", allow_pickle=False)  # an archive if the file is an .npz
         except (ValueError, EOFError, OSError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
             raise InputError(
-                f"{self.vectors} is not an array of numbers ({_said(error)}); it was not unpickled"
+                f"{self.vectors} is not an array of numbers ({_reason(error)}); it was not unpickled"
             ) from error
         if not isinstance(mapped, np.ndarray) or mapped.ndim != 2 or mapped.dtype not in (np.float16, np.float32):
             shape = getattr(mapped, "shape", "an archive"), getattr(mapped, "dtype", "")
@@ -49,19 +49,20 @@ class Partition:
         return mapped
 
     def paths(self) -> pa.ChunkedArray:
-        """The image_path of every row as bytes, null where it has none: names need not be UTF-8."""
+        """The image_path of every row as bytes, because names need not be UTF-8; null where a row has none."""
         _try_to_open(self.metadata)
         try:
             with pq.ParquetFile(self.metadata) as file:
-                kind = self._kind_of_paths(file.schema_arrow)
+                kind = self._kind_of_paths(file.schema_arrow)  # of the values, where a dictionary encodes them
                 column = file.read(columns=[PATHS])[PATHS].cast(kind)
+                # Keys of a webdataset may be whole numbers: those become text first, as they would be written.
                 text = pa.large_binary() if _holds_bytes(kind) else pa.large_string()
                 return column.cast(text).cast(pa.large_binary())
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self.metadata} cannot be read as Parquet: {_said(error)}") from error
+            raise InputError(f"{self.metadata} cannot be read as Parquet: {_reason(error)}") from error
 
     def _kind_of_paths(self, schema: pa.Schema) -> pa.DataType:
-        """The type of the values of image_path; InputError where there is no such column, or it holds no names."""
+        """The type of the values of image_path; InputError if there is no such column, or it cannot hold names."""
         found = schema.get_all_field_indices(PATHS)
         if len(found) != 1:
             has = f"{len(found)} columns {PATHS}" if found else f"no column {PATHS}, only {_shown(schema.names)}"
@@ -78,7 +79,7 @@ class Partition:
 
 
 def find_partitions(folder: Path) -> list[Partition]:
-    """The partitions in numeric order: 10 comes after 9, however many zeros the names have."""
+    """The partitions in numeric order: 10 comes after 9, with or without leading zeros in the names."""
     vectors = _numbered(folder / "img_emb", r"img_emb_(\d+)\.npy")
     metadata = _numbered(folder / "metadata", r"metadata_(\d+)\.parquet")
     if not vectors:
@@ -86,13 +87,13 @@ def find_partitions(folder: Path) -> list[Partition]:
             f"{folder} holds no img_emb/img_emb_*.npy: name the output folder of `clip-retrieval inference`"
         )
     if vectors.keys() != metadata.keys():
-        odd = sorted(vectors.keys() ^ metadata.keys())
-        raise InputError(f"{folder}: img_emb and metadata do not match, partition {odd[0]} is in one of them only")
+        unpaired = sorted(vectors.keys() ^ metadata.keys())
+        raise InputError(f"{folder}: img_emb and metadata do not match: partition {unpaired[0]} is in only one of them")
     return [Partition(number, vectors[number], metadata[number]) for number in sorted(vectors)]
 
 
 def _try_to_open(path: Path) -> None:
-    """What the system refuses is told as that, before anybody calls the content wrong."""
+    """Raise Refused if the system refuses: numpy's and Arrow's errors would say that the content is wrong."""
     with reading(path), path.open("rb"):
         pass
 
@@ -105,7 +106,7 @@ def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
         raise InputError(f"{folder} cannot be listed: {error.strerror}") from error
     for path in paths:
         match = re.fullmatch(pattern, path.name)
-        if match and int(match[1]) in found:
+        if match and int(match[1]) in found:  # 1 and 01: a later run with another number of partitions
             raise InputError(f"{path} and {found[int(match[1])].name} are the same partition: remove the older run's")
         if match:
             found[int(match[1])] = path
@@ -113,18 +114,22 @@ def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
 
 
 def check(columns: Columns) -> list[int]:
-    """The rows of each partition, the same in all columns and in the metadata; each column has one dimension."""
+    """The number of rows of each partition; InputError if columns and metadata do not fit together.
+
+    Every file is opened here, before anything is written, so that a folder that does not fit is refused at once.
+    """
     sizes: list[int] = []
     for partitions in columns.values():
         here = [_rows(partition, partitions[0]) for partition in partitions]
         if sizes and here != sizes:
-            raise InputError(f"the two columns' partitions have different rows: {sizes[:5]} and {here[:5]}")
+            raise InputError(f"the partitions of the two columns have different rows: {sizes[:5]} and {here[:5]}")
         sizes = here
     first, *others = columns.values()
     for other in others:
-        for ours, theirs in zip(first, other, strict=True):
-            if not ours.paths().equals(theirs.paths()):
-                raise InputError(f"{ours.metadata} and {theirs.metadata} do not name the same images in the same order")
+        # Equal numbers of rows do not prove equal images: vectors of two images would become one row.
+        for one, same in zip(first, other, strict=True):
+            if not one.paths().equals(same.paths()):
+                raise InputError(f"{one.metadata} and {same.metadata} do not name the same images in the same order")
     if sum(sizes) and not any(_name_something(partition.paths()) for partition in first):
         raise InputError(
             f"{first[0].metadata.parent}: {PATHS} is empty in all {sum(sizes):,} rows: it must name the images"
@@ -133,7 +138,7 @@ def check(columns: Columns) -> list[int]:
 
 
 def _rows(partition: Partition, first: Partition) -> int:
-    """How many rows a partition has, once it is found to fit its metadata and the first one of its column."""
+    """The number of rows of a partition; InputError if it does not fit its metadata or the first of its column."""
     vectors, paths, dimension = partition.open(), len(partition.paths()), first.open().shape[1]
     if len(vectors) != paths:
         raise InputError(f"{partition.vectors} has {len(vectors):,} rows and {partition.metadata} has {paths:,}")
@@ -143,9 +148,10 @@ def _rows(partition: Partition, first: Partition) -> int:
 
 
 def batches(columns: Columns, rows: int) -> Iterator[tuple[list[bytes | None], dict[str, Vectors]]]:
-    """The image paths and the rows of every column, at most `rows` at once: none crosses partitions."""
+    """(image paths, column -> (n, D) vectors) of at most `rows` rows at a time; no block crosses two partitions."""
     for partitions in zip(*columns.values(), strict=True):
         paths = partitions[0].paths()
+        # Mapped, so that slices cost no memory before their rows are used.
         opened = dict(zip(columns, (partition.open() for partition in partitions), strict=True))
         for start in range(0, len(paths), rows):
             part = slice(start, start + rows)
@@ -153,7 +159,7 @@ def batches(columns: Columns, rows: int) -> Iterator[tuple[list[bytes | None], d
 
 
 def _name_something(paths: pa.ChunkedArray) -> bool:
-    return bool(pc.sum(pc.binary_length(paths)).as_py())
+    return bool(pc.sum(pc.binary_length(paths)).as_py())  # the sum is null if all paths are
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -175,5 +181,5 @@ def _shown(names: Sequence[str]) -> str:
     return listed + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

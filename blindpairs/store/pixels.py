@@ -1,8 +1,8 @@
 """The images of a store, read again from the corpus by their ids: the bytes as they were embedded, and their pixels.
 
-Promises: bytes are checked against the content hash that is the id, so that a replaced file never passes for the
-embedded image; an image that cannot be had is yielded with the reason, never left out; every container (tar, Parquet
-file) is opened once and read in order; one image is in memory at a time.
+Promises: bytes are checked against the id, which is a hash of the content, so that a replaced file is never taken for
+the embedded image; an image that cannot be read is yielded with the reason, never left out; every container (tar,
+Parquet file) is opened once and read in order; one image is in memory at a time.
 """
 
 from collections.abc import Collection, Iterator
@@ -15,17 +15,16 @@ from blindpairs.store.store import Store
 
 
 def images_of(store: Store, image_ids: Collection[str]) -> Iterator[tuple[str, bytes | Undecodable]]:
-    """The encoded bytes of each image, or why there are none: every distinct id once, plain files
-    first, then container by container.
+    """The file content of each image, or why there is none: each distinct id once, plain files first, then containers.
 
-    Of several copies of an image the first in the store is read. Undecodable has the codes of `images.read_item`, and
-    `changed` where the bytes have another hash than the id (imported `uri:` ids carry none: those bytes are taken as
-    they are), `not_in_store` where the store has no such id. Raises what `Store.metadata` raises.
+    Of several copies of an image, the first in the store is read. Undecodable has the codes of `images.read_item`, and
+    `changed` if the bytes have another hash than the id (not checked for `uri:` ids of imported images, which are no
+    hash of the content), `not_in_store` if the store has no such id. Raises what `Store.metadata` raises.
     """
     references = _references(store, set(image_ids))
     for unknown in sorted(set(image_ids) - references.keys()):
         yield unknown, Undecodable("not_in_store", "the store has no image with this id")
-    ids = list(references)
+    ids = list(references)  # `read_many` answers in an order of its own, by position
     for position, data in read_many(references.values()):
         expected = ids[position]
         if isinstance(data, bytes) and not expected.startswith("uri:") and image_id(data) != expected:
@@ -51,7 +50,7 @@ def pixels_of(store: Store, image_ids: Collection[str]) -> Iterator[tuple[str, P
 
 
 def _references(store: Store, wanted: set[str]) -> dict[str, tuple[str, bytes | None]]:
-    """image_id -> (uri, uri_bytes) of its first row."""
+    """image_id -> (uri, uri_bytes) of its first row, in the order of the store."""
     references: dict[str, tuple[str, bytes | None]] = {}
     for row in store.metadata(["image_id", "uri", "uri_bytes"]).to_pylist():
         if row["image_id"] in wanted:

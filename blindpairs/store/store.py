@@ -24,15 +24,16 @@ from blindpairs.access import present
 from blindpairs.errors import ConfigError, InputError, Refused
 from blindpairs.store.manifest import has_manifest, is_imported, is_moving, read_manifest
 from blindpairs.store.parts import FAILURES, METADATA, Part, arrow_to_vectors
-from blindpairs.store.proof import check_hashes, check_sizes, read_columns, read_marker, read_rows
+from blindpairs.store.verified import check_hashes, check_sizes, read_columns, read_marker, read_rows
 from blindpairs.workspace import digest
 
-READERS = 2  # parts that are read at the same time
+READERS = 2  # parts that are read at the same time; with the one that the caller has, three are in memory
 
 Read = TypeVar("Read")
 
 
 def _vectors_of(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """One column of a part, of `shape` (rows, D) as marker and manifest have it; InputError if it is not that."""
     column = read_rows(path, [name], shape[0])[name]
     if column.type != pa.list_(pa.float16(), shape[1]) or column.null_count:
         raise InputError(f"{path} is damaged ({name} is {column.type}, not float16 vectors of {shape[1]} values)")
@@ -42,8 +43,8 @@ def _vectors_of(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray[Any
 class Store:
     """A finished store, opened for reading: N images with a vector in every encoder's column, and the failures.
 
-    `manifest` is the content of manifest.json. Every method that reads raises InputError where a file is damaged
-    (with the command that repairs it) and Refused where the system does not let this process read it.
+    `manifest` is the content of manifest.json. Every method that reads raises InputError if a file is damaged
+    (with the command that repairs it), and Refused if this process may not read it.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], parts: list[Part]) -> None:
@@ -56,8 +57,8 @@ class Store:
     def open(cls, folder: Path) -> "Store":
         """Open the store in a folder such as `blindpairs-work/embeddings`.
 
-        InputError where there is no store or a file is damaged; ConfigError where the store is incomplete or is
-        being moved to the new place of its corpus. Each says which command to run.
+        InputError if there is no store or a file is damaged; ConfigError if the store is incomplete, or is being moved
+        to the new place of its corpus. Each says which command to run.
         """
         if not has_manifest(folder):
             raise InputError(f"no embeddings at {folder}: run `blindpairs embed` first")
@@ -75,6 +76,7 @@ class Store:
                 f"the embeddings at {folder} are incomplete: {len(missing)} of {len(parts)} parts are missing; "
                 f"run the same `blindpairs {store._maker}` again to finish them"
             )
+        # rows + failures = items: not so where parts of another store were copied in.
         counted = sum(marker["rows"] + marker["failed"] for marker in store._markers)
         if counted != manifest["plan"].get("items", counted):
             raise InputError(
@@ -90,6 +92,7 @@ class Store:
 
     @cached_property
     def _markers(self) -> list[dict[str, Any]]:
+        """The markers of all parts, with sizes checked. Hashes are checked part by part, when a part is read."""
         markers = []
         with self._remedied():
             for part in self._parts:
@@ -110,7 +113,7 @@ class Store:
         except Refused:
             raise
         except InputError as error:
-            raise InputError(f"{error}: run the same `blindpairs {self._maker}` again to mend it") from error
+            raise InputError(f"{error}: run the same `blindpairs {self._maker}` again to repair it") from error
 
     @property
     def rows(self) -> int:
@@ -128,13 +131,14 @@ class Store:
         were not read), `uri` (path, `shard.tar#member` or `file.parquet#row`), `uri_bytes` (only where the path is
         not UTF-8, else null), `width` and `height` in pixels, `phash` (64 bits), `flags` (list of strings).
         """
+        # With an empty table first, a store without parts has the same columns.
         nothing = pa.schema([METADATA.field(name) for name in columns]).empty_table()
         return pa.concat_tables([nothing, *self._each(lambda part, rows: read_rows(part.data, columns, rows))])
 
     def iter_column(self, name: str) -> Iterator[np.ndarray[Any, Any]]:
-        """The vectors of one encoder part by part, each (rows, D) float16; the next parts are read meanwhile.
+        """The vectors of one encoder part by part, each (rows, D) float16. The next parts are read in the background.
 
-        ConfigError where the store has no such encoder, or a part has no vectors of it yet.
+        ConfigError if the store has no such encoder, or a part has no vectors of it yet.
         """
         if name not in self.encoders:
             raise ConfigError(f"the store at {self.folder} has no encoder {name!r}; it has {', '.join(self.encoders)}")
@@ -148,14 +152,14 @@ class Store:
         pa.default_memory_pool().release_unused()  # Arrow keeps freed memory, 500 MB of it in one case
 
     def verify(self) -> None:
-        """InputError where a part has another hash than its marker says. Each part is hashed once a Store."""
+        """InputError if a part has another hash than its marker says. A Store hashes each part once."""
         for _ in self._each(lambda *_: None):
             pass
 
     def _each(self, read: Callable[[Part, int], Read]) -> Iterator[Read]:
-        """`read(part, number of its rows)` for each part, in order; the next parts are read meanwhile."""
-        ahead: deque[Future[Read]] = deque()
-        with self._remedied(), ThreadPoolExecutor(READERS) as readers:  # Parquet decodes a column at some 200 MB/s
+        """`read(part, number of its rows)` for each part, in order. The next parts are read in the background."""
+        ahead: deque[Future[Read]] = deque()  # results in the order of the parts, at most READERS of them
+        with self._remedied(), ThreadPoolExecutor(READERS) as readers:  # one thread decodes some 200 MB/s
             for part, marker in zip(self._parts, self._markers, strict=True):
                 ahead.append(readers.submit(self._checked, part, marker, read))
                 if len(ahead) > READERS:
@@ -173,11 +177,11 @@ class Store:
     def column(self, name: str) -> np.ndarray[Any, Any]:
         """The vectors of one encoder: (N, D) float16, of length 1 up to rounding, in the order of `metadata`.
 
-        Takes 2 * N * D bytes; `iter_column` takes those of three parts. ConfigError as `iter_column`.
+        Takes 2 * N * D bytes of memory; `iter_column` takes those of three parts. ConfigError as in `iter_column`.
         """
-        blocks = self.iter_column(name)
+        blocks = self.iter_column(name)  # nothing runs yet: its ConfigErrors come with the first block
         dimension = self.manifest["encoders"][name]["dimension"] if name in self.encoders else 0
-        vectors = np.empty((self.rows, dimension), np.float16)
+        vectors = np.empty((self.rows, dimension), np.float16)  # filled part by part: concatenating would take twice
         start = 0
         for block in blocks:
             vectors[start : start + len(block)] = block
@@ -189,8 +193,8 @@ class Store:
     def failures(self) -> pa.Table:
         """The images without vectors, as one Arrow table in the order of the corpus.
 
-        Columns: `row` (index among the planned items of its part), `uri`, `uri_bytes`, `code` (a stable word such as
-        `truncated`), `message` (a sentence), `image_id` (null where the bytes could not be read).
+        Columns: `row` (index among the items of its part, with or without a vector), `uri`, `uri_bytes`, `code` (a
+        stable word such as `truncated`), `message` (a sentence), `image_id` (null where the bytes could not be read).
         """
         tables = self._each(lambda part, _: read_columns(part.failures, FAILURES.names))
         return pa.concat_tables([FAILURES.empty_table(), *tables])

@@ -57,7 +57,7 @@ def test_embed_says_what_became_of_every_image(work: Path) -> None:
         f"{work / 'work' / 'embeddings'}: 38 were there already",
         "  failed: 1 empty, 1 not_image",
         "  flagged: 1 low_information",
-        f"  {work / 'work' / 'embeddings' / 'failures'} says which images failed and why",
+        f"  {work / 'work' / 'embeddings' / 'failures'} lists the images that failed, and why",
     ]
 
 

@@ -149,7 +149,7 @@ def test_part_that_is_not_what_its_marker_says_is_embedded_again(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("encoders", "options", "said"),
+    ("encoders", "options", "message"),
     [
         ({"clip": "toy:other"}, SMALL, "encoder.clip.spec is toy:a there and toy:other now"),
         ({"clip": "toy:a"}, replace(SMALL, part_rows=8), "part_rows is 16 there and 8 now"),
@@ -157,7 +157,7 @@ def test_part_that_is_not_what_its_marker_says_is_embedded_again(tmp_path: Path,
     ],
 )
 def test_other_settings_are_refused_with_the_difference(
-    tmp_path: Path, encoders: dict[str, str], options: EmbedOptions, said: str
+    tmp_path: Path, encoders: dict[str, str], options: EmbedOptions, message: str
 ) -> None:
     make_photos(tmp_path / "photos", 4)
     run(tmp_path / "photos", tmp_path / "store", {"clip": "toy:a"})
@@ -166,7 +166,7 @@ def test_other_settings_are_refused_with_the_difference(
     with pytest.raises(ConfigError) as refusal:
         run(tmp_path / "photos", tmp_path / "store", encoders, options)
 
-    assert said in str(refusal.value)
+    assert message in str(refusal.value)
     assert "--overwrite" in str(refusal.value)
     assert tree(tmp_path / "store") == before
 
@@ -175,7 +175,7 @@ def test_other_corpus_in_the_same_store_is_refused(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos", 4)
     make_photos(tmp_path / "others", 4, seed=1)
     run(tmp_path / "photos", tmp_path / "store")
-    with pytest.raises(ConfigError, match=r"corpus is .*photos.* there and .*others.* now"):
+    with pytest.raises(ConfigError, match=r"it was .*photos.* and is .*others.* now"):
         run(tmp_path / "others", tmp_path / "store")
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import bad_files as make
@@ -212,7 +213,7 @@ def test_shard_does_not_move_what_others_write(tmp_path: Path) -> None:
     before = tree(tmp_path / "store")
     (tmp_path / "old").rename(tmp_path / "new")
     with pytest.raises(ConfigError, match="run this once without --shard"):
-        run([tmp_path / "new"], tmp_path / "store", options=EmbedOptions(part_rows=4, workers=1, shard=(0, 2)))
+        run([tmp_path / "new"], tmp_path / "store", options=replace(SMALL, shard=(0, 2)))
     assert tree(tmp_path / "store") == before
 
 
@@ -225,7 +226,7 @@ def test_overwrite_leaves_nothing_of_a_killed_move(tmp_path: Path) -> None:
         with pytest.raises(Killed):
             run([tmp_path / "new"], tmp_path / "store")
     assert (tmp_path / "store" / "moved" / "manifest.json").exists()
-    run([tmp_path / "new"], tmp_path / "store", options=EmbedOptions(part_rows=4, batch=4, workers=1, overwrite=True))
+    run([tmp_path / "new"], tmp_path / "store", options=replace(SMALL, overwrite=True))
     run([tmp_path / "new"], tmp_path / "fresh")
     assert tree(tmp_path / "store") == tree(tmp_path / "fresh")
 

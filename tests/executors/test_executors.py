@@ -328,7 +328,7 @@ def test_encoder_that_cannot_be_loaded_in_an_actor_is_the_same_error_as_here(tmp
 
 
 def test_shard_on_ray_is_refused(tmp_path: Path, photos: Path) -> None:
-    options = EmbedOptions(shard=(0, 2))
+    options = EmbedOptions(batch=8, workers=1, shard=(0, 2))
     with pytest.raises(ConfigError, match="use one of them"):
         embed_on_ray(open_corpus([str(photos)]), tmp_path, Loading(ENCODERS, load=load_toy), options, TWO)
 

@@ -1,4 +1,4 @@
-"""Whatever the schema of a Parquet file, its image column is found, or the user is told what to do."""
+"""Whatever the schema of a Parquet file, its image column is found, or the message says what to do."""
 
 import random
 from pathlib import Path
@@ -99,9 +99,9 @@ def test_images_inside_a_struct_are_read_by_the_name_that_the_refusal_gives(
 def test_several_images_a_row_are_told_with_what_to_do(kind: pa.DataType, tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"clip": pa.array([None, None], kind)})
     for options in ({}, {"column": "clip"}):
-        said = refused(path, **options)
-        assert said.startswith("holds several images a row in clip")
-        assert "write one image a row" in said
+        message = refused(path, **options)
+        assert message.startswith("holds several images a row in clip")
+        assert "write one image a row" in message
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.uint8()), pa.int64(), pa.string(), pa.map_(pa.string(), pa.int64())])

@@ -149,12 +149,12 @@ def test_global_headers_of_one_archive_do_not_reach_into_the_next(tmp_path: Path
 def test_what_follows_an_archive_and_is_none_is_one_failure(tmp_path: Path, ending: str, garbage: bytes) -> None:
     path = tmp_path / f"a.tar{ending}"
     whole = archive(images("a.jpg"))
-    said = (
+    message = (
         f"tar_corrupt: the archive cannot be read further: what follows the archive's end, at byte {len(whole):,}, is"
     )
     for data, start in (
-        (COMPRESSORS[ending](whole + garbage), said),
-        (COMPRESSORS[ending](whole) + garbage, said if not ending else "tar_"),  # the decompressor's own words
+        (COMPRESSORS[ending](whole + garbage), message),
+        (COMPRESSORS[ending](whole) + garbage, message if not ending else "tar_"),  # the decompressor's own words
     ):
         path.write_bytes(data)
         found, failed = content(path)
@@ -199,7 +199,7 @@ def test_what_the_command_line_tools_join_is_read(tmp_path: Path, tool: str) -> 
     if not shutil.which(tool):
         pytest.skip(f"{tool} is not installed")
     parts = [images("a.jpg"), images("b.jpg")]
-    path = tmp_path / "a.tar.packed"  # told by its first bytes
+    path = tmp_path / "a.tar.packed"  # recognised by its first bytes
     path.write_bytes(
         b"".join(
             subprocess.run([tool, "-c"], input=archive(part), capture_output=True, check=True).stdout for part in parts

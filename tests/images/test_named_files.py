@@ -178,18 +178,18 @@ def test_archives_that_are_not_read_are_counted_in_a_folder_by_what_they_are(tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("a.zip", "(zip archive): unpack it into a folder, or make a tar of it"),
         ("a.tar.lz4", "(lz4 archive): unpack it"),
         ("a.tfrecord", "(TFRecord file): export it to tar or Parquet"),
     ],
 )
-def test_an_archive_that_is_not_read_is_answered_with_what_to_do(name: str, said: str, tmp_path: Path) -> None:
+def test_an_archive_that_is_not_read_is_answered_with_what_to_do(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"anything")
     with pytest.raises(InputError) as caught:
         open_corpus([str(tmp_path / name)])
-    assert f"{tmp_path / name} cannot be read {said}" in str(caught.value)
+    assert f"{tmp_path / name} cannot be read {message}" in str(caught.value)
 
 
 def test_a_path_that_goes_up_behind_a_link_is_the_file_that_the_system_opens(

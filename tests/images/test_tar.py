@@ -1,4 +1,4 @@
-"""A WebDataset tar, whole, hostile or cut, gives its images in place, and every loss in it is told."""
+"""A WebDataset tar, whole, hostile or cut, gives its images in place, and every loss in it is reported."""
 
 import gzip
 import io

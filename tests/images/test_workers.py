@@ -13,8 +13,9 @@ import pytest
 from embed_process import SIZE, make_photos
 
 from blindpairs.images import Item, open_corpus, read_item
+from blindpairs.images.item import Failed, Image
 from blindpairs.images.preprocess import Preprocess
-from blindpairs.images.workers import CHUNK, POSITION, DecodePool, Decoding, Failed, Image, _Chunk, _step, _Worker
+from blindpairs.images.workers import CHUNK, POSITION, DecodePool, Decoding, _Chunk, _step, _Worker
 
 GEOMETRY = Preprocess(SIZE, "shortest", SIZE, "bicubic", "round", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -34,7 +35,7 @@ def read_item(item, alive):
         open(item.uri + ".seen", "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
     if "bug" in name:
-        raise ZeroDivisionError("a bug of ours")
+        raise ZeroDivisionError("planted")
     return decode(item, alive)
 
 workers.read_item = read_item
@@ -122,7 +123,7 @@ def test_what_lies_before_an_image_in_a_compressed_archive_is_not_its_time(tmp_p
 
 
 def test_bug_of_ours_ends_the_run_with_its_traceback(tmp_path: Path, sabotaged: None) -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)a bug of ours.*"):
+    with pytest.raises(RuntimeError, match=r"(?s)a bug in blindpairs.*ZeroDivisionError: planted"):
         decode_all(named(tmp_path / "photos", 4, {1: "bug"}))
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import blindpairs.store.imports
-from blindpairs.embed import embed
+from blindpairs.embed import EmbedOptions, embed
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.images import open_corpus
 from blindpairs.images.decode import decode, image_id
@@ -169,8 +169,9 @@ def test_other_embeddings_are_neither_overwritten_nor_mixed(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="already holds other embeddings"):
         import_clip_retrieval(tmp_path / "other", tmp_path / "store", read_images=False)
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    corpus, options = open_corpus([str(tmp_path / "a.png")]), EmbedOptions.suited_to("cpu")
     with pytest.raises(ConfigError, match="holds imported embeddings"):
-        embed(open_corpus([str(tmp_path / "a.png")]), tmp_path / "store", {}, lambda *_: pytest.fail("it loads"))
+        embed(corpus, tmp_path / "store", {}, lambda *_: pytest.fail("it loads"), options)
 
 
 def test_pickled_and_odd_arrays_are_refused_unopened(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"img_emb_1\.npy has dimension 9, others 8"):
         import_clip_retrieval(source, store)
     (source / "metadata" / "metadata_1.parquet").unlink()
-    with pytest.raises(InputError, match="partition 1 is in one of them only"):
+    with pytest.raises(InputError, match="partition 1 is in only one of them"):
         import_clip_retrieval(source, store)
     write_partition(source, "01", unit(2))
     with pytest.raises(InputError, match="are the same partition"):
@@ -262,7 +263,7 @@ def test_numbers_are_keys_and_names_that_are_not_utf8_keep_their_bytes(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("column", "said"),
+    ("column", "reason"),
     [
         (pa.nulls(3), "image_path is empty in all 3 rows"),
         (pa.array(["", None, ""]), "image_path is empty in all 3 rows"),
@@ -274,13 +275,13 @@ def test_numbers_are_keys_and_names_that_are_not_utf8_keep_their_bytes(tmp_path:
     ],
 )
 def test_metadata_that_names_no_image_says_in_a_line_what_it_holds(
-    tmp_path: Path, column: pa.Array | pa.Table, said: str
+    tmp_path: Path, column: pa.Array | pa.Table, reason: str
 ) -> None:
     write_paths(tmp_path / "source", column)
     with pytest.raises(InputError) as refused:
         import_clip_retrieval(tmp_path / "source", tmp_path / "store")
     message = str(refused.value)
-    assert said in message
+    assert reason in message
     assert "__" not in message.replace(str(tmp_path), "")
     assert len(message.replace(str(tmp_path), "")) < 200
     assert "\n" not in message
@@ -300,10 +301,10 @@ def test_files_that_are_no_arrays_or_no_parquet_are_refused_in_a_line(tmp_path: 
 
 @pytest.mark.parametrize("file", ["img_emb/img_emb_0.npy", "metadata/metadata_0.parquet"])
 @pytest.mark.parametrize(
-    ("put", "said"),
+    ("put", "message"),
     [(os.mkfifo, "is a pipe, socket or device where"), (os.mkdir, "is a folder where")],
 )
-def test_what_is_no_file_is_told_at_once(tmp_path: Path, file: str, put: Callable[[Path], None], said: str) -> None:
+def test_what_is_no_file_is_told_at_once(tmp_path: Path, file: str, put: Callable[[Path], None], message: str) -> None:
     write_partition(tmp_path / "source", "0", unit(2))
     path = tmp_path / "source" / file
     path.unlink()
@@ -311,7 +312,7 @@ def test_what_is_no_file_is_told_at_once(tmp_path: Path, file: str, put: Callabl
     command = [sys.executable, "-m", "blindpairs", "import", "source", "--work", "work"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
-    assert f"{path.name} {said} a file should be" in done.stderr
+    assert f"{path.name} {message} a file should be" in done.stderr
 
 
 def test_ids_are_equal_for_the_same_path_and_vectors_alone(tmp_path: Path) -> None:
@@ -429,7 +430,7 @@ def test_an_import_by_another_rule_for_ids_is_not_gone_on_with(tmp_path: Path) -
     manifest = read_json(tmp_path / "store" / "manifest.json")
     manifest["settings"]["image_id"] = "`uri:` and the sha256 of its path"
     write_json(tmp_path / "store" / "manifest.json", manifest)
-    with pytest.raises(ConfigError, match="by another rule; the two must not mix"):
+    with pytest.raises(ConfigError, match="by another rule; the two kinds of ids must not be mixed"):
         import_clip_retrieval(tmp_path / "source", tmp_path / "store", read_images=False)
     assert not (tmp_path / "store" / "part-00000.done.json").exists()
 

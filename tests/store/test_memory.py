@@ -19,7 +19,7 @@ def test_amount_of_memory_is_read_as_people_write_it(text: str, size: int) -> No
 
 @pytest.mark.parametrize("text", ["much", "-1G", "0", "4X", ""])
 def test_amount_of_memory_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no amount of memory: write 500M or 4G"):
+    with pytest.raises(ConfigError, match="is not an amount of memory: write 500M or 4G"):
         parse_bytes(text)
 
 
@@ -30,11 +30,11 @@ def test_available_memory_is_less_than_the_machine_has() -> None:
 @pytest.mark.parametrize("room", [0, 1, 2])
 def test_arrays_are_in_memory_while_the_budget_lasts_and_mapped_beyond_it(tmp_path: Path, room: int) -> None:
     arrays = [np.full((10, 4), number, np.float16) for number in range(2)]
-    told: list[str] = []
-    budget = MemoryBudget(10 * ROW_BYTES + 80 * room, tmp_path, told.append)
+    notices: list[str] = []
+    budget = MemoryBudget(10 * ROW_BYTES + 80 * room, tmp_path, notices.append)
     placement = VectorPlacement(budget, 10)
     placed = [placement.place(f"a{number}", np.array_split(one, 3), one.shape) for number, one in enumerate(arrays)]
     assert [isinstance(one, np.memmap) for one in placed] == [number >= room for number in range(2)]
     assert all(np.array_equal(one, other) for one, other in zip(placed, arrays, strict=True))
-    assert len(told) == 2 - room
+    assert len(notices) == 2 - room
     assert list(tmp_path.iterdir()) == []

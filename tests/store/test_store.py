@@ -14,15 +14,15 @@ from blindpairs.store import (
     Failure,
     Part,
     Store,
+    count_items,
     finished,
-    plan_path,
-    plan_size,
+    items_path,
     read_failures,
     read_ids,
     read_items,
     read_vectors,
+    write_items,
     write_part,
-    write_plan,
 )
 from blindpairs.store.parts import arrow_to_vectors, vectors_to_arrow
 from blindpairs.workspace import sha256_file
@@ -30,9 +30,7 @@ from blindpairs.workspace import sha256_file
 
 def unit(rows: int, dimension: int = 4) -> np.ndarray[tuple[int, int], np.dtype[np.float16]]:
     vectors = np.random.default_rng(0).normal(size=(rows, dimension))
-    halves: np.ndarray[tuple[int, int], np.dtype[np.float16]]
-    halves = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
-    return halves
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float16)
 
 
 def metadata(rows: int) -> dict[str, list[object]]:
@@ -49,21 +47,21 @@ def metadata(rows: int) -> dict[str, list[object]]:
 
 def test_plan_comes_back_part_by_part(tmp_path: Path) -> None:
     items = [Item(f"/a/{n}", None if n else b"/a/\xff", "", n, n * 2, 0, "") for n in range(10)]
-    written = write_plan(tmp_path, iter(items), 4)
-    assert written == {"items": 10, "parts": 3, "sha256": sha256_file(plan_path(tmp_path))}
-    assert plan_size(tmp_path) == (10, 3)
+    written = write_items(tmp_path, iter(items), 4)
+    assert written == {"items": 10, "parts": 3, "sha256": sha256_file(items_path(tmp_path))}
+    assert count_items(tmp_path) == (10, 3)
     assert [read_items(tmp_path, part) for part in range(3)] == [items[:4], items[4:8], items[8:]]
 
 
 def test_damaged_plan_is_named_by_whoever_reads_it(tmp_path: Path) -> None:
-    write_plan(tmp_path, iter([Item("/a/0", None, "", 0, 0, 0, "")]), 4)
-    for content in (b"", b"PAR1", plan_path(tmp_path).read_bytes()[:-9]):
-        plan_path(tmp_path).write_bytes(content)
+    write_items(tmp_path, iter([Item("/a/0", None, "", 0, 0, 0, "")]), 4)
+    for content in (b"", b"PAR1", items_path(tmp_path).read_bytes()[:-9]):
+        items_path(tmp_path).write_bytes(content)
         with pytest.raises(InputError, match=r"plan\.parquet is damaged"):
             read_items(tmp_path, 0)
         with pytest.raises(InputError, match=r"plan\.parquet is damaged"):
-            plan_size(tmp_path)
-    plan_path(tmp_path).unlink()
+            count_items(tmp_path)
+    items_path(tmp_path).unlink()
     with pytest.raises(InputError, match=r"plan\.parquet is missing"):
         read_items(tmp_path, 0)
 

@@ -1,4 +1,4 @@
-"""Files that somebody changed: nothing wrong is ever read, what is said is a sentence, and embedding again mends it.
+"""Files that somebody changed: nothing wrong is ever read, the error is one sentence, and embedding again repairs it.
 
 Every file of a finished work folder, every way to damage it, every command that reads it.
 """
@@ -118,11 +118,11 @@ def test_damaged_part_is_refused_by_every_reader_and_mended_by_embedding_again(
     work = tmp_path / "work"
     damaged(whole, work, f"embeddings/{file}", how)
     for name, command in COMMANDS.items():
-        status, said = call(*command, "--work", work)
+        status, output = call(*command, "--work", work)
         assert status == 3, name
-        assert "run the same `blindpairs embed` again to " in said
-        assert "part-0000" in said or "parts are missing" in said
-        assert len(said.splitlines()) <= 2
+        assert "run the same `blindpairs embed` again to " in output
+        assert "part-0000" in output or "parts are missing" in output
+        assert len(output.splitlines()) <= 2
     run(whole / "photos", work / "embeddings")
     assert tree(work) == tree(whole / "work")
 
@@ -131,8 +131,8 @@ def test_damaged_part_is_refused_by_every_reader_and_mended_by_embedding_again(
 @pytest.mark.parametrize("file", ["index/clip-flat.faiss", "index/clip-flat.json"])
 def test_damaged_index_is_built_again(tmp_path: Path, whole: Path, file: str, how: str) -> None:
     damaged(whole, tmp_path / "work", file, how)
-    status, said = call(*COMMANDS["through the index"], "--work", tmp_path / "work")
-    assert status == 0, said
+    status, output = call(*COMMANDS["through the index"], "--work", tmp_path / "work")
+    assert status == 0, output
     index = {name: content for name, content in tree(whole / "work").items() if name.startswith("index/")}
     assert index.items() <= tree(tmp_path / "work").items()
 
@@ -173,8 +173,8 @@ def test_manifest_of_another_shape_is_damaged(tmp_path: Path, whole: Path, name:
     shutil.copytree(whole / "work", work)
     path = work / "embeddings" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    status, said = call("mine", "--work", work)
-    assert (status, "manifest.json is damaged: `embed --overwrite`" in said) == (3, True)
+    status, output = call("mine", "--work", work)
+    assert (status, "manifest.json is damaged: `embed --overwrite`" in output) == (3, True)
 
 
 def test_folder_in_the_place_of_a_file_is_told_as_that(tmp_path: Path, whole: Path) -> None:
@@ -183,9 +183,9 @@ def test_folder_in_the_place_of_a_file_is_told_as_that(tmp_path: Path, whole: Pa
         shutil.copytree(whole / "work", work)
         (work / file).unlink()
         (work / file).mkdir()
-        status, said = call(*COMMANDS["through the index"], "--work", work)
+        status, output = call(*COMMANDS["through the index"], "--work", work)
         assert status == 3
-        assert f"{Path(file).name} is a folder where a file should be (move it away)" in said
+        assert f"{Path(file).name} is a folder where a file should be (move it away)" in output
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_damaged_part_of_an_import_is_remade_by_importing_again(tmp_path: Path) 
     import_clip_retrieval(tmp_path / "given", tmp_path / "store", read_images=False)
     before = tree(tmp_path / "store")
     _flip(tmp_path / "store" / "part-00000.parquet")
-    with pytest.raises(BlindpairsError, match="run the same `blindpairs import` again to mend it"):
+    with pytest.raises(BlindpairsError, match="run the same `blindpairs import` again to repair it"):
         Store.open(tmp_path / "store").column("clip")
     import_clip_retrieval(tmp_path / "given", tmp_path / "store", read_images=False)
     assert tree(tmp_path / "store") == before
