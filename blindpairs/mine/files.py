@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from blindpairs.access import present, reading, removed
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mine.images import Images
+from blindpairs.mine.maps import MAPS, write_maps
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.search import LOCAL, Running
@@ -48,14 +49,18 @@ def mine_store(
 ) -> Mined:
     """Mine a store and write `folder`/pairs.parquet, then pairs.json, which marks it complete.
 
-    `encoders` are the columns for the roles `clip` and `dino`. A gallery.html of older pairs is removed. The same store
-    and options give the same bytes.
+    `encoders` are the columns for the roles `clip` and `dino`. With `options.differences`, `running.patches` gives the
+    patch tokens, and differences.parquet holds the maps. Pages and maps of older pairs are removed. The same store and
+    options give the same bytes.
     """
     images, (clip, dino) = read_store(store, encoders, running)
     prepare_folder(folder)
     mined = mine(clip, dino, images, options, progress, running)
     removed(folder / RECORD)  # from here on it would describe other pairs
     removed(folder / GALLERY)
+    removed(folder / MAPS)
+    if mined.maps:
+        write_maps(folder, mined.maps)
     with written_atomically(folder / PAIRS) as aside:
         pq.write_table(mined.pairs, aside, compression="zstd")
     origin = {"fingerprint": store.fingerprint(), "encoders": _specs(store.manifest, encoders)}
@@ -116,6 +121,7 @@ def provenance(mined: Mined, origin: Mapping[str, Any], join: Mapping[str, Any],
         "options": asdict(mined.options),
         "store": dict(origin),
         "counts": asdict(mined.counts),
+        "closer": asdict(mined.closer),
         "join": dict(join),
         "complete": mined.complete and join["exact"],
         "quantile_pairs": mined.quantile_pairs,

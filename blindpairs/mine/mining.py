@@ -2,12 +2,14 @@
 
 The result is exact: the same as comparing every pair of images. Each step counts what it leaves out:
     leave out blank images -> one row per unique image -> all pairs above clip_min (selfjoin), with their DINOv2 cosines
-    -> near-duplicate groups -> rank -> one pair per two groups, max_per_image pairs per group -> top
+    -> near-duplicate groups -> rank -> a closer look at the first (closer.py, where options.differences asks for it)
+    -> one pair per two groups, max_per_image pairs per group -> top
 
 The two encoders are called `clip` (the blind one) and `dino` (the one that sees) in all of mine/. These are roles:
 any two encoders can take them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from blindpairs.mine.advice import advise
-from blindpairs.mine.candidates import Candidates, Pairs
+from blindpairs.mine.candidates import Candidates
+from blindpairs.mine.closer import CloserLook, look_closer, places_to_look_at
 from blindpairs.mine.images import Images
+from blindpairs.mine.maps import DifferenceMap
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.ranking import Chosen, pair_id, quantiles
 from blindpairs.mine.search import LOCAL, Running, Search, SearchSummary, Vectors
@@ -26,6 +30,9 @@ SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("pair_id", "image_id_a", "image_id_b", "uri_a", "uri_b")),
         *((name, pa.float64()) for name in ("clip_sim", "dino_sim", "gap", "clip_quantile", "dino_quantile")),
+        ("difference", pa.float64()),
+        ("cluster", pa.int32()),
+        ("control_of", pa.string()),
     ]
 )
 
@@ -53,13 +60,23 @@ class MiningCounts:
 
 
 @dataclass(frozen=True)
+class CloserCounts:
+    """The pairs that were looked at through their patch tokens, their images, and those that could not be read."""
+
+    pairs: int
+    images: int
+    unread: Mapping[str, int]  # failure code -> images
+
+
+@dataclass(frozen=True)
 class Mined:
     """The pairs in rank order with the columns of pairs.parquet, the counts, and advice if there are no pairs.
 
     `dino_histogram` counts the pairs above clip_min by dino_sim: one number per step of 0.01 from -1 to 1, each for the
     cosines up to and including that step. `complete` is False if more than `most_candidates` blind pairs were found and
     those that were not held could have filled `top`. `options` are those asked for, with quantiles resolved to cosines.
-    `quantile_pairs` is how many random pairs the quantiles are shares of.
+    `quantile_pairs` is how many random pairs the quantiles are shares of. `maps` are those of the pairs that were
+    looked at closely, by pair id, and `closer` is how many pairs and images that were.
     """
 
     pairs: pa.Table
@@ -69,6 +86,8 @@ class Mined:
     quantile_pairs: int
     complete: bool
     advice: str
+    closer: CloserCounts
+    maps: Mapping[str, DifferenceMap]
 
 
 def mine(
@@ -90,17 +109,33 @@ def mine(
     search = Search.of(vectors, images, options or MiningOptions(), running)
     options = (options or MiningOptions()).resolved(search.random_sims)
     found = search.candidates(options, progress)
-    best = found.best()
-    chosen = search.choose(best, found)
-    counts = _counts(images, search, found, chosen, held=len(best))
+    ranked = search.ranked(found)
+    look = CloserLook.none(len(ranked))
+    if options.differences and running.patches is not None:
+        places = places_to_look_at(ranked, found.groups, options)
+        look = look_closer(
+            ranked,
+            places,
+            ids=search.ids,
+            dino=search.dino,
+            source=running.patches,
+            progress=running.patch_progress,
+        )
+    chosen = search.choose(ranked.take(look.order), found, look.cluster)
+    counts = _counts(images, search, found, chosen, held=len(ranked))
+    table = _table(chosen, images, search, look)
+    names = table["pair_id"].to_pylist()
+    maps = look.maps(chosen.places)
     return Mined(
-        pairs=_table(chosen.pairs, images, search),
+        pairs=table,
         options=options,
         counts=counts,
         dino_histogram=found.dino_counts.tolist(),
         quantile_pairs=len(search.random_sims[0]),
         complete=counts.not_ranked == 0 or counts.kept == options.top,
         advice="" if counts.kept else advise(search, options, SearchSummary.of(found, 0)),
+        closer=CloserCounts(look.pairs, look.images, look.unread),
+        maps={name: maps[int(place)] for name, place in zip(names, chosen.places, strict=True) if int(place) in maps},
     )
 
 
@@ -122,8 +157,9 @@ def _counts(images: Images, search: Search, found: Candidates, chosen: Chosen, h
     )
 
 
-def _table(pairs: Pairs, images: Images, search: Search) -> pa.Table:
+def _table(chosen: Chosen, images: Images, search: Search, look: CloserLook) -> pa.Table:
     """The columns of pairs.parquet. Image a of a pair is the one with the smaller id."""
+    pairs = chosen.pairs
     rows = [
         sorted((int(i), int(j)), key=lambda row: images.ids[row])
         for i, j in zip(search.indices[pairs.i], search.indices[pairs.j], strict=True)
@@ -135,4 +171,8 @@ def _table(pairs: Pairs, images: Images, search: Search) -> pa.Table:
     columns |= {"clip_sim": pairs.clip_sim, "dino_sim": pairs.dino_sim, "gap": pairs.gap}
     for encoder, random_sims in zip(("clip", "dino"), search.random_sims, strict=True):
         columns[f"{encoder}_quantile"] = quantiles(columns[f"{encoder}_sim"], random_sims)
+    difference, cluster = look.difference[chosen.places], look.cluster[chosen.places]
+    columns["difference"] = pa.array(difference, mask=np.isnan(difference))
+    columns["cluster"] = pa.array(cluster, mask=cluster < 0)
+    columns["control_of"] = [None] * len(rows)
     return pa.table(columns, schema=SCHEMA)

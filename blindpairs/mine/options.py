@@ -11,7 +11,7 @@ from blindpairs.selfjoin.shown import as_given
 
 # From this DINOv2 cosine on, two images are near-duplicates: neither encoder sees a difference.
 DUPLICATE_DINO = 0.95
-RANKS = ("gap", "clip", "rarity")
+RANKS = ("subtle", "gap", "clip", "rarity")
 
 RANDOM_PAIRS = 1 << 17  # compared to know the distribution of cosines in the corpus
 MOST_RANDOM_PAIRS = 1 << 22
@@ -37,8 +37,11 @@ class MiningOptions:
     clip_quantile: float | None = None
     dino_quantile: float | None = None
     center: bool = False
-    rank: str = "gap"  # see ranking.py
+    rank: str = "subtle"  # see ranking.py
     distinct: bool = False  # drop pairs that are similar to a better one; see ranking.KeptPairs
+    differences: bool = False  # rank the best by their patch tokens; see closer.py
+    spread: bool = False  # take the clusters of differences in turn
+    controls: bool = False  # add a pair that CLIP tells apart to each blind pair; see controls.py
 
     def __post_init__(self) -> None:
         for name in ("clip_min", "dino_max"):
@@ -53,6 +56,8 @@ class MiningOptions:
             raise ConfigError("top, max_per_image and most_candidates must be at least 1")
         if self.distinct and self.top is None:
             raise ConfigError("distinct needs a limit on the number of pairs: say how many are wanted with top")
+        if self.spread and not self.differences:
+            raise ConfigError("spread takes the clusters of differences in turn: ask for differences as well")
         for name in ("clip_quantile", "dino_quantile"):
             self._check_quantile(name, getattr(self, name))
         if self.rank not in RANKS:

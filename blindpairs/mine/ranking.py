@@ -2,6 +2,9 @@
 
 Ranks (`--rank`). Equal scores are ordered by gap, then by pair id.
 
+    subtle  dino_sim + clip_sim, each in units of the spread of the cosines of random pairs: how little differs. Pairs
+            whose DINOv2 cosine is just below the threshold differ in one or two things, where the widest gaps differ in
+            everything, and a question can be asked of one thing only.
     gap     clip_sim - dino_sim
     clip    clip_sim: the pairs that CLIP is surest of
     rarity  -log10(1 - clip_quantile) - log10(dino_quantile): how rarely a random pair of this corpus has so high a
@@ -10,8 +13,8 @@ Ranks (`--rank`). Equal scores are ordered by gap, then by pair id.
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blindpairs.mine.candidates import Cosines, Groups, Pairs
+from blindpairs.mine.images import Indices
 from blindpairs.mine.options import MiningOptions
 from blindpairs.selfjoin import UnitRows
 from blindpairs.selfjoin.bound import product_error
@@ -31,6 +35,7 @@ class Chosen:
     """The kept pairs in rank order, and why the other candidates were not kept."""
 
     pairs: Pairs
+    places: Indices  # of these pairs among the candidates
     repeated: int  # a better pair has images of the same two groups, or both images are of one group
     capped: int  # an image of the pair already has max_per_image pairs
     similar: int  # a better pair shows the same two things; see KeptPairs
@@ -44,6 +49,9 @@ def pair_id(image_id: str, other: str) -> str:
 
 def score_by(rank: str, random_sims: tuple[Cosines, Cosines]) -> Callable[[Pairs], Cosines]:
     """The score that `rank` names; `random_sims` are sorted cosines of random pairs, (clip, dino)."""
+    if rank == "subtle":
+        clip_spread, dino_spread = (float(np.std(sims)) if len(sims) else 1.0 for sims in random_sims)
+        return lambda pairs: pairs.dino_sim / max(dino_spread, 1e-9) + pairs.clip_sim / max(clip_spread, 1e-9)
     if rank == "rarity":
         clip, dino = random_sims
         return lambda pairs: rarity(quantiles(pairs.clip_sim, clip), quantiles(pairs.dino_sim, dino), len(clip))
@@ -69,33 +77,74 @@ def rank_order(pairs: Pairs, ids: Sequence[str], score: Cosines) -> NDArray[np.i
     return np.lexsort((names, -pairs.gap, -score))
 
 
-def choose(ranked: Pairs, groups: Groups, options: MiningOptions, shown: "KeptPairs | None" = None) -> Chosen:
-    """Walk the candidates in rank order and keep what the options allow. `shown` is given where --distinct asks."""
-    roots = zip(groups.roots(ranked.i).tolist(), groups.roots(ranked.j).tolist(), strict=True)
+def choose(
+    ranked: Pairs,
+    groups: Groups,
+    options: MiningOptions,
+    shown: "KeptPairs | None" = None,
+    clusters: NDArray[np.int32] | None = None,
+) -> Chosen:
+    """Walk the candidates in rank order and keep what the options allow.
+
+    `shown` is given where --distinct asks. With `clusters` (P,) each cluster in turn gives its next pair that is kept;
+    those of no cluster (-1) come when the others are used up.
+    """
+    roots = list(zip(groups.roots(ranked.i).tolist(), groups.roots(ranked.j).tolist(), strict=True))
     kept: list[int] = []
     seen: set[tuple[int, int]] = set()  # pairs of groups
     used: Counter[int] = Counter()  # kept pairs of each group
     repeated = capped = similar = beyond_top = 0
-    for place, (one, other) in enumerate(roots):
-        both = (min(one, other), max(one, other))
-        if one == other or both in seen:
+    turns = _turns(clusters if clusters is not None else np.zeros(len(ranked), np.int32))
+    place = next(turns, None)
+    while place is not None:
+        one, other = roots[place]
+        repeated_here, kept_here = _both_in(seen, one, other), False
+        if repeated_here:
             repeated += 1
-            continue
-        seen.add(both)
         # The order of these tests decides only which counter a pair goes to, except that a similar pair is looked for
         # last: it costs a product with every kept pair.
-        if max(used[one], used[other]) >= options.max_per_image:
+        elif max(used[one], used[other]) >= options.max_per_image:
             capped += 1
         elif options.top is not None and len(kept) >= options.top:
             beyond_top += 1
         elif shown is not None and shown.similar_to(int(ranked.i[place]), int(ranked.j[place])):
             similar += 1
         else:
-            used.update(both)
+            kept_here = True
+            used.update((one, other))
             kept.append(place)
             if shown is not None:
                 shown.add(int(ranked.i[place]), int(ranked.j[place]))
-    return Chosen(ranked.take(np.array(kept, np.int64)), repeated, capped, similar, beyond_top)
+        place = turns.send(kept_here)
+    places = np.array(kept, np.int64)
+    return Chosen(ranked.take(places), places, repeated, capped, similar, beyond_top)
+
+
+def _both_in(seen: set[tuple[int, int]], one: int, other: int) -> bool:
+    """Whether a pair of groups came before, or is one group; from now on it did."""
+    both = (min(one, other), max(one, other))
+    if one == other or both in seen:
+        return True
+    seen.add(both)
+    return False
+
+
+def _turns(clusters: NDArray[np.int32]) -> Generator[int | None, bool, None]:
+    """The places of all pairs, then None. A cluster's turn ends with a pair that was kept, which is sent back."""
+    order = np.argsort(clusters, kind="stable")
+    names, starts = np.unique(clusters[order], return_index=True)
+    queues = {int(name): deque(part.tolist()) for name, part in zip(names, np.split(order, starts[1:]), strict=False)}
+    last = queues.pop(-1, deque())
+    while queues:
+        for name in list(queues):
+            queue, kept = queues[name], False
+            while queue and not kept:
+                kept = yield queue.popleft()
+            if not queue:
+                del queues[name]
+    while last:
+        yield last.popleft()
+    yield None
 
 
 class KeptPairs:

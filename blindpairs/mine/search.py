@@ -15,6 +15,7 @@ from blindpairs.errors import InputError
 from blindpairs.mine.candidates import EDGES, Candidates, Cosines, Groups, Pairs
 from blindpairs.mine.images import Images, Indices, check_arrays, unique_indices
 from blindpairs.mine.options import DUPLICATE_DINO, MiningOptions
+from blindpairs.mine.patches import PatchSource
 from blindpairs.mine.ranking import Chosen, KeptPairs, choose, rank_order, score_by
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import Hardware, Join, PairBlock, UnitRows, pair_cosines, similar_pairs
@@ -50,10 +51,15 @@ class ExactJoin:
 
 @dataclass(frozen=True)
 class Running:
-    """The join that finds the pairs, and how much memory vectors may take. Without a budget they are all in memory."""
+    """The join that finds the pairs, how much memory vectors may take, and what gives the patch tokens of images.
+
+    Without a budget all vectors are in memory. Without patch tokens the cosines rank the pairs.
+    """
 
     join: Join = ExactJoin()  # noqa: RUF009
     memory: MemoryBudget | None = None
+    patches: PatchSource | None = None  # for options.differences
+    patch_progress: Progress = silent  # counts images
 
 
 LOCAL = Running()
@@ -123,18 +129,22 @@ class Search:
             found.add(Pairs(block.i.numpy(), block.j.numpy(), block.similarity.numpy(), block.other.numpy()))
         return found
 
-    def choose(self, best: Pairs, found: Candidates) -> Chosen:
-        """The pairs among `best`, the held ones of `found`, that its options keep."""
+    def ranked(self, found: Candidates) -> Pairs:
+        """The held pairs of `found` in rank order."""
+        best = found.best()
+        return best.take(rank_order(best, self.ids, found.score(best)))
+
+    def choose(self, ranked: Pairs, found: Candidates, clusters: NDArray[np.int32] | None = None) -> Chosen:
+        """Which of `ranked`, the held pairs of `found` in the order in which they are wanted, its options keep."""
         options = found.options
-        order = rank_order(best, self.ids, found.score(best))
-        most = min(options.top or 0, len(best))
+        most = min(options.top or 0, len(ranked))
         shown = KeptPairs(self.clip, self.dino, options, most) if options.distinct else None
-        return choose(best.take(order), found.groups, options, shown)
+        return choose(ranked, found.groups, options, shown, clusters if options.spread else None)
 
     def summary(self, options: MiningOptions) -> SearchSummary:
         """What mining would find with these options."""
         found = self.candidates(options)
-        return SearchSummary.of(found, len(self.choose(found.best(), found).pairs))
+        return SearchSummary.of(found, len(self.choose(self.ranked(found), found).pairs))
 
     def highest_clip(self) -> float:
         """The highest CLIP cosine between any two of the images."""

@@ -1,0 +1,227 @@
+"""The patch tokens of images, small enough to keep: what `mine --differences` compares.
+
+A ViT-L/14 gives 256 x 1,024 numbers an image and block. They are read a batch at a time, and each token keeps its
+coordinates on the few principal axes of its block. These fields lie in a file that is mapped into memory, so a million
+images take no more memory than a thousand.
+
+Promises: each image's tokens are the same bits whatever stands beside it, in which order the images come, and how many
+there are (every forward pass has the same shape); an image that cannot be read is counted by its reason and left out.
+"""
+
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blindpairs.encoders import Encoder, Layer
+from blindpairs.errors import InputError, Undecodable
+from blindpairs.images.preprocess import Preprocess
+from blindpairs.mine.maps import Box
+from blindpairs.progress import Progress, silent
+from blindpairs.store import Store, pixels_of
+from blindpairs.workspace import aside_name
+
+AXES = 32  # coordinates of a token: nine tenths of the variance of the encoders that were tried
+BATCH = 32  # images of a forward pass, always: another shape would round differently
+SAMPLE_VALUES = 1 << 24  # numbers of the sample's tokens in one block, for the axes
+DECODED_AHEAD = 2 * BATCH
+
+
+@dataclass(frozen=True)
+class PatchFields:
+    """The patch tokens of M images in L blocks, as coordinates on `AXES` principal axes of each block.
+
+    Images that could not be read have no row: `rows` maps the ids of the others to theirs.
+    """
+
+    values: NDArray[np.float16]  # (M, L, N, AXES); patches are row-major over the grid
+    grid: tuple[int, int]  # (rows, columns), N in all
+    rows: Mapping[str, int]
+    boxes: Mapping[str, Box]  # which part of its image a grid covers
+    unread: Mapping[str, int]  # failure code -> images
+
+
+class PatchSource(Protocol):
+    """What gives the fields of images: a store with its encoder, or an array in tests."""
+
+    def fields(self, image_ids: Collection[str], progress: Progress = silent) -> PatchFields:
+        """The fields of these images."""
+
+
+class StorePatches:
+    """The patches of a store's images as `encoder` sees them. Fields are mapped from a file in `folder`."""
+
+    def __init__(self, store: Store, encoder: Encoder, folder: Path) -> None:
+        self._store, self._encoder, self._folder = store, encoder, folder
+
+    def fields(self, image_ids: Collection[str], progress: Progress = silent) -> PatchFields:
+        """See `PatchSource`. ConfigError for an encoder without patch tokens, InputError for a damaged store."""
+        layers = blocks_to_compare(self._encoder.transformer.depth)
+        wanted = sorted(set(image_ids))
+        size = self._encoder.preprocess.size
+        grid = self._encoder.transformer.grid(size, size)
+        sample = wanted[: _sample_size(self._encoder.transformer.width, grid, len(wanted))]
+        reader = _Reader(self._store, self._encoder, layers)
+        with _MappedFields(self._folder, (len(wanted), len(layers), grid[0] * grid[1], AXES)) as mapped:
+            # The ids are hashes, so the first in their order are a random sample, and the same in any corpus order.
+            tokens = list(reader.tokens(sample))  # kept until the axes are known: they are not read twice
+            axes = [_principal_axes([read[layer] for _, read in tokens]) for layer in range(len(layers))]
+            for image_id, read in tokens:
+                mapped.add(image_id, _project(read, axes))
+                progress(len(mapped.rows), len(wanted), sum(reader.unread.values()))
+            del tokens
+            for image_id, read in reader.tokens(wanted[len(sample) :]):
+                mapped.add(image_id, _project(read, axes))
+                progress(len(mapped.rows), len(wanted), sum(reader.unread.values()))
+            return PatchFields(mapped.finish(), grid, mapped.rows, reader.boxes, dict(sorted(reader.unread.items())))
+
+
+def blocks_to_compare(depth: int) -> list[Layer]:
+    """The patches as they enter the first block, after a quarter and after half of the blocks, before the norm.
+
+    Early blocks know the appearance of a patch; later ones say more and more of its surroundings. The whole image, as
+    the last block has it, is in the class token, whose cosine is known already.
+    """
+    return [Layer(index, norm=False) for index in sorted({0, max(1, depth // 4), max(1, depth // 2)})]
+
+
+class _Reader:
+    """Images -> their tokens, in batches of one shape; decoding runs one thread ahead."""
+
+    def __init__(self, store: Store, encoder: Encoder, layers: Sequence[Layer]) -> None:
+        self._store, self._encoder, self._layers = store, encoder, layers
+        self.boxes: dict[str, Box] = {}
+        self.unread: Counter[str] = Counter()
+
+    def tokens(self, image_ids: Collection[str]) -> Iterator[tuple[str, NDArray[np.float16]]]:
+        """(image id, (L, N, D) float16) of each image that can be read."""
+        batch: list[tuple[str, NDArray[np.uint8]]] = []
+        for one in _ahead(self._squares(image_ids)):
+            batch.append(one)
+            if len(batch) == BATCH:
+                yield from self._encode(batch)
+                batch = []
+        if batch:
+            yield from self._encode(batch)
+
+    def _squares(self, image_ids: Collection[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        preprocess = self._encoder.preprocess
+        for image_id, pixels in pixels_of(self._store, image_ids):
+            if isinstance(pixels, Undecodable):
+                self.unread[pixels.code] += 1
+                continue
+            self.boxes[image_id] = crop_box(preprocess, pixels.shape[:2])
+            yield image_id, preprocess.apply(pixels)
+
+    def _encode(self, batch: list[tuple[str, NDArray[np.uint8]]]) -> Iterator[tuple[str, NDArray[np.float16]]]:
+        squares = np.stack([square for _, square in batch])
+        # The last batch is filled up, so that its images are computed as those of any other.
+        filled = np.concatenate([squares, np.repeat(squares[-1:], BATCH - len(squares), axis=0)])
+        read = self._encoder.tokens_of(torch.from_numpy(filled).to(self._encoder.device), self._layers)
+        stacked = torch.stack([tokens.patches for tokens in read], 1).half().cpu().numpy()  # (B, L, N, D)
+        yield from zip((image_id for image_id, _ in batch), stacked, strict=False)
+
+
+def crop_box(preprocess: Preprocess, shape: Sequence[int]) -> Box:
+    """Which part of an upright image of `shape` (H, W) the encoder sees: left, top, right, bottom, as shares."""
+    top, left, bottom, right = preprocess.seen(shape[0], shape[1])
+    return (left, top, right, bottom)
+
+
+def _sample_size(width: int, grid: tuple[int, int], count: int) -> int:
+    return min(count, max(BATCH, SAMPLE_VALUES // (width * grid[0] * grid[1])))
+
+
+@dataclass(frozen=True)
+class _Axes:
+    mean: Tensor  # (N, D): what a place has in all images is no difference
+    basis: Tensor  # (D, AXES)
+
+
+def _principal_axes(sample: Sequence[NDArray[np.float16]]) -> _Axes:
+    """The axes of the largest variance of the tokens (N, D) of a sample of images, around the mean of each place."""
+    if not sample:
+        return _Axes(torch.zeros(1), torch.zeros(1, AXES))
+    width = sample[0].shape[-1]
+    mean = torch.from_numpy(np.mean(sample, axis=0, dtype=np.float64)).float()
+    covariance = torch.zeros(width, width, dtype=torch.float64)
+    for tokens in sample:
+        centred = torch.from_numpy(tokens).float() - mean
+        covariance += (centred.T @ centred).double()
+    _, vectors = torch.linalg.eigh(covariance)
+    basis = torch.zeros(width, AXES)  # an encoder narrower than AXES leaves the last coordinates 0
+    basis[:, : min(width, AXES)] = vectors.flip(1)[:, :AXES].float()
+    return _Axes(mean, basis)
+
+
+def _project(tokens: NDArray[np.float16], axes: Sequence[_Axes]) -> NDArray[np.float16]:
+    """(L, N, D) -> (L, N, AXES)."""
+    read = torch.from_numpy(tokens).float()
+    projected = torch.stack([(one - each.mean) @ each.basis for one, each in zip(read, axes, strict=True)])
+    # Some models have a few channels in the thousands: beyond float16 they are all the same to a comparison.
+    return projected.clamp(-6e4, 6e4).half().numpy()
+
+
+class _MappedFields:
+    """A file of fields that is written row by row, then mapped; it has no name any more once it is mapped."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int, int]) -> None:
+        self._path, self._shape = folder / aside_name("patches"), shape
+        self.rows: dict[str, int] = {}
+
+    def __enter__(self) -> "_MappedFields":
+        try:
+            self._file = self._path.open("wb")
+        except OSError as error:
+            raise self._full(error) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._path.unlink()
+
+    def add(self, image_id: str, field: NDArray[np.float16]) -> None:
+        """Append the field (L, N, AXES) of an image."""
+        try:
+            self._file.write(np.ascontiguousarray(field).data)
+        except OSError as error:
+            raise self._full(error) from error
+        self.rows[image_id] = len(self.rows)
+
+    def finish(self) -> NDArray[np.float16]:
+        """All rows, mapped into memory: (M, L, N, AXES)."""
+        shape = (len(self.rows), *self._shape[1:])
+        if not self.rows:
+            return np.empty(shape, np.float16)
+        try:
+            self._file.close()  # flushes, and may find the disk full
+            return np.memmap(self._path, np.float16, "r", shape=shape)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def _full(self, error: OSError) -> InputError:
+        size = 2 * np.prod(self._shape, dtype=float) / (1 << 30)
+        return InputError(
+            f"cannot write the patch tokens at {self._path.parent}: {error.strerror}; free {size:.2g} GiB there, or "
+            "leave out --differences"
+        )
+
+
+def _ahead(items: Iterable[Any]) -> Iterator[Any]:
+    """The same items, made by a thread that is at most DECODED_AHEAD of them ahead."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[Any]] = deque(thread.submit(next, iterator, end) for _ in range(DECODED_AHEAD))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(thread.submit(next, iterator, end))
+            yield item
