@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from blindpairs.mine.maps import WHOLE, Box, DifferenceMap
 
@@ -18,6 +18,9 @@ NO_MAPS: Mapping[str, DifferenceMap] = MappingProxyType({})
 LEVELS = 16  # 4 bits a cell: a map of 37 x 37 cells takes 0.7 kB, and the eye sees no steps after smooth scaling
 FIRST_VISIBLE = 0.2  # lower values are noise of the encoder
 LOW, HIGH, OPACITY = (255, 190, 0), (225, 0, 60), 200
+SATURATION = (
+    0.2  # what an image keeps of its colours under a map, because red is not seen on red; the page does the same
+)
 
 
 def heat_image(values: NDArray[np.float32]) -> Image.Image:
@@ -46,10 +49,10 @@ def heat_svg(values: NDArray[np.float32], box: Box) -> str:
 
 
 def lay_heat(image: Image.Image, values: NDArray[np.float32], box: Box) -> Image.Image:
-    """An RGB image of any size with the map drawn over its box, scaled smoothly."""
+    """An RGB image of any size, its colours faded, with the map drawn over its box, scaled smoothly."""
     left, top, right, bottom = (round(share * side) for share, side in zip(box, (image.size * 2), strict=True))
     size = (max(1, right - left), max(1, bottom - top))
     heat = heat_image(values).convert("RGBA").resize(size, Image.Resampling.BICUBIC)
-    covered = image.convert("RGBA")
+    covered = ImageEnhance.Color(image).enhance(SATURATION).convert("RGBA")
     covered.alpha_composite(heat, (left, top))
     return covered.convert("RGB")

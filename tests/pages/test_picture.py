@@ -71,17 +71,21 @@ def test_pictures_of_a_store_are_the_first_pairs_with_the_corpus_pixels(tmp_path
     assert after[0].crop(SIDES[1]) == before[0].crop(SIDES[1])
 
 
-def test_a_map_colours_its_box_and_leaves_the_rest_as_it_is() -> None:
-    ones = np.ones((3, 3), np.float32)
-    difference = DifferenceMap(ones, 0 * ones, box_a=(0.25, 0.5, 0.75, 1.0))
-    plain, mapped = pair_picture(PAIR, scene(1), scene(2)), pair_picture(PAIR, scene(1), scene(2), difference)
-    changed = (np.asarray(plain) != np.asarray(mapped)).any(axis=2)
+def test_a_map_colours_its_box_and_the_rest_is_faded() -> None:
+    ones, half = np.ones((3, 3), np.float32), (0.25, 0.5, 0.75, 1.0)
+    difference, same = DifferenceMap(ones, 0 * ones, box_a=half), DifferenceMap(0 * ones, 0 * ones)
+    plain, empty, mapped = (
+        np.asarray(pair_picture(PAIR, scene(1), scene(2), one)).astype(int) for one in (None, same, difference)
+    )
+    changed = (empty != mapped).any(axis=2)
     left, top, right, bottom = 40 + 128, 40 + 256, 40 + 384, 552
     assert changed[top:bottom, left:right].mean() > 0.99
     changed[top:bottom, left:right] = False
     assert not changed.any()
-    red, green, _ = np.asarray(mapped)[top:bottom, left:right].reshape(-1, 3).mean(axis=0)
+    red, green, _ = mapped[top:bottom, left:right].reshape(-1, 3).mean(axis=0)
     assert red > green + 100
+    spread = [np.ptp(picture[40:552, 40:552], axis=2).mean() for picture in (plain, empty)]
+    assert spread[1] < 0.3 * spread[0]  # nearly grey
 
 
 def test_an_image_that_cannot_be_read_has_no_map() -> None:
