@@ -1,6 +1,6 @@
-"""The kinds of difference on the page: each cluster of pairs with its first pairs, and the tools for what mining found.
+"""The kinds of difference on the page: the clusters of pairs, as a filter and as an overview of their first pairs.
 
-A page without clusters, differences or maps has none of these tools.
+A page whose pairs have no clusters has neither.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
