@@ -14,7 +14,7 @@ import pyarrow as pa
 from PIL import Image
 
 from blindpairs.errors import Undecodable
-from blindpairs.mine import Mined, MiningOptions, rarity
+from blindpairs.mine import Mined, rarity
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.pages.gallery import write_gallery
 from blindpairs.pages.heat import NO_MAPS
@@ -35,17 +35,16 @@ class PageImages:
     unread: dict[str, int]
 
 
-def write_mined_gallery(  # noqa: PLR0913
+def write_mined_gallery(
     store: Store,
     mined: Mined,
-    options: MiningOptions,
     output: Path,
     *,
     encoders: tuple[str, str] = ("clip", "dino"),
     differs: Differs = lambda *_: (),
     maps: Mapping[str, DifferenceMap] = NO_MAPS,
 ) -> PageImages:
-    """Write the gallery of `mined`, which came from `store` with `options`; returns what could not be read.
+    """Write the gallery of `mined`, which came from `store`; returns what could not be read.
 
     `maps` are by pair id, as `read_maps` returns them.
     """
@@ -69,8 +68,8 @@ def write_mined_gallery(  # noqa: PLR0913
         found=counts.blind,
         clip_encoder=specs[0],
         dino_encoder=specs[1],
-        clip_min=options.clip_min,
-        dino_max=options.dino_max,
+        clip_min=mined.options.clip_min,
+        dino_max=mined.options.dino_max,
         notes=notes,
         advice=mined.advice,
     )

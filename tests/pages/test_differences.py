@@ -145,7 +145,7 @@ def test_columns_of_the_table_and_maps_reach_the_page(tmp_path: Path) -> None:
         pairs = pairs.drop_columns([name] if name in pairs.column_names else []).append_column(name, column)
     mined = dataclasses.replace(mined, pairs=pairs)
     page = tmp_path / "page.html"
-    write_mined_gallery(store, mined, mined.options, page, maps={first: DifferenceMap(corner(4, 4), corner(4, 4))})
+    write_mined_gallery(store, mined, page, maps={first: DifferenceMap(corner(4, 4), corner(4, 4))})
     text = page.read_text("utf-8")
     assert text.count("<article") == 1
     assert 'data-difference="0.250000" data-cluster="7"' in text
