@@ -153,7 +153,7 @@ def mine(
     running = _running(run_options, options, store, space)
     with progress_bar("mine", "tiles") as show:
         mined = mine_store(store, space.pairs, options, encoders=encoders, progress=show, running=running)
-    page = write_mined_gallery(store, mined, mined.options, space.gallery, encoders=encoders) if gallery else None
+    page = write_mined_gallery(store, mined, space.gallery, encoders=encoders) if gallery else None
     if page and page.unread:
         say(f"warning: {unread_images(page, store, space)}")
     report = MiningReport(space, mined, running.join.describe(), page)

@@ -32,9 +32,7 @@ def run_demo(space: Workspace, progress: Progress) -> DemoReport:
     store = Store.open(space.embeddings)
     mined = mine_store(store, space.pairs, options)
     truth = read_truth(scenes)
-    write_mined_gallery(
-        store, mined, options, space.gallery, differs=lambda one, other: patterns_of(truth[one], truth[other])
-    )
+    write_mined_gallery(store, mined, space.gallery, differs=lambda one, other: patterns_of(truth[one], truth[other]))
     known = [truth[image_id] for image_id in store.metadata(["image_id"])["image_id"].to_pylist()]
     clip, dino = (store.column(name) for name in DEMO_ENCODERS)
     # The pairs are scored as they are in the file, so the demo also tests what a user reads.
