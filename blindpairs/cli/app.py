@@ -176,30 +176,42 @@ def _root(
 @contextmanager
 def progress_bar(label: str, unit: str = "images") -> Iterator[Progress]:
     """A callback that shows rate and time left: a bar on a terminal, a line every ten seconds in a log."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        with _terminal_bar(label, unit) as show:
-            yield show
-    else:
-        yield _log_lines(label, unit)
+    with progress_bars() as bar:
+        yield bar(label, unit)
 
 
 @contextmanager
-def _terminal_bar(label: str, unit: str) -> Iterator[Progress]:
+def progress_bars() -> Iterator[Callable[[str, str], Progress]]:
+    """Gives a callback for each step of a command: `bar(label, unit)`. A step is shown from its first report on."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        with _terminal_bars() as bar:
+            yield bar
+    else:
+        yield _log_lines
+
+
+@contextmanager
+def _terminal_bars() -> Iterator[Callable[[str, str], Progress]]:
     from rich import progress as rich_progress
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    figures = TextColumn("{task.fields[rate]} " + unit + "/s, {task.fields[failed]} failed, left")
+    figures = TextColumn("{task.fields[rate]} {task.fields[unit]}/s, {task.fields[failed]} failed, left")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), figures, TimeRemainingColumn())
-    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None, rate=_speed(0.0), failed=0)
-        pace = Pace()
+    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as display:
 
-        def show(done: int, total: int, failed: int = 0, /) -> None:
-            rate, _ = pace.at(time.monotonic(), done, total, failed)
-            bar.update(task, completed=done + failed, total=total, rate=_speed(rate), failed=failed)
+        def bar(label: str, unit: str) -> Progress:
+            task = display.add_task(label, total=None, visible=False, rate=_speed(0.0), failed=0, unit=unit)
+            pace = Pace()
 
-        yield show
+            def show(done: int, total: int, failed: int = 0, /) -> None:
+                rate, _ = pace.at(time.monotonic(), done, total, failed)
+                progress = {"completed": done + failed, "total": total, "rate": _speed(rate), "failed": failed}
+                display.update(task, visible=True, **progress)
+
+            return show
+
+        yield bar
 
 
 def _speed(rate: float) -> str:

@@ -62,7 +62,7 @@ class MiningReport:
         files = {"pairs": pairs, "gallery": page if self.page else None}
         counts, advice = asdict(self.mined.counts), self.mined.advice
         thresholds = {name: getattr(self.mined.options, name) for name in ("clip_min", "dino_max")}
-        found = {"counts": counts, "join": dict(self.join), "advice": advice}
+        found = {"counts": counts, "closer": asdict(self.mined.closer), "join": dict(self.join), "advice": advice}
         return {**files, **thresholds, **found, "unread": self.page.unread if self.page else {}}
 
     def as_text(self) -> str:
@@ -76,10 +76,22 @@ class MiningReport:
             *([] if self.join["exact"] else [f"  not every pair: {_recall(self.join)}"]),
             *self._left_out(),
             *([f"  {_of_equal_ids(counts.id_conflicts)}"] if counts.id_conflicts else []),
+            *self._closer(),
             *([f"  {self.mined.advice}"] if self.mined.advice else []),
             *([f"  look at them: {self.space.gallery}"] if self.page else []),
         ]
         return "\n".join(lines)
+
+    def _closer(self) -> list[str]:
+        """What `--differences` looked at, and why not at more."""
+        closer = self.mined.closer
+        if closer.reason:
+            return [f"  not compared by patches: {closer.reason}; the cosines rank the pairs"]
+        if not self.mined.options.differences or not (closer.pairs or closer.unread):
+            return []
+        codes = ", ".join(f"{count:,} {code}" for code, count in closer.unread.items())
+        unread = f"; {sum(closer.unread.values()):,} images could not be read ({codes})" if codes else ""
+        return [f"  compared by patches: {closer.pairs:,} pairs of {closer.images:,} images{unread}"]
 
     def _left_out(self) -> list[str]:
         counts, most = self.mined.counts, self.mined.options.most_candidates

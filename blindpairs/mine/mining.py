@@ -61,11 +61,15 @@ class MiningCounts:
 
 @dataclass(frozen=True)
 class CloserCounts:
-    """The pairs that were looked at through their patch tokens, their images, and those that could not be read."""
+    """The pairs that were looked at through their patch tokens, their images, and those that could not be read.
+
+    `reason` says why none was, where `options.differences` asked for it and the encoder cannot be had.
+    """
 
     pairs: int
     images: int
     unread: Mapping[str, int]  # failure code -> images
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindpairs.encoders import Encoder, Layer
-from blindpairs.errors import InputError, Undecodable
+from blindpairs.encoders import Encoder, Layer, choose_device, load_encoder
+from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.images.preprocess import Preprocess
 from blindpairs.mine.maps import Box
 from blindpairs.progress import Progress, silent
@@ -91,6 +91,23 @@ def blocks_to_compare(depth: int) -> list[Layer]:
     the last block has it, is in the class token, whose cosine is known already.
     """
     return [Layer(index, norm=False) for index in sorted({0, max(1, depth // 4), max(1, depth // 2)})]
+
+
+def open_patches(store: Store, column: str, folder: Path, device: str = "auto") -> StorePatches:
+    """The patches of a store's images as the encoder of `column` sees them, the one that embedded the store.
+
+    Raises ConfigError where that encoder is not known, is another one now, or has no patch tokens, and AssetMissing
+    where its weights are missing. `device` is `auto`, or one that torch knows.
+    """
+    description = store.manifest["encoders"][column]
+    spec = str(description.get("spec", ""))
+    if "weights_hash" not in description:
+        raise ConfigError(f"the vectors of {column!r} were imported ({spec}), so no encoder for patch tokens is known")
+    encoder = load_encoder(column, spec, device=choose_device(device))
+    if encoder.weights_hash != description["weights_hash"]:
+        raise ConfigError(f"{spec} has other weights now than when it embedded the store")
+    _ = encoder.transformer  # ConfigError for an encoder without patch tokens
+    return StorePatches(store, encoder, folder)
 
 
 class _Reader:
