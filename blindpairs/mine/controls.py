@@ -5,7 +5,7 @@ has the same DINOv2 cosine and about as small a difference, but a low CLIP cosin
 background) also changes DINOv2's features, and would hide whether the rest differs much. So the part of the features
 that is a linear function of the CLIP vector is removed first. What remains is compared along the axes in which blind
 pairs differ most. Promises: the result does not depend on the order of the images, and memory does not grow with the
-number of pairs of images.
+number of pairs of images. The match is close, not perfect: `tests/mine/test_controls.py` holds what it must do.
 """
 
 from collections import Counter
@@ -137,6 +137,7 @@ def unseen_features(vectors: tuple[UnitRows, UnitRows], pool: Pool, pairs: Tenso
         return classes
     features = without_linear_part(torch.from_numpy(pool.features), clip)
     if pairs.shape[1]:
+        pairs = pairs.sort(0).values.unique(dim=1)  # a sum has other last bits in another order
         differences = features[pairs[0]] - features[pairs[1]]
         _, directions = torch.linalg.eigh(differences.T @ differences)  # ascending
         features = features @ directions[:, -axes:]
