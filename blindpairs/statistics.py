@@ -1,11 +1,12 @@
-"""Confidence intervals and a two-sample test, for any measurement.
+"""Confidence intervals, a two-sample test and the agreement of two labellings, for any measurement.
 
 All intervals are two-sided. Trials that come in groups (the two images of a pair, the pairs of one image) are not
 independent: pass the groups to `bootstrap_interval`, or their `effective_count` to `wilson_interval`.
 """
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -59,6 +60,22 @@ def bootstrap_interval(
     drawn = [statistic(groups[generator.integers(len(groups), size=len(groups))]) for _ in range(resamples)]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def normalised_mutual_information(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
+    """How well two labellings of the same things agree, from 0 to 1, by the arithmetic mean of their entropies.
+
+    1 where both have one label only. Source: Strehl and Ghosh 2002; scikit-learn's `normalized_mutual_info_score`.
+    """
+    joint = Counter(zip(one, other, strict=True))
+    entropies = [_entropy(Counter(labels)) for labels in (one, other)]
+    shared = sum(entropies) - _entropy(joint)
+    return shared / (sum(entropies) / 2) if any(entropies) else 1.0
+
+
+def _entropy(counts: Counter[Any]) -> float:
+    total = sum(counts.values())
+    return -sum(count / total * math.log(count / total) for count in counts.values())
 
 
 def mann_whitney(one: Floats | NDArray[np.integer[Any]], other: Floats | NDArray[np.integer[Any]]) -> float:

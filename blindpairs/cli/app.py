@@ -206,8 +206,8 @@ def _terminal_bars() -> Iterator[Callable[[str, str], Progress]]:
 
             def show(done: int, total: int, failed: int = 0, /) -> None:
                 rate, _ = pace.at(time.monotonic(), done, total, failed)
-                progress = {"completed": done + failed, "total": total, "rate": _speed(rate), "failed": failed}
-                display.update(task, visible=True, **progress)
+                ended = done + failed
+                display.update(task, visible=True, completed=ended, total=total, rate=_speed(rate), failed=failed)
 
             return show
 

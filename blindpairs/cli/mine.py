@@ -62,7 +62,7 @@ class PairOptions:
         str,
         typer.Option(
             rich_help_panel=SELECTION,
-            help="Order of the pairs. subtle: those that differ in little first, by both cosines. gap: widest gap first. "
+            help="Order of the pairs. subtle: those that differ in little, by both cosines. gap: widest gap first. "
             "clip: highest CLIP cosine. rarity: rarest in this corpus.",
         ),
     ] = "subtle"
@@ -71,7 +71,7 @@ class PairOptions:
         typer.Option(
             "--differences",
             rich_help_panel=SELECTION,
-            help="Compare the patches of the first pairs: ranks them by how little differs, and shows where. Reads their "
+            help="Compare the patches of the first pairs, rank them by how little differs, and show where. Reads their "
             "images again.",
         ),
     ] = False
@@ -81,6 +81,14 @@ class PairOptions:
             "--spread",
             rich_help_panel=SELECTION,
             help="With --differences: take the kinds of differences in turn, instead of the smallest of any kind.",
+        ),
+    ] = False
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls",
+            rich_help_panel=SELECTION,
+            help="Add to each pair a similar one that CLIP tells apart, best with --differences.",
         ),
     ] = False
     distinct: Annotated[

@@ -77,6 +77,7 @@ class MiningReport:
             *self._left_out(),
             *([f"  {_of_equal_ids(counts.id_conflicts)}"] if counts.id_conflicts else []),
             *self._closer(),
+            *([f"  controls, which CLIP tells apart: {counts.controls:,} pairs"] if options.controls else []),
             *([f"  {self.mined.advice}"] if self.mined.advice else []),
             *([f"  look at them: {self.space.gallery}"] if self.page else []),
         ]
