@@ -30,7 +30,7 @@ def plan_as_text(plan: "MiningPlan", method: str, device: str) -> str:
         f"(clip_sim >= {as_given(plan.clip_min)}, dino_sim <= {as_given(plan.dino_max)})",
         f"  method: {method}" + ("" if method == "exact" else "; these are the figures of the exact one"),
         f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
-        f"{PRODUCTS.get(plan.product, plan.product)}; comparing whole vectors would take {plan.whole_flops:.3g}",
+        f"{PRODUCTS.get(plan.engine, plan.engine)}; comparing whole vectors would take {plan.whole_flops:.3g}",
         f"  memory: {plan.memory_bytes / gib:.2f} GiB (vectors {plan.vector_bytes / gib:.2f}, coordinates "
         f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}, libraries "
         f"{plan.library_bytes / gib:.2f}); "

@@ -48,7 +48,7 @@ def load_open_clip(spec: Spec) -> Tower:
     preprocess = _preprocess(spec, open_clip.get_model_preprocess_cfg(model))
     transformer = _transformer(spec, visual, preprocess.size)
     if transformer is not None:
-        spec.checked_size(transformer.patch_size[0])
+        spec.check_size(transformer.patch_size[0])
     embed_dim = open_clip.get_model_config(name)["embed_dim"]
     pool = spec.pool_among(_pools(transformer))
     # Recorded in the store: the path of a local folder would mean nothing on another machine.

@@ -38,7 +38,7 @@ def load_timm(spec: Spec) -> Tower:
     config = timm.data.resolve_model_data_config(model)
     preprocess = _preprocess(spec, config)
     transformer = timm_transformer(spec, model, preprocess.size)
-    spec.checked_size(transformer.patch_size[0])
+    spec.check_size(transformer.patch_size[0])
     pool = spec.pool_among(("pooler", "cls", "mean") if transformer.has_class_token else ("pooler", "mean"))
     return Tower(
         module=model,

@@ -37,14 +37,13 @@ class Spec:
             raise ConfigError(f"{self.text}: this model has no pool={pool}; it has {', '.join(allowed)}")
         return pool
 
-    def checked_size(self, patch: int) -> int | None:
-        """`?size=`; ConfigError unless it is a multiple of the patch size: libraries silently cut off the rest."""
+    def check_size(self, patch: int) -> None:
+        """ConfigError unless `?size=` is a multiple of the patch size: libraries silently cut off the rest."""
         if self.size is not None and self.size % patch:
             near = max(1, round(self.size / patch)) * patch
             raise ConfigError(
                 f"{self.text}: size={self.size} is not a multiple of the patch size {patch}; use size={near}"
             )
-        return self.size
 
 
 def parse_spec(text: str) -> Spec:

@@ -59,7 +59,14 @@ if AvifImagePlugin.SUPPORTED:
     PLUGINS["avif"] = AvifImagePlugin.AvifImageFile
 
 # Parts of Pillow's messages for intact files that it cannot read; the last is about planes of an unknown layout.
-UNREAD = ("unsupported", "not supported", "cannot handle", "unknown pixel mode", "unknown raw mode", "string index")
+UNSUPPORTED_PHRASES = (
+    "unsupported",
+    "not supported",
+    "cannot handle",
+    "unknown pixel mode",
+    "unknown raw mode",
+    "string index",
+)
 FAST_PATH_PIXELS = 200 * 200  # below, Pillow is as fast, and small corpora never load torch here
 LUMINANCE = np.array([0.25, 0.5, 0.25], np.float32)
 # Standard deviation of the 32 x 32 luminances, of 255. The smoothest of 372 phone photographs has 12, a sky that
@@ -211,7 +218,7 @@ def _named_failure(error: Exception, data: bytes, kind: str) -> Undecodable:
         return Undecodable("metadata_bomb", f"its text or profile unpacks to far more than it should: {message}")
     if not ends_properly(data, kind) or "truncat" in lowered or "not enough image data" in lowered:
         return Undecodable("truncated", f"the {kind.upper()} ends before its end: {message}")
-    if any(words in lowered for words in UNREAD):
+    if any(words in lowered for words in UNSUPPORTED_PHRASES):
         return Undecodable("unsupported_mode", f"a kind of {kind.upper()} that is not read: {message}")
     return Undecodable("corrupt", f"a damaged {kind.upper()}: {message}")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from blindpairs.errors import ConfigError
 from blindpairs.index.search import SLACK, Searcher, neighbour_pairs
 from blindpairs.selfjoin import UnitRows
-from blindpairs.selfjoin.rows import confirmed
+from blindpairs.selfjoin.rows import confirm_pairs
 from blindpairs.selfjoin.shown import as_given
 from blindpairs.statistics import effective_count, wilson_interval
 
@@ -88,7 +88,7 @@ def _later_neighbours(rows: UnitRows, queries: Tensor, minimum: float) -> NDArra
         certain = scores >= minimum + SLACK
         query, column = ((scores >= minimum - SLACK) & ~certain).nonzero()
         i, j = queries[torch.from_numpy(query)], torch.from_numpy(column) + start
-        kept, _, _ = confirmed(rows, i.to(rows.device), j.to(rows.device), minimum)
+        kept, _, _ = confirm_pairs(rows, i.to(rows.device), j.to(rows.device), minimum)
         counts += certain.sum(1)
         # Not `counts[...] += 1`, which adds one only once for a row that occurs several times.
         np.add.at(counts, [position_of[row] for row in kept.tolist()], 1)

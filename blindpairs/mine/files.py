@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blindpairs.access import present, reading, removed
+from blindpairs.access import present, reading, remove
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mine.images import Images
 from blindpairs.mine.mining import Mined, mine
@@ -54,8 +54,8 @@ def mine_store(
     images, (clip, dino) = read_store(store, encoders, running)
     prepare_folder(folder)
     mined = mine(clip, dino, images, options, progress, running)
-    removed(folder / RECORD)  # from here on it would describe other pairs
-    removed(folder / GALLERY)
+    remove(folder / RECORD)  # from here on it would describe other pairs
+    remove(folder / GALLERY)
     with written_atomically(folder / PAIRS) as aside:
         pq.write_table(mined.pairs, aside, compression="zstd")
     origin = {"fingerprint": store.fingerprint(), "encoders": _specs(store.manifest, encoders)}

@@ -24,7 +24,7 @@ THREAD_BYTES = 48 << 20  # of the join's buffers, for each thread
 class MiningPlan:
     """The exact join of the images that take part, on the engine that mining will use.
 
-    `product` is that engine: amx, avx512-bf16 or float32 of compiled code, torch, or triton; `timed_on` is its device.
+    `engine` is its name: amx, avx512-bf16 or float32 of compiled code, torch, or triton; `timed_on` is its device.
     `dimensions` (k) are the axes of the bound, `flops` those of the bound if nothing were skipped, and `whole_flops`
     those of comparing the whole vectors. Bytes: vectors in memory or mapped from disk, coordinates, buffers, and
     Python with its libraries. With a GPU, coordinates and buffers are those of the CPU, which may have to take over.
@@ -36,7 +36,7 @@ class MiningPlan:
     clip_min: float
     dino_max: float
     dimensions: int
-    product: str
+    engine: str
     timed_on: str
     flops: int
     whole_flops: int
@@ -89,7 +89,7 @@ def plan_mining(
         clip_min=options.clip_min,
         dino_max=options.dino_max,
         dimensions=k,
-        product=hardware.engines() or (rows.code.kind if rows.code else "torch"),
+        engine=hardware.engines() or (rows.code.kind if rows.code else "torch"),
         timed_on=hardware.describe(),
         flops=2 * columns * pairs,
         whole_flops=2 * rows.dimension * pairs,

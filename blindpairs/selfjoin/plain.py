@@ -14,7 +14,7 @@ from torch import Tensor
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import product_error
 from blindpairs.selfjoin.cells import SortedRows, Task, dense_pairs, own_centre_products, skip_error
-from blindpairs.selfjoin.rows import PairBlock, Scratch, confirmed, cosines, where
+from blindpairs.selfjoin.rows import PairBlock, Scratch, confirm_pairs, cosines, where
 from blindpairs.selfjoin.tuning import JoinPlan
 
 # The columns of a product are a multiple of this: with another number the product takes 4/3 as long, and a row maximum
@@ -125,7 +125,7 @@ class TorchEngine:
         join, order = self.join, self.join.cells.order
         a, b = order[y[later]], order[x[later]]
         i, j = torch.minimum(a, b), torch.maximum(a, b)
-        i, j, similarity = confirmed(join.rows, i, j, join.minimum, self.scratch)
+        i, j, similarity = confirm_pairs(join.rows, i, j, join.minimum, self.scratch)
         other = cosines(join.other, i, j, self.scratch) if join.other is not None else None
         return [PairBlock(i, j, similarity, other)]
 

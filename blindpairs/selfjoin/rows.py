@@ -266,7 +266,7 @@ def rough_minimum(rows: UnitRows, minimum: float) -> float:
     return minimum - error_growth(rows.dimension + 8)
 
 
-def confirmed(
+def confirm_pairs(
     rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of the pairs (i, j), those whose cosine is at least `minimum`: (i, j, float64 cosine)."""
@@ -278,13 +278,13 @@ def confirmed(
         left, right = rows.take(i[part], scratch, "left rows"), rows.take(j[part], scratch, "right rows")
         torch.sum(left.mul_(right), 1, out=rough[part])  # not a matrix product, whose precision a setting may lower
     kept = where(rough >= rough_minimum(rows, minimum))
-    return decided(rows, i[kept], j[kept], minimum, scratch)
+    return decide_pairs(rows, i[kept], j[kept], minimum, scratch)
 
 
-def decided(
+def decide_pairs(
     rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`confirmed` without the float32 step, for pairs of which most have a cosine that is large enough."""
+    """`confirm_pairs` without the float32 step, for pairs of which most have a cosine that is large enough."""
     similarity = cosines(rows, i, j, scratch)
     enough = similarity >= minimum
     return i[enough], j[enough], similarity[enough]

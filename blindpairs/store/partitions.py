@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blindpairs.access import reading
 from blindpairs.errors import InputError
 
-PATHS = "image_path"  # clip-retrieval's name of the column
+PATH_COLUMN = "image_path"  # clip-retrieval's name of the column
 NAMES_SHOWN = 6  # columns of a file, where a message lists them
 
 Vectors = NDArray[np.floating[Any]]
@@ -54,7 +54,7 @@ class Partition:
         try:
             with pq.ParquetFile(self.metadata) as file:
                 kind = self._kind_of_paths(file.schema_arrow)  # of the values, where a dictionary encodes them
-                column = file.read(columns=[PATHS])[PATHS].cast(kind)
+                column = file.read(columns=[PATH_COLUMN])[PATH_COLUMN].cast(kind)
                 # Keys of a webdataset may be whole numbers: those become text first, as they would be written.
                 text = pa.large_binary() if _holds_bytes(kind) else pa.large_string()
                 return column.cast(text).cast(pa.large_binary())
@@ -63,17 +63,22 @@ class Partition:
 
     def _kind_of_paths(self, schema: pa.Schema) -> pa.DataType:
         """The type of the values of image_path; InputError if there is no such column, or it cannot hold names."""
-        found = schema.get_all_field_indices(PATHS)
+        found = schema.get_all_field_indices(PATH_COLUMN)
         if len(found) != 1:
-            has = f"{len(found)} columns {PATHS}" if found else f"no column {PATHS}, only {_shown(schema.names)}"
+            has = (
+                f"{len(found)} columns {PATH_COLUMN}"
+                if found
+                else f"no column {PATH_COLUMN}, only {_shown(schema.names)}"
+            )
             raise InputError(
-                f"{self.metadata} has {has}: in all partitions, call the column with the images' paths or keys {PATHS}"
+                f"{self.metadata} has {has}: in all partitions, call the column with the images' paths or keys "
+                f"{PATH_COLUMN}"
             )
         kind = schema.field(found[0]).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (_holds_bytes(kind) or _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
             raise InputError(
-                f"{self.metadata}: {PATHS} holds {str(kind)[:60]}; it must hold text, bytes or whole numbers"
+                f"{self.metadata}: {PATH_COLUMN} holds {str(kind)[:60]}; it must hold text, bytes or whole numbers"
             )
         return kind
 
@@ -132,7 +137,7 @@ def check(columns: Columns) -> list[int]:
                 raise InputError(f"{one.metadata} and {same.metadata} do not name the same images in the same order")
     if sum(sizes) and not any(_name_something(partition.paths()) for partition in first):
         raise InputError(
-            f"{first[0].metadata.parent}: {PATHS} is empty in all {sum(sizes):,} rows: it must name the images"
+            f"{first[0].metadata.parent}: {PATH_COLUMN} is empty in all {sum(sizes):,} rows: it must name the images"
         )
     return sizes
 

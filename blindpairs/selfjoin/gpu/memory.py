@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blindpairs.selfjoin.device import Notice
 from blindpairs.selfjoin.gpu.points import DevicePoints, DeviceRows
-from blindpairs.selfjoin.rows import PairBlock, UnitRows, confirmed, cosines
+from blindpairs.selfjoin.rows import PairBlock, UnitRows, confirm_pairs, cosines
 
 SHRINK_FACTOR = 8  # each time that memory runs out
 HOST_COLUMNS = 8192  # of one product on the CPU
@@ -92,7 +92,7 @@ class HostTiles:
             row, column = row + first_row, column + start  # places
             later = column > row
             a, b = order[row[later]], order[column[later]]  # row numbers
-            i, j, similarity = confirmed(unit_rows, torch.minimum(a, b), torch.maximum(a, b), self._minimum)
+            i, j, similarity = confirm_pairs(unit_rows, torch.minimum(a, b), torch.maximum(a, b), self._minimum)
             yield PairBlock(i, j, similarity, cosines(other, i, j) if other is not None else None)
 
     @cached_property
