@@ -10,8 +10,6 @@ FORMS = (
     "timm:NAME, timm:local-dir:FOLDER, demo:clip or demo:dino,\n"
     "with options after `?`, joined by `&`: pool=cls|mean|pooler|projection, size=PIXELS, checkpoint=FILE (timm only)"
 )
-PAPER_ENCODERS = {"clip": "open_clip:ViT-L-14/openai", "dino": "hf:facebook/dinov2-large"}  # store column -> spec
-DEMO_ENCODERS = {"clip": "demo:clip", "dino": "demo:dino"}
 POOLS = ("cls", "mean", "pooler", "projection")
 LOCAL_DIR = "local-dir:"
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blindpairs.access import present, reading, remove
+from blindpairs.defaults import COLUMNS
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mine.images import Images
 from blindpairs.mine.mining import Mined, mine
@@ -42,7 +43,7 @@ def mine_store(
     folder: Path,
     options: MiningOptions | None = None,
     *,
-    encoders: tuple[str, str] = ("clip", "dino"),
+    encoders: tuple[str, str] = COLUMNS,
     progress: Progress = silent,
     running: Running = LOCAL,
 ) -> Mined:

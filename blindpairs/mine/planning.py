@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from blindpairs.defaults import COLUMNS
 from blindpairs.mine.files import read_store
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.search import LOCAL, Running, Search
@@ -62,7 +63,7 @@ def plan_mining(
     store: Store,
     options: MiningOptions | None = None,
     *,
-    encoders: tuple[str, str] = ("clip", "dino"),
+    encoders: tuple[str, str] = COLUMNS,
     running: Running = LOCAL,
     hardware: Hardware | None = None,
 ) -> MiningPlan:
