@@ -25,9 +25,9 @@ from blindpairs.errors import InputError
 from blindpairs.executors.actors import ActorPool, Actors
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows
+from blindpairs.selfjoin.bound import Points
 from blindpairs.selfjoin.cells import Cells, SortedRows
 from blindpairs.selfjoin.join import Prepared, engine_of, in_order, prepare, tasks_of
-from blindpairs.selfjoin.points import Points
 from blindpairs.selfjoin.rows import refuse_unfit
 from blindpairs.store import Store
 from blindpairs.workspace import aside_name

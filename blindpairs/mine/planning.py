@@ -13,7 +13,7 @@ from blindpairs.mine.files import read_store
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.search import LOCAL, Running, Search
 from blindpairs.selfjoin import Hardware, JoinPlan, UnitRows, plan_join, row_bytes, similar_pairs
-from blindpairs.selfjoin.points import NORM_COLUMNS
+from blindpairs.selfjoin.bound import NORM_COLUMNS
 from blindpairs.store import Store
 
 SAMPLES = (4096, 16384, 65536)  # images
