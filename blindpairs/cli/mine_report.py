@@ -101,7 +101,7 @@ class MiningReport:
 def _of_equal_ids(count: int) -> str:
     return (
         f"{count:,} of the identical images share an id with another image but have different vectors: embedded from "
-        "another crop, or imported by an older release, whose ids stood for paths; import those again elsewhere"
+        "another crop, or imported by an older release, which made ids from paths: import them into another --work"
     )
 
 

@@ -43,6 +43,13 @@ from blindpairs.store.moving import finish_move
 from blindpairs.workspace import RunLock, canonical_json, digest, stamp
 
 PATHS_DIGEST = "digest of the source paths"  # a key of the settings: their names alone may be the same in two places
+# The options of `embed` that set a field of the settings, for the messages about it.
+OPTIONS = {
+    "reading.column": " (--column)",
+    "reading.follow_symlinks": " (--allow symlinks)",
+    "reading.allow_paths": " (--allow paths)",
+    "limits.allow_truncated": " (--allow truncated)",
+}
 
 Loader = Callable[[str, str], ImageEncoder]  # column name, spec
 
@@ -297,4 +304,4 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
     elif canonical_json(old) != canonical_json(new):  # as JSON: a tuple is read back as a list
-        yield f"{path} is {old} there and {new} now"
+        yield f"{path}{OPTIONS.get(path, '')} is {old!r} there and {new!r} now"

@@ -43,6 +43,11 @@ class Spec:
                 f"{self.text}: size={self.size} is not a multiple of the patch size {patch}; use size={near}"
             )
 
+    def check_square(self, height: int, width: int) -> None:
+        """ConfigError for a model whose images are not square."""
+        if height != width:
+            raise ConfigError(f"{self.text}: images of {height} x {width} are not square, which is not supported")
+
 
 def parse_spec(text: str) -> Spec:
     """`library:target?option=value&...` -> Spec; ConfigError lists the forms."""

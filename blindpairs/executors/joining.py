@@ -7,7 +7,6 @@ overlap or leave gaps, and pairs would be lost. So the driver sorts once and wri
 tasks with the best engine of its own machine.
 """
 
-import socket
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ import torch
 from blindpairs.access import present
 from blindpairs.cores import Cores
 from blindpairs.errors import InputError
-from blindpairs.executors.actors import ActorPool, Actors
+from blindpairs.executors.actors import ActorPool, Actors, not_shared
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows
 from blindpairs.selfjoin.bound import Points
@@ -103,10 +102,7 @@ class JoinActor:
         self, folder: Path, columns: tuple[str, str], fingerprint: str, preparation: Path, device: str
     ) -> None:
         if not present(preparation):
-            raise InputError(
-                f"{folder} cannot be read on {socket.gethostname()}: give a --work folder on a disk that all "
-                "machines of the cluster share"
-            )
+            raise not_shared(folder)
         store = Store.open(folder)
         if store.fingerprint() != fingerprint:
             raise InputError(f"the embeddings at {folder} changed while they were mined: mine them again")

@@ -217,7 +217,7 @@ def _named_failure(error: Exception, data: bytes, kind: str) -> Undecodable:
     if "max_text" in lowered or "decompressed data too large" in lowered:
         return Undecodable("metadata_bomb", f"its text or profile unpacks to far more than it should: {message}")
     if not ends_properly(data, kind) or "truncat" in lowered or "not enough image data" in lowered:
-        return Undecodable("truncated", f"the {kind.upper()} ends before its end: {message}")
+        return Undecodable("truncated", f"the {kind.upper()} is cut off: {message}")
     if any(words in lowered for words in UNSUPPORTED_PHRASES):
         return Undecodable("unsupported_mode", f"a kind of {kind.upper()} that is not read: {message}")
     return Undecodable("corrupt", f"a damaged {kind.upper()}: {message}")

@@ -80,7 +80,7 @@ def _absolute(path: str) -> str:
 
 def _expand(source: str) -> list[str]:
     if not source:
-        raise InputError("the corpus is an empty name")
+        raise InputError("a source is an empty name: is a variable unset?")
     if os.path.lexists(source):  # before braces and stars are looked at: a name may have them literally
         return [source]
     if ADDRESS.match(source):
@@ -102,7 +102,7 @@ def _expand(source: str) -> list[str]:
             missing.append(path)
     if missing:
         more = f" (and {len(missing) - 1:,} more of {len(paths):,})" if len(missing) > 1 else ""
-        raise InputError(f"{missing[0]} does not exist{more}")
+        raise InputError(f"{missing[0]} does not exist{more}: check its name, and that its disk is mounted")
     return found
 
 

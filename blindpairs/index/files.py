@@ -136,9 +136,7 @@ def _rebuild_reason(path: Path, wanted: Mapping[str, Any]) -> str:
 
 
 def _source(store: Store, column: str) -> Source:
-    if column not in store.encoders:
-        have = ", ".join(store.encoders)
-        raise ConfigError(f"the store at {store.folder} has no encoder {column!r}; it has {have}")
+    store.require_encoder(column)
 
     def blocks() -> Iterator[Vectors]:
         for part in store.iter_column(column):

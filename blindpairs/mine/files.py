@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from blindpairs.access import present, reading, remove
 from blindpairs.defaults import COLUMNS
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.errors import InputError
 from blindpairs.mine.images import Images
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
@@ -89,10 +89,8 @@ def read_pairs(folder: Path) -> pa.Table:
 
 def read_store(store: Store, encoders: tuple[str, str], running: Running) -> tuple[Images, tuple[Float16, Float16]]:
     """The images of a store and their vectors in both encoders, mapped from disk beyond the memory budget."""
-    missing = [name for name in encoders if name not in store.encoders]
-    if missing:
-        have = ", ".join(store.encoders)
-        raise ConfigError(f"the store has no encoder {missing[0]!r}, it has {have}: embed with it, or name another")
+    for name in encoders:
+        store.require_encoder(name)
     if running.memory is not None:
         sweep(running.memory.folder)
     images = read_images(store.metadata(["image_id", "uri", "flags"]))

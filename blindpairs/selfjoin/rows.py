@@ -101,7 +101,7 @@ def refuse_unfit(rows: "UnitRows", minimum: float, other: "UnitRows | None") -> 
     """Raise ConfigError for a `minimum` that is no cosine, InputError if `other` has another number of rows."""
     refuse_no_cosine(minimum)
     if other is not None and other.count != rows.count:
-        raise InputError(f"the other vectors are {other.count}, those to join {rows.count}: give as many")
+        raise InputError(f"there are {rows.count} vectors to join and {other.count} other vectors: give one for each")
 
 
 class UnitRows:

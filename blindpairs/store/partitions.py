@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from blindpairs.access import reading
 from blindpairs.errors import InputError
+from blindpairs.images.columns import is_bytes, is_text
 
 PATH_COLUMN = "image_path"  # clip-retrieval's name of the column
 NAMES_SHOWN = 6  # columns of a file, where a message lists them
@@ -56,7 +57,7 @@ class Partition:
                 kind = self._kind_of_paths(file.schema_arrow)  # of the values, where a dictionary encodes them
                 column = file.read(columns=[PATH_COLUMN])[PATH_COLUMN].cast(kind)
                 # Keys of a webdataset may be whole numbers: those become text first, as they would be written.
-                text = pa.large_binary() if _holds_bytes(kind) else pa.large_string()
+                text = pa.large_binary() if is_bytes(kind) else pa.large_string()
                 return column.cast(text).cast(pa.large_binary())
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.metadata} cannot be read as Parquet: {_reason(error)}") from error
@@ -76,7 +77,7 @@ class Partition:
             )
         kind = schema.field(found[0]).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (_holds_bytes(kind) or _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        if not (is_bytes(kind) or is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
             raise InputError(
                 f"{self.metadata}: {PATH_COLUMN} holds {str(kind)[:60]}; it must hold text, bytes or whole numbers"
             )
@@ -165,20 +166,6 @@ def batches(columns: Columns, rows: int) -> Iterator[tuple[list[bytes | None], d
 
 def _name_something(paths: pa.ChunkedArray) -> bool:
     return bool(pc.sum(pc.binary_length(paths)).as_py())  # the sum is null if all paths are
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_binary_view(kind)
-        or types.is_fixed_size_binary(kind)
-    )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _shown(names: Sequence[str]) -> str:

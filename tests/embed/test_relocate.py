@@ -236,5 +236,5 @@ def test_options_of_the_corpus_still_have_to_agree(tmp_path: Path) -> None:
     run([tmp_path / "old"], tmp_path / "store")
     (tmp_path / "old").rename(tmp_path / "new")
     corpus = open_corpus([str(tmp_path / "new")], CorpusOptions(follow_symlinks=True))
-    with pytest.raises(ConfigError, match="follow_symlinks is False there and True now"):
+    with pytest.raises(ConfigError, match=r"follow_symlinks \(--allow symlinks\) is False there and True now"):
         embed(corpus, tmp_path / "store", BOTH, toy, SMALL)

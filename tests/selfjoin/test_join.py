@@ -395,7 +395,7 @@ def test_chosen_row_that_there_is_not_is_refused(chosen: list[int]) -> None:
 
 
 def test_other_vectors_of_another_number_are_refused() -> None:
-    with pytest.raises(InputError, match="the other vectors are 10, those to join 300"):
+    with pytest.raises(InputError, match="there are 300 vectors to join and 10 other vectors"):
         list(similar_pairs(torch.ones(300, 5), 0.5, other=UnitRows(torch.ones(10, 5))))
 
 

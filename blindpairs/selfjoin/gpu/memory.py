@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from blindpairs.selfjoin.device import Notice
+from blindpairs.progress import Notice
 from blindpairs.selfjoin.gpu.points import DevicePoints, DeviceRows
 from blindpairs.selfjoin.rows import PairBlock, UnitRows, block_of
 
