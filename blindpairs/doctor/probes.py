@@ -55,8 +55,9 @@ def _torchcodec_jpeg() -> dict[str, Any]:
 
 def _compiled_join() -> dict[str, Any]:
     from blindpairs.selfjoin.compiler import build
+    from blindpairs.selfjoin.shown import ENGINE_NAMES
 
-    return {"kind": build().kind}
+    return {"engine": ENGINE_NAMES[build().kind]}
 
 
 def _gpu_join() -> dict[str, Any]:

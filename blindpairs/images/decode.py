@@ -93,7 +93,6 @@ class Decoded:
     height: int
     phash: int  # unsigned, 64 bits
     flags: tuple[str, ...]
-    decoder: str
 
 
 def image_id(data: bytes) -> str:
@@ -113,17 +112,16 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
     if kind == "jpeg" and limits.allow_truncated and jpeg_header(data).scan and not ends_properly(data, kind):
         data += b"\xff\xd9"  # with an end marker, the decoder fills the missing part instead of refusing the file
         flags.append("truncated")
-    pixels, decoder = (_torch_pixels(data) if kind == "jpeg" else None), "torchcodec"
+    pixels = _torch_pixels(data) if kind == "jpeg" else None
     if pixels is None:
         pixels, animated = _pillow_pixels(data, kind, limits)
-        decoder = "pillow"
         if animated:
             flags.append("frames>1")
     grey = grey_thumbnail(pixels)
     if float(grey.std()) < LOW_INFORMATION_SPREAD:
         flags.append("low_information")
     height, width = pixels.shape[:2]
-    return Decoded(pixels, width, height, perceptual_hash(grey), tuple(flags), decoder)
+    return Decoded(pixels, width, height, perceptual_hash(grey), tuple(flags))
 
 
 def _check_size(size: tuple[int, int] | None, limits: Limits) -> None:
