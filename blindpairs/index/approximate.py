@@ -20,7 +20,7 @@ from blindpairs.selfjoin import PairBlock, UnitRows, pair_cosines
 from blindpairs.selfjoin.rows import refuse_unfit
 from blindpairs.store import Store
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 4096  # given to FAISS at a time
 STEP_ROWS = 1 << 16  # of one step of progress
 
 

@@ -1,7 +1,7 @@
 """What Python and compiled.c share: constants, structs, and the types of the functions.
 
-Both write all of it down, and a difference would corrupt memory. So a library whose structs or constants differ from
-this file is refused when it is loaded (`load`), and a test compares the types of the functions.
+Both files state them, and a difference would corrupt memory. So a library whose structs or constants differ from this
+file is refused when it is loaded (`load`), and a test compares the types of the functions.
 """
 
 import ctypes
