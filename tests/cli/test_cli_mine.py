@@ -147,8 +147,8 @@ def test_index_of_another_encoder_has_its_own_file(work: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["mine", "--encoder-a", "vgg"], "no encoder 'vgg', it has clip, dino, siglip, rough"),
-        (["mine", "--method", "magic"], "no index of kind 'magic'"),
+        (["mine", "--encoder-a", "vgg"], "no encoder 'vgg'; it has clip, dino, siglip, rough"),
+        (["mine", "--method", "magic"], "`mine --method exact` needs no index"),
         (["mine", "--method", "ivf", "--executor", "ray"], "--executor ray has the exact method only"),
         (["mine", "--center", "--executor", "ray"], "--executor ray reads the vectors as they are stored"),
         (["mine", "--device", "cuda:99"], "device 'cuda:99' cannot compare vectors here"),

@@ -240,7 +240,10 @@ def test_an_unusable_kind_is_refused_with_examples(vectors: Vectors, kind: str, 
         list(ApproximateJoin(kind)(UnitRows(torch.from_numpy(vectors)), MINIMUM))
     assert str(refused.value).startswith(f"no index of kind {kind!r}: FAISS says ")
     assert reason in str(refused.value)
-    assert str(refused.value).endswith("use flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16")
+    advice = (
+        "use flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16; `mine --method exact` needs no index"
+    )
+    assert str(refused.value).endswith(advice)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3])
