@@ -18,8 +18,10 @@ import typer
 
 from blindpairs import __version__
 from blindpairs.cli.help import GroupedCommand, markup
+from blindpairs.defaults import WORK as WORK  # the commands have it from here, beside Work
 from blindpairs.errors import BlindpairsError, ConfigError
 from blindpairs.progress import Pace, Progress
+from blindpairs.workspace import SCHEMA_VERSION
 
 app = typer.Typer(
     help="Find what a vision encoder cannot see: pairs of images that CLIP calls the same and DINOv2 calls different.",
@@ -30,7 +32,6 @@ app = typer.Typer(
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE: the code that a shell reports for a program that a closed pipe ended
 
-WORK = Path("blindpairs-work")
 WORK_VARIABLE = "BLINDPAIRS_WORK"
 Work = Annotated[
     Path,
@@ -63,7 +64,7 @@ def say(text: str) -> None:
 
 def print_json(fields: Mapping[str, object]) -> None:
     """Print the one JSON object of a command, on one line."""
-    typer.echo(json.dumps({"schema_version": 1, **fields}))
+    typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **fields}))
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from blindpairs.selfjoin.shown import as_given, rounded
+from blindpairs.selfjoin.shown import ENGINE_NAMES, as_given, rounded
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -12,14 +12,6 @@ if TYPE_CHECKING:
     from blindpairs.mine.planning import MiningPlan
     from blindpairs.pages import PageImages
     from blindpairs.store import Store
-
-PRODUCTS = {
-    "amx": "AMX",
-    "avx512-bf16": "AVX512-BF16",
-    "float32": "compiled float32",
-    "torch": "torch",
-    "triton": "Triton",
-}
 
 
 def plan_as_text(plan: "MiningPlan", method: str, device: str) -> str:
@@ -30,7 +22,7 @@ def plan_as_text(plan: "MiningPlan", method: str, device: str) -> str:
         f"(clip_sim >= {as_given(plan.clip_min)}, dino_sim <= {as_given(plan.dino_max)})",
         f"  method: {method}" + ("" if method == "exact" else "; these are the figures of the exact one"),
         f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
-        f"{PRODUCTS.get(plan.product, plan.product)}; comparing whole vectors would take {plan.whole_flops:.3g}",
+        f"{ENGINE_NAMES.get(plan.engine, plan.engine)}; comparing whole vectors would take {plan.whole_flops:.3g}",
         f"  memory: {plan.memory_bytes / gib:.2f} GiB (vectors {plan.vector_bytes / gib:.2f}, coordinates "
         f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}, libraries "
         f"{plan.library_bytes / gib:.2f}); "
@@ -114,7 +106,7 @@ class MiningReport:
 def _of_equal_ids(count: int) -> str:
     return (
         f"{count:,} of the identical images share an id with another image but have different vectors: embedded from "
-        "another crop, or imported by an older release, whose ids stood for paths; import those again elsewhere"
+        "another crop, or imported by an older release, which made ids from paths: import them into another --work"
     )
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blindpairs.access import present, reading, removed
+from blindpairs.access import present, reading, remove
+from blindpairs.defaults import COLUMNS
 from blindpairs.errors import AssetMissing, ConfigError, InputError
 from blindpairs.mine.images import Images
 from blindpairs.mine.maps import MAPS, write_maps
@@ -44,7 +45,7 @@ def mine_store(
     folder: Path,
     options: MiningOptions | None = None,
     *,
-    encoders: tuple[str, str] = ("clip", "dino"),
+    encoders: tuple[str, str] = COLUMNS,
     progress: Progress = silent,
     running: Running = LOCAL,
 ) -> Mined:
@@ -66,9 +67,9 @@ def mine_store(
             reason = str(error)
     mined = mine(clip, dino, images, options, progress, running)
     mined = replace(mined, closer=replace(mined.closer, reason=reason))
-    removed(folder / RECORD)  # from here on it would describe other pairs
-    removed(folder / GALLERY)
-    removed(folder / MAPS)
+    remove(folder / RECORD)  # from here on it would describe other pairs
+    remove(folder / GALLERY)
+    remove(folder / MAPS)
     if mined.maps:
         write_maps(folder, mined.maps)
     with written_atomically(folder / PAIRS) as aside:
@@ -103,10 +104,8 @@ def read_pairs(folder: Path) -> pa.Table:
 
 def read_store(store: Store, encoders: tuple[str, str], running: Running) -> tuple[Images, tuple[Float16, Float16]]:
     """The images of a store and their vectors in both encoders, mapped from disk beyond the memory budget."""
-    missing = [name for name in encoders if name not in store.encoders]
-    if missing:
-        have = ", ".join(store.encoders)
-        raise ConfigError(f"the store has no encoder {missing[0]!r}, it has {have}: embed with it, or name another")
+    for name in encoders:
+        store.require_encoder(name)
     if running.memory is not None:
         sweep(running.memory.folder)
     images = read_images(store.metadata(["image_id", "uri", "flags"]))
