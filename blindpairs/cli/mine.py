@@ -246,7 +246,8 @@ def _print_plan(
     local = run_options.method == "exact" and run_options.executor is Executor.local
     hardware = Hardware(run_options.device, say) if local else Hardware("cpu")
     device = _planned_device(run_options, hardware)
-    running = Running(memory=memory_budget(run_options.memory, space.embeddings, say))
+    memory = memory_budget(run_options.memory, space.embeddings, say)
+    running = Running(memory=memory, patch_device=run_options.device)
     plan = plan_mining(store, options, encoders=run_options.encoders, running=running, hardware=hardware)
     if as_json:
         sums = {"pairs": plan.pairs, "memory_bytes": plan.memory_bytes}

@@ -9,7 +9,7 @@ from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.mine import Mined
-    from blindpairs.mine.planning import MiningPlan
+    from blindpairs.mine.planning import MiningPlan, PatchPlan
     from blindpairs.pages import PageImages
     from blindpairs.store import Store
 
@@ -30,6 +30,8 @@ def plan_as_text(plan: "MiningPlan", method: str, device: str) -> str:
         f"  time: {_duration(plan.seconds)} at most for the join, judged by a sample on {plan.timed_on}"
         + ("" if device == plan.timed_on else f"; mining will use {device}"),
     ]
+    if plan.patches is not None:
+        lines.append(_patches_as_text(plan.patches))
     return "\n".join(lines)
 
 
@@ -37,6 +39,15 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _patches_as_text(patches: "PatchPlan") -> str:
+    if patches.reason:
+        return f"  patches: cannot be compared: {patches.reason}"
+    return (
+        f"  patches: at most {patches.images:,} images, {_duration(patches.seconds)} of forward passes, "
+        f"{patches.disk_bytes / (1 << 30):.2f} GiB on disk during the run"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Laying one image's patches over another's: the same thing a little shifted or nearer is no difference.
 
-A transform is a zoom of 0.8, 1 or 1.25 about the centre with a shift of at most one patch. It is taken only where it
+A transform is a shift of at most one patch, or a zoom of 0.8 or 1.25 about the centre. It is taken only where it
 explains enough of the difference in place: a tenth for a shift, two fifths for a zoom. With less, scenes that stand
 half a patch apart were zoomed, because the blur of resampling hides differences: 53 instead of about 60 % of the
 demo's kept pairs then differed in one thing. Beyond the edge the last patch counts, as far as it goes.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-ZOOMS, SHIFTS = (1.0, 0.8, 1.25), (0, -1, 1)
+ZOOMS, SHIFTS = (0.8, 1.25), (0, -1, 1)
 SHIFT_MARGIN, ZOOM_MARGIN = 0.1, 0.4  # of the difference in place, which a transform must explain to be taken
 
 
@@ -31,7 +31,10 @@ class Transform:
 
 
 IDENTITY = Transform(1.0, 0, 0)
-TRANSFORMS = [Transform(zoom, down, across) for zoom in ZOOMS for down in SHIFTS for across in SHIFTS]  # identity first
+TRANSFORMS = [
+    *(Transform(1.0, down, across) for down in SHIFTS for across in SHIFTS),  # the identity comes first
+    *(Transform(zoom, 0, 0) for zoom in ZOOMS),
+]
 
 _HANDICAPS = torch.tensor(
     [1.0, *(1 / (1 - (SHIFT_MARGIN if one.zoom == 1 else ZOOM_MARGIN)) for one in TRANSFORMS[1:])]

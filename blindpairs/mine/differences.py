@@ -43,7 +43,7 @@ SCALE_PAIRS = 2048  # the first pairs in rank, which tell the scale of each bloc
 CLUSTERS, PAIRS_PER_CLUSTER = 16, 25  # fewer clusters for few pairs
 CLUSTERED = 6000  # the pairs of the smallest differences, from which the lines are found
 ALONG = 0.75  # the share of what lies along the line of its cluster that does not count
-ROUNDS, RESTARTS = 20, 5  # of k-means; with one start, one to two in a hundred pairs change with the seed
+ROUNDS, RESTARTS = 20, 3  # of k-means; with one start, one to two in a hundred pairs change with the seed
 LEAST = 0.02  # of the usual difference: what is left where nearly all lies along a line
 DIGITS = 9  # of a difference; below are the roundings of sums
 

@@ -8,6 +8,7 @@ Promises: each image's tokens are the same bits whatever stands beside it, in wh
 there are (every forward pass has the same shape); an image that cannot be read is counted by its reason and left out.
 """
 
+import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -84,6 +85,23 @@ class StorePatches:
                 mapped.add(ids, _project(read, axes))
                 progress(max(len(sample), len(mapped.rows)), len(wanted), sum(reader.unread.values()))
             return PatchFields(mapped.finish(), grid, mapped.rows, reader.boxes, dict(sorted(reader.unread.items())))
+
+    def batch_seconds(self) -> float:
+        """The seconds of one forward pass of BATCH images."""
+        size = self._encoder.preprocess.size
+        batch = torch.zeros(BATCH, 3, size, size, dtype=torch.uint8, device=self._encoder.device)
+        layers = blocks_to_compare(self._encoder.transformer.depth)
+        for _ in range(2):  # the first also loads libraries
+            started = time.perf_counter()
+            for tokens in self._encoder.tokens_of(batch, layers):
+                tokens.patches.cpu()  # waits for a GPU
+        return time.perf_counter() - started
+
+    def image_bytes(self) -> int:
+        """The bytes of an image's field on disk."""
+        size = self._encoder.preprocess.size
+        rows, columns = self._encoder.transformer.grid(size, size)
+        return 2 * len(blocks_to_compare(self._encoder.transformer.depth)) * rows * columns * AXES
 
 
 def blocks_to_compare(depth: int) -> list[Layer]:

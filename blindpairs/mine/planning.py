@@ -9,8 +9,11 @@ import numpy as np
 import torch
 
 from blindpairs.defaults import COLUMNS
+from blindpairs.errors import AssetMissing, ConfigError
+from blindpairs.mine.closer import IMAGES_PER_WANTED
 from blindpairs.mine.files import read_store
 from blindpairs.mine.options import MiningOptions
+from blindpairs.mine.patches import BATCH, open_patches
 from blindpairs.mine.search import LOCAL, Running, Search
 from blindpairs.selfjoin import Hardware, JoinPlan, UnitRows, plan_join, row_bytes, similar_pairs
 from blindpairs.selfjoin.bound import NORM_COLUMNS
@@ -19,6 +22,19 @@ from blindpairs.store import Store
 SAMPLES = (4096, 16384, 65536)  # images
 ENOUGH_SECONDS = 0.5  # after a sample this slow there is no larger one, which would take up to 16 times as long
 THREAD_BYTES = 48 << 20  # of the join's buffers, for each thread
+
+
+@dataclass(frozen=True)
+class PatchPlan:
+    """What `--differences` would take: at most so many images, their forward passes, and their fields on disk.
+
+    `reason` says why their patches cannot be compared, so that nothing is taken.
+    """
+
+    images: int
+    seconds: float
+    disk_bytes: int
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,7 @@ class MiningPlan:
     buffer_bytes: int
     library_bytes: int
     seconds: float
+    patches: PatchPlan | None = None  # with options.differences
 
     @property
     def pairs(self) -> int:
@@ -100,7 +117,17 @@ def plan_mining(
         buffer_bytes=THREAD_BYTES * torch.get_num_threads(),
         library_bytes=library_bytes,
         seconds=seconds,
+        patches=_patch_plan(store, encoders[1], options, count, running) if options.differences else None,
     )
+
+
+def _patch_plan(store: Store, column: str, options: MiningOptions, count: int, running: Running) -> PatchPlan:
+    images = count if options.top is None else min(count, IMAGES_PER_WANTED * options.top)
+    try:
+        patches = open_patches(store, column, store.folder, running.patch_device)
+    except (ConfigError, AssetMissing) as error:
+        return PatchPlan(0, 0.0, 0, str(error))
+    return PatchPlan(images, images / BATCH * patches.batch_seconds(), images * patches.image_bytes())
 
 
 def _bound(rows: UnitRows, minimum: float, plan: JoinPlan, hardware: Hardware) -> tuple[int, int]:
