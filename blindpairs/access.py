@@ -76,7 +76,7 @@ def listed(folder: Path) -> list[Path]:
         raise unreadable(folder, error) from error
 
 
-def removed(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a file that blindpairs wrote, if it exists; InputError where that is not allowed."""
     try:
         path.unlink(missing_ok=True)

@@ -1,7 +1,10 @@
-"""Progress of long work: the callback that reports it, and the rate and the time left computed from its calls."""
+"""What long work reports while it runs: notices, and its progress, with the rate and the time left."""
 
 import math
+from collections.abc import Callable
 from typing import Protocol
+
+Notice = Callable[[str], None]  # gets a line for the user, such as that the CPU replaces a GPU
 
 
 class Progress(Protocol):
@@ -13,6 +16,10 @@ class Progress(Protocol):
 
 def silent(done: int, total: int, failed: int = 0, /) -> None:
     """Ignore the progress."""
+
+
+def drop_notice(_: str) -> None:
+    """Ignore a notice."""
 
 
 class Pace:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs import __version__
-from blindpairs.access import reading, removed, unwritable
+from blindpairs.access import reading, remove, unwritable
 from blindpairs.errors import AssetMissing, InputError, Locked
 
 SCHEMA_VERSION = 1
@@ -126,7 +126,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
         yield aside
         # Content before name: after a power cut some file systems have the rename and not the bytes.
         _flush(aside)
-        put(aside, path)
+        rename_durably(aside, path)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
@@ -134,7 +134,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
             aside.unlink()
 
 
-def put(aside: Path, path: Path) -> None:
+def rename_durably(aside: Path, path: Path) -> None:
     """Rename a complete file to its final name, durably."""
     aside.replace(path)
     _flush(path.parent)  # the rename itself must survive a power cut
@@ -176,7 +176,7 @@ def prepare_folder(folder: Path) -> None:
     # A real write: permission bits say nothing about full disks, quotas and read-only mounts.
     with written_atomically(folder / ".writable") as aside:
         aside.write_bytes(bytes(1 << 14))  # not empty, because an empty file fits on a full disk
-    removed(folder / ".writable")
+    remove(folder / ".writable")
     sweep(folder)
 
 

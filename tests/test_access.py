@@ -45,7 +45,7 @@ except BlindpairsError as error:
 """
 
 
-@pytest.mark.parametrize("question", ["present", "sha256_file", "read_json", "write_json", "removed", "RunLock"])
+@pytest.mark.parametrize("question", ["present", "sha256_file", "read_json", "write_json", "remove", "RunLock"])
 def test_folder_that_may_not_be_entered_is_named_with_its_owner(tmp_path: Path, question: str) -> None:
     closed = tmp_path / "closed"
     closed.mkdir()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blindpairs.statistics import bootstrap_interval, effective_count, wilson_interval
+from blindpairs.statistics import bootstrap_interval, effective_count, mann_whitney, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,25 @@ def test_bootstrap_takes_any_statistic_and_repeats_itself() -> None:
     assert (low, high) == bootstrap_interval(ratios, lambda drawn: float(drawn[:, 0].sum() / drawn[:, 1].sum()))
     with pytest.raises(ValueError, match="at least one group"):
         bootstrap_interval(np.empty((0, 2)))
+
+
+def test_mann_whitney_has_its_published_value() -> None:
+    # Ages at diagnosis of men and women, the example of scipy.stats.mannwhitneyu, method="asymptotic"
+    men, women = np.array([19, 22, 16, 29, 24]), np.array([20, 11, 17, 12])
+    assert mann_whitney(men, women) == pytest.approx(0.11134688653314041, rel=1e-9)
+    assert mann_whitney(women, men) == pytest.approx(0.11134688653314041, rel=1e-9)
+
+
+def test_mann_whitney_with_ties_agrees_with_permutations() -> None:
+    generator = np.random.default_rng(0)
+    one, other = generator.integers(0, 4, 40), generator.integers(0, 4, 60) + (generator.random(60) < 0.3)
+    both = np.concatenate([one, other])
+    ranks = (np.searchsorted(np.sort(both), both, "left") + np.searchsorted(np.sort(both), both, "right")) / 2
+    away = abs(ranks[:40].mean() - ranks.mean())
+    drawn = np.array([abs(generator.permutation(ranks)[:40].mean() - ranks.mean()) for _ in range(20_000)])
+    assert mann_whitney(one, other) == pytest.approx(np.mean(drawn >= away - 1e-9), abs=0.01)
+
+
+def test_mann_whitney_of_nothing_to_tell_apart_is_one() -> None:
+    assert mann_whitney(np.ones(5), np.ones(7)) == 1.0
+    assert mann_whitney(np.empty(0), np.ones(7)) == 1.0

@@ -18,8 +18,10 @@ import typer
 
 from blindpairs import __version__
 from blindpairs.cli.help import GroupedCommand, markup
+from blindpairs.defaults import WORK as WORK  # the commands have it from here, beside Work
 from blindpairs.errors import BlindpairsError, ConfigError
 from blindpairs.progress import Pace, Progress
+from blindpairs.workspace import SCHEMA_VERSION
 
 app = typer.Typer(
     help="Find what a vision encoder cannot see: pairs of images that CLIP calls the same and DINOv2 calls different.",
@@ -30,7 +32,6 @@ app = typer.Typer(
 
 PIPE_CLOSED = 141  # 128 + SIGPIPE: the code that a shell reports for a program that a closed pipe ended
 
-WORK = Path("blindpairs-work")
 WORK_VARIABLE = "BLINDPAIRS_WORK"
 Work = Annotated[
     Path,
@@ -63,7 +64,7 @@ def say(text: str) -> None:
 
 def print_json(fields: Mapping[str, object]) -> None:
     """Print the one JSON object of a command, on one line."""
-    typer.echo(json.dumps({"schema_version": 1, **fields}))
+    typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **fields}))
 
 
 def counted(counts: Mapping[str, int]) -> str:
@@ -176,30 +177,42 @@ def _root(
 @contextmanager
 def progress_bar(label: str, unit: str = "images") -> Iterator[Progress]:
     """A callback that shows rate and time left: a bar on a terminal, a line every ten seconds in a log."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        with _terminal_bar(label, unit) as show:
-            yield show
-    else:
-        yield _log_lines(label, unit)
+    with progress_bars() as bar:
+        yield bar(label, unit)
 
 
 @contextmanager
-def _terminal_bar(label: str, unit: str) -> Iterator[Progress]:
+def progress_bars() -> Iterator[Callable[[str, str], Progress]]:
+    """Gives a callback for each step of a command: `bar(label, unit)`. A step is shown from its first report on."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        with _terminal_bars() as bar:
+            yield bar
+    else:
+        yield _log_lines
+
+
+@contextmanager
+def _terminal_bars() -> Iterator[Callable[[str, str], Progress]]:
     from rich import progress as rich_progress
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    figures = TextColumn("{task.fields[rate]} " + unit + "/s, {task.fields[failed]} failed, left")
+    figures = TextColumn("{task.fields[rate]} {task.fields[unit]}/s, {task.fields[failed]} failed, left")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), figures, TimeRemainingColumn())
-    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None, rate=_speed(0.0), failed=0)
-        pace = Pace()
+    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as display:
 
-        def show(done: int, total: int, failed: int = 0, /) -> None:
-            rate, _ = pace.at(time.monotonic(), done, total, failed)
-            bar.update(task, completed=done + failed, total=total, rate=_speed(rate), failed=failed)
+        def bar(label: str, unit: str) -> Progress:
+            task = display.add_task(label, total=None, visible=False, rate=_speed(0.0), failed=0, unit=unit)
+            pace = Pace()
 
-        yield show
+            def show(done: int, total: int, failed: int = 0, /) -> None:
+                rate, _ = pace.at(time.monotonic(), done, total, failed)
+                ended = done + failed
+                display.update(task, visible=True, completed=ended, total=total, rate=_speed(rate), failed=failed)
+
+            return show
+
+        yield bar
 
 
 def _speed(rate: float) -> str:

@@ -11,6 +11,7 @@ from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.demo.loop import DemoReport
+    from blindpairs.demo.truth import ControlReport
 
 
 @command
@@ -30,8 +31,12 @@ def demo(work: Work = WORK, as_json: Json = False) -> None:
 
 def _as_json(report: "DemoReport") -> dict[str, object]:
     every = {**asdict(report.every), "precision": report.every.precision, "recall": report.every.recall}
-    kept = {name: asdict(report.kept)[name] for name in ("mined", "mined_differing", "differing", "alone")}
-    return {"counts": asdict(report.mined.counts), "every_pair": every, "kept_pairs": kept}
+    names = ("mined", "mined_differing", "differing_in_one", "differing_in_two", "differing", "alone")
+    kept = {name: asdict(report.kept)[name] for name in names}
+    controls = asdict(report.controls) if report.controls else None
+    clusters = {"normalised_mutual_information": report.agreement}
+    counts = asdict(report.mined.counts)
+    return {"counts": counts, "every_pair": every, "kept_pairs": kept, "clusters": clusters, "controls": controls}
 
 
 def _print(report: "DemoReport", space: Workspace, seconds: float) -> None:
@@ -43,10 +48,21 @@ def _print(report: "DemoReport", space: Workspace, seconds: float) -> None:
     typer.echo(f"  precision {every.precision:6.1%}  of these, something that a person can name differs")
     typer.echo(f"  recall    {every.recall:6.1%}  of the pairs that CLIP confuses although something differs")
     typer.echo(f"  {every.rerendered_share:.1%} of the {every.rerendered:,} pairs that show one scene twice were mined")
-    typer.echo(
-        f"{counts.kept:,} blind pairs kept, two per image at most, precision {kept.precision:.1%}. They differ in"
-    )
+    typer.echo(f"{counts.kept:,} blind pairs kept, two per image at most, from all kinds of differences in turn.")
+    one, two = kept.differing_in_one, kept.differing_in_two
+    typer.echo(f"  {one} differ in one thing alone, {two} in two; precision {kept.precision:.1%}. They differ in")
     for attribute, pattern in PATTERNS.items():
         differing, alone = kept.differing[attribute], kept.alone[attribute]
         typer.echo(f"  {pattern.name:40} {differing:4} pairs, {alone:3} in this alone")
+    typer.echo(f"The kinds, found without these names, agree with them: mutual information {report.agreement:.2f} of 1")
+    if report.controls:
+        _print_controls(report.controls)
     typer.echo(f"look at them: {space.gallery} ({seconds:.0f} s in all)")
+
+
+def _print_controls(controls: "ControlReport") -> None:
+    typer.echo(f"{controls.controls} control pairs, which CLIP tells apart, with the DINOv2 cosines of the blind pairs")
+    hidden = (
+        f"{controls.hidden_control:.2f} hidden things differ in them on average, {controls.hidden_blind:.2f} in those"
+    )
+    typer.echo(f"  {hidden}; also the category in {controls.category} and the background in {controls.background}")

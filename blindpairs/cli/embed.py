@@ -10,6 +10,7 @@ import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, counted, print_json, progress_bar, say
 from blindpairs.cli.groups import grouped
+from blindpairs.defaults import DEMO_ENCODERS, PAPER_ENCODERS
 from blindpairs.errors import ConfigError, TooManyFailures
 from blindpairs.workspace import Workspace, demo_folder
 
@@ -200,7 +201,6 @@ def _corpus(sources: list[str] | None, reading: ReadingOptions, space: Workspace
 
 
 def _encoder_specs(given: list[str], *, demo: bool) -> dict[str, str]:
-    from blindpairs.encoders import DEMO_ENCODERS, PAPER_ENCODERS
     from blindpairs.store import refuse_column_name
 
     if not given:

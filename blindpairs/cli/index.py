@@ -21,7 +21,7 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Build a FAISS index of one encoder's vectors for `mine --method`, or reuse one that is up to date."""
-    from blindpairs.index import Gpus, Making, build_index
+    from blindpairs.index import BuildOptions, Gpus, build_index
     from blindpairs.store import Store
 
     space = Workspace(work)
@@ -32,7 +32,7 @@ def index(
             encoder,
             space.index,
             kind=kind,
-            making=Making(gpus=Gpus.visible(say)),  # no --device: GPUs only run the k-means of the build
+            options=BuildOptions(gpus=Gpus.visible(say)),  # no --device: GPUs only run the k-means of the build
             progress=show,
         )
     if as_json:

@@ -1,11 +1,11 @@
 """`blindpairs mine`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, print_json, progress_bar, say
+from blindpairs.cli.app import WORK, Json, Work, command, print_json, progress_bar, progress_bars, say
 from blindpairs.cli.embed import Executor, RayAddress
 from blindpairs.cli.groups import grouped
 from blindpairs.errors import ConfigError
@@ -62,9 +62,35 @@ class PairOptions:
         str,
         typer.Option(
             rich_help_panel=SELECTION,
-            help="Order of the pairs. gap: widest gap first. clip: highest CLIP cosine. rarity: rarest in this corpus.",
+            help="Order of the pairs. subtle: those that differ in little, by both cosines. gap: widest gap first. "
+            "clip: highest CLIP cosine. rarity: rarest in this corpus.",
         ),
-    ] = "gap"
+    ] = "subtle"
+    differences: Annotated[
+        bool,
+        typer.Option(
+            "--differences",
+            rich_help_panel=SELECTION,
+            help="Compare the patches of the first pairs, rank them by how little differs, and show where. Reads their "
+            "images again.",
+        ),
+    ] = False
+    spread: Annotated[
+        bool,
+        typer.Option(
+            "--spread",
+            rich_help_panel=SELECTION,
+            help="With --differences: take the kinds of differences in turn, instead of the smallest of any kind.",
+        ),
+    ] = False
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls",
+            rich_help_panel=SELECTION,
+            help="Add to each pair a similar one that CLIP tells apart, best with --differences.",
+        ),
+    ] = False
     distinct: Annotated[
         bool,
         typer.Option(
@@ -151,9 +177,12 @@ def mine(
         _print_plan(store, options, run_options, space, as_json)
         return
     running = _running(run_options, options, store, space)
-    with progress_bar("mine", "tiles") as show:
-        mined = mine_store(store, space.pairs, options, encoders=encoders, progress=show, running=running)
-    page = write_mined_gallery(store, mined, mined.options, space.gallery, encoders=encoders) if gallery else None
+    with progress_bars() as bar:
+        running = replace(running, patch_device=run_options.device, patch_progress=bar("patches", "images"))
+        mined = mine_store(
+            store, space.pairs, options, encoders=encoders, progress=bar("mine", "tiles"), running=running
+        )
+    page = write_mined_gallery(store, mined, space.gallery, encoders=encoders, maps=mined.maps) if gallery else None
     if page and page.unread:
         say(f"warning: {unread_images(page, store, space)}")
     report = MiningReport(space, mined, running.join.describe(), page)

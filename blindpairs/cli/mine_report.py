@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from blindpairs.selfjoin.shown import as_given, rounded
+from blindpairs.selfjoin.shown import ENGINE_NAMES, as_given, rounded
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -12,14 +12,6 @@ if TYPE_CHECKING:
     from blindpairs.mine.planning import MiningPlan
     from blindpairs.pages import PageImages
     from blindpairs.store import Store
-
-PRODUCTS = {
-    "amx": "AMX",
-    "avx512-bf16": "AVX512-BF16",
-    "float32": "compiled float32",
-    "torch": "torch",
-    "triton": "Triton",
-}
 
 
 def plan_as_text(plan: "MiningPlan", method: str, device: str) -> str:
@@ -30,7 +22,7 @@ def plan_as_text(plan: "MiningPlan", method: str, device: str) -> str:
         f"(clip_sim >= {as_given(plan.clip_min)}, dino_sim <= {as_given(plan.dino_max)})",
         f"  method: {method}" + ("" if method == "exact" else "; these are the figures of the exact one"),
         f"  arithmetic: at most {plan.flops:.3g} FLOPs on k = {plan.dimensions} axes, by "
-        f"{PRODUCTS.get(plan.product, plan.product)}; comparing whole vectors would take {plan.whole_flops:.3g}",
+        f"{ENGINE_NAMES.get(plan.engine, plan.engine)}; comparing whole vectors would take {plan.whole_flops:.3g}",
         f"  memory: {plan.memory_bytes / gib:.2f} GiB (vectors {plan.vector_bytes / gib:.2f}, coordinates "
         f"{plan.coordinate_bytes / gib:.2f}, buffers {plan.buffer_bytes / gib:.2f}, libraries "
         f"{plan.library_bytes / gib:.2f}); "
@@ -62,7 +54,7 @@ class MiningReport:
         files = {"pairs": pairs, "gallery": page if self.page else None}
         counts, advice = asdict(self.mined.counts), self.mined.advice
         thresholds = {name: getattr(self.mined.options, name) for name in ("clip_min", "dino_max")}
-        found = {"counts": counts, "join": dict(self.join), "advice": advice}
+        found = {"counts": counts, "closer": asdict(self.mined.closer), "join": dict(self.join), "advice": advice}
         return {**files, **thresholds, **found, "unread": self.page.unread if self.page else {}}
 
     def as_text(self) -> str:
@@ -76,10 +68,23 @@ class MiningReport:
             *([] if self.join["exact"] else [f"  not every pair: {_recall(self.join)}"]),
             *self._left_out(),
             *([f"  {_of_equal_ids(counts.id_conflicts)}"] if counts.id_conflicts else []),
+            *self._closer(),
+            *([f"  controls, which CLIP tells apart: {counts.controls:,} pairs"] if options.controls else []),
             *([f"  {self.mined.advice}"] if self.mined.advice else []),
             *([f"  look at them: {self.space.gallery}"] if self.page else []),
         ]
         return "\n".join(lines)
+
+    def _closer(self) -> list[str]:
+        """What `--differences` looked at, and why not at more."""
+        closer = self.mined.closer
+        if closer.reason:
+            return [f"  not compared by patches: {closer.reason}; the cosines rank the pairs"]
+        if not self.mined.options.differences or not (closer.pairs or closer.unread):
+            return []
+        codes = ", ".join(f"{count:,} {code}" for code, count in closer.unread.items())
+        unread = f"; {sum(closer.unread.values()):,} images could not be read ({codes})" if codes else ""
+        return [f"  compared by patches: {closer.pairs:,} pairs of {closer.images:,} images{unread}"]
 
     def _left_out(self) -> list[str]:
         counts, most = self.mined.counts, self.mined.options.most_candidates
@@ -101,7 +106,7 @@ class MiningReport:
 def _of_equal_ids(count: int) -> str:
     return (
         f"{count:,} of the identical images share an id with another image but have different vectors: embedded from "
-        "another crop, or imported by an older release, whose ids stood for paths; import those again elsewhere"
+        "another crop, or imported by an older release, which made ids from paths: import them into another --work"
     )
 
 

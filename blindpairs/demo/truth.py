@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from blindpairs.demo.world import ATTRIBUTES, FIELDS, PATTERNS, Scene, differences
 from blindpairs.images.decode import image_id
 from blindpairs.selfjoin import UnitRows, pair_cosines
+from blindpairs.statistics import mann_whitney, normalised_mutual_information
 
 Vectors = NDArray[np.floating[Any]]
 _PRODUCT_ERROR = 1e-4  # more than the error of a float32 product of unit rows
@@ -36,6 +38,8 @@ class TruthReport:
     mined: int
     mined_differing: int
     mined_rerendered: int
+    differing_in_one: int  # mined pairs in which one thing differs, whatever it is
+    differing_in_two: int
     differing: Mapping[str, int]
     alone: Mapping[str, int]
 
@@ -82,6 +86,8 @@ def judge_rows(alike: NDArray[np.int64], mined: NDArray[np.bool_], known: NDArra
         mined=int(mined.sum()),
         mined_differing=int(found.any(axis=1).sum()),
         mined_rerendered=int((equal & mined).sum()),
+        differing_in_one=int((unequal[mined].sum(axis=1) == 1).sum()),
+        differing_in_two=int((unequal[mined].sum(axis=1) == 2).sum()),
         differing=dict(zip(ATTRIBUTES, found.sum(axis=0).tolist(), strict=True)),
         alone=dict(zip(ATTRIBUTES, single.sum(axis=0).tolist(), strict=True)),
     )
@@ -113,6 +119,52 @@ def judge(
     pairs = sorted(every)
     mask = np.array([pair in chosen for pair in pairs], dtype=np.bool_)
     return judge_rows(np.array(pairs, dtype=np.int64).reshape(-1, 2), mask, codes(list(truth.values())))
+
+
+@dataclass(frozen=True)
+class ControlReport:
+    """Controls beside the blind pairs that they match: how much differs, and what else does."""
+
+    controls: int
+    hidden_blind: float  # hidden attributes that differ, on average
+    hidden_control: float
+    hidden_p: float  # of the Mann-Whitney test that both are distributed alike
+    dino_p: float  # the same of the DINOv2 cosines
+    category: int  # controls that differ in it
+    background: int
+
+
+def judge_controls(pairs: pa.Table, truth: Mapping[str, Scene]) -> ControlReport | None:
+    """Compare the controls in `pairs` (columns of pairs.parquet) with their blind pairs; None without controls."""
+    rows = pairs.select(["pair_id", "image_id_a", "image_id_b", "dino_sim", "control_of"]).to_pylist()
+    blind = {row["pair_id"]: row for row in rows if row["control_of"] is None}
+    matches = [(blind[row["control_of"]], row) for row in rows if row["control_of"] is not None]
+    if not matches:
+        return None
+    differing = [[differences(truth[row["image_id_a"]], truth[row["image_id_b"]]) for row in both] for both in matches]
+    hidden = [np.array([len(set(names) & set(ATTRIBUTES)) for names in side]) for side in zip(*differing, strict=True)]
+    cosines = [np.array([row["dino_sim"] for row in side]) for side in zip(*matches, strict=True)]
+    return ControlReport(
+        controls=len(matches),
+        hidden_blind=float(np.mean(hidden[0])),
+        hidden_control=float(np.mean(hidden[1])),
+        hidden_p=mann_whitney(*hidden),
+        dino_p=mann_whitney(*cosines),
+        category=sum("category" in names for _, names in differing),
+        background=sum("background" in names for _, names in differing),
+    )
+
+
+def cluster_agreement(pairs: pa.Table, truth: Mapping[str, Scene]) -> float:
+    """Normalised mutual information of cluster and attribute over the blind pairs that differ in one thing alone."""
+    rows = pairs.select(["image_id_a", "image_id_b", "cluster", "control_of"]).to_pylist()
+    labels = [
+        (row["cluster"], names[0])
+        for row in rows
+        if row["control_of"] is None
+        and len(names := differences(truth[row["image_id_a"]], truth[row["image_id_b"]])) == 1
+    ]
+    return normalised_mutual_information(*zip(*labels, strict=True)) if labels else 0.0
 
 
 def patterns_of(one: Scene, other: Scene) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from blindpairs.defaults import PAPER_ENCODERS
 from blindpairs.doctor.finding import GIB, Finding
 from blindpairs.errors import BlindpairsError
 from blindpairs.workspace import demo_folder
@@ -13,8 +14,8 @@ LEAST_FREE = 2 * GIB  # embeddings of a million images by the default encoders t
 DEMO_PARTS = ("scenes.parquet", "clip/*.safetensors", "dino/*.safetensors")
 # Where the default encoders' weights come from, as the libraries that load them resolve the names.
 DEFAULT_WEIGHTS = {
-    "open_clip:ViT-L-14/openai": "timm/vit_large_patch14_clip_224.openai",
-    "hf:facebook/dinov2-large": "facebook/dinov2-large",
+    PAPER_ENCODERS["clip"]: "timm/vit_large_patch14_clip_224.openai",
+    PAPER_ENCODERS["dino"]: "facebook/dinov2-large",
 }
 
 

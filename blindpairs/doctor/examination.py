@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from blindpairs.defaults import WORK
 from blindpairs.doctor.assets import demo_assets, weights, work_folder
 from blindpairs.doctor.finding import Finding
 from blindpairs.doctor.libraries import faiss_builds, image_formats, libraries
@@ -12,7 +13,7 @@ from blindpairs.doctor.mining import compiled_join, gpu_join
 from blindpairs.doctor.probes import PROBES, probe
 
 
-def examine(work: Path = Path("blindpairs-work")) -> list[Finding]:
+def examine(work: Path = WORK) -> list[Finding]:
     """Check libraries, devices, assets, weights and the work folder; takes as long as importing every library."""
     probed = probe(tuple(PROBES))
     return [

@@ -1,6 +1,5 @@
 """Checks of the machine: Python, the processor, and the GPUs that torch can use."""
 
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import Any
 
 from blindpairs.cores import usable_cores
 from blindpairs.doctor.finding import GIB, Finding
+from blindpairs.system import physical_memory
 
 
 def machine() -> list[Finding]:
     """Python and the processor."""
     cores = usable_cores()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    memory = physical_memory() / GIB
     instructions = processor_instructions(Path("/proc/cpuinfo"))
     return [
         Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),

@@ -15,8 +15,7 @@ def compiled_join(facts: Mapping[str, Any]) -> Finding:
         reason = facts["error"].removeprefix("NotCompiled: ")  # the class says what the sentence says already
         value = f"torch does it, at a half to a quarter of the speed: {reason}"
         return Finding("mining", "note", value, "apt-get install gcc (or set CC to another C compiler)")
-    products = {"amx": "AMX, bfloat16", "avx512-bf16": "AVX512, bfloat16", "float32": "float32"}
-    return Finding("mining", "ok", f"compiled for this processor ({products[facts['kind']]})")
+    return Finding("mining", "ok", f"{facts['engine']}, built for this processor")
 
 
 def gpu_join(facts: Mapping[str, Any]) -> list[Finding]:

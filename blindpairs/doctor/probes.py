@@ -5,13 +5,13 @@ one line of JSON on the child's standard output.
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
+
+from blindpairs.system import child_environment
 
 PROBE_SECONDS = 180.0  # torch alone takes a minute from a cold network disk
 ANSWER = "blindpairs-probe:"  # libraries print while they are imported: only lines that begin so are answers
@@ -55,8 +55,9 @@ def _torchcodec_jpeg() -> dict[str, Any]:
 
 def _compiled_join() -> dict[str, Any]:
     from blindpairs.selfjoin.compiler import build
+    from blindpairs.selfjoin.shown import ENGINE_NAMES
 
-    return {"kind": build().kind}
+    return {"engine": ENGINE_NAMES[build().kind]}
 
 
 def _gpu_join() -> dict[str, Any]:
@@ -128,14 +129,12 @@ def probe(modules: Sequence[str], seconds: float = PROBE_SECONDS) -> dict[str, d
 def _run_child(modules: Sequence[str], seconds: float) -> tuple[str, str]:
     """The child's standard output, and how it ended, in words for the first module without an answer."""
     code = "import sys; from blindpairs.doctor.probes import answer_probes; answer_probes(sys.argv[1:])"
-    # A checkout that is not installed must be found too, from any current folder.
-    package_parent = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path}
     # -P: a `torch.py` in the user's current folder must not be imported in place of the library
     command = [sys.executable, "-P", "-c", code, *modules]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, env=child_environment(), check=False
+        )
     except subprocess.TimeoutExpired as error:
         output = error.stdout or b""  # bytes, even with text=True: what came before the time was over
         return (output.decode() if isinstance(output, bytes) else output), f"no answer in {seconds:.0f} s"

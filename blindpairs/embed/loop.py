@@ -183,11 +183,11 @@ def run_jobs(
         DecodePool(decoding, processes, ahead=max(AHEAD, 2 * options.batch)) as pool,
         Cores(torch.device("cpu")) as cores,
     ):
-        forward = Forward(options.batch, cores)
+        encode_batch = BatchEncoder(options.batch, cores)
         progress(done, total, failed)
         for batch in _batches(pool, jobs, preprocesses, options.batch):
             # On a GPU this returns before the vectors are computed: storing the batch before overlaps with it.
-            encoded = forward({name: encoders[name] for name in batch.job.columns}, batch.pixels)
+            encoded = encode_batch({name: encoders[name] for name in batch.job.columns}, batch.pixels)
             if launched:
                 written += _store(*launched)
             launched = (batch, encoded)
@@ -236,7 +236,7 @@ def _empty_batch(job: PartJob, preprocesses: Mapping[Geometry, Preprocess], size
     return _Batch(job, [], {g: torch.empty(shape, dtype=torch.uint8, pin_memory=pinned) for g, shape in shapes.items()})
 
 
-class Forward:
+class BatchEncoder:
     """Runs batches through encoders. If memory runs out, it halves the size of a step, for this and all later batches.
 
     On a CPU a batch is cut into slices, each encoded on one core: a small product that is spread over all cores waits

@@ -20,7 +20,7 @@ class _OtherCorpus(Exception):
     """An image that is not the one that the store holds; says which and why."""
 
 
-def follow(
+def follow_moved_corpus(
     corpus: Corpus, folder: Path, manifest: dict[str, Any], settings: dict[str, Any], warnings: list[str]
 ) -> dict[str, Any]:
     """Give the store at `folder` the uris of `corpus`, and return its new manifest. The caller has locked the store.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blindpairs.embed.loop import EmbedOptions, ImageEncoder, PartJob, run_jobs
-from blindpairs.embed.relocate import follow, refuse_shards
+from blindpairs.embed.relocate import follow_moved_corpus, refuse_shards
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.images import Corpus
 from blindpairs.progress import Progress, silent
@@ -42,7 +42,14 @@ from blindpairs.store import (
 from blindpairs.store.moving import finish_move
 from blindpairs.workspace import RunLock, canonical_json, digest, stamp
 
-PATHS = "digest of the source paths"  # a key of the settings: their names alone may be the same in two places
+PATHS_DIGEST = "digest of the source paths"  # a key of the settings: their names alone may be the same in two places
+# The options of `embed` that set a field of the settings, for the messages about it.
+OPTIONS = {
+    "reading.column": " (--column)",
+    "reading.follow_symlinks": " (--allow symlinks)",
+    "reading.allow_paths": " (--allow paths)",
+    "limits.allow_truncated": " (--allow truncated)",
+}
 
 Loader = Callable[[str, str], ImageEncoder]  # column name, spec
 
@@ -178,7 +185,7 @@ def agree_on_manifest(
     """
     settings = {
         "corpus": corpus.describe(),
-        PATHS: digest([os.fsencode(path).hex() for path in corpus.paths])[:8],  # hex: names may not be UTF-8
+        PATHS_DIGEST: digest([os.fsencode(path).hex() for path in corpus.paths])[:8],  # hex: names may not be UTF-8
         "reading": {name: value for name, value in asdict(corpus.options).items() if name != "exclude"},
         "part_rows": options.part_rows,
         "limits": asdict(options.limits),
@@ -193,7 +200,7 @@ def agree_on_manifest(
         warnings.append("an interrupted move of the store to the new place of its corpus has been completed")
     manifest = read_manifest(folder)
     # Where the corpus is may change, and is compared last: all other settings decide what a vector means.
-    place = {name: manifest["settings"].get(name) for name in ("corpus", PATHS)}
+    place = {name: manifest["settings"].get(name) for name in ("corpus", PATHS_DIGEST)}
     other_settings = _differences(manifest["settings"], settings | place)
     _refuse(folder, [*other_settings, *_other_encoders(manifest, described)])
     warnings += _other_versions(manifest["encoders"], described)
@@ -201,7 +208,7 @@ def agree_on_manifest(
     warnings += _repair_items(None if moved else corpus, folder, manifest)
     if moved:
         refuse_shards(folder, options.shard[1])
-        manifest = follow(corpus, folder, manifest, settings, warnings)
+        manifest = follow_moved_corpus(corpus, folder, manifest, settings, warnings)
     if corpus.fingerprint() != manifest["fingerprint"]:
         warnings.append("the corpus has changed since it was planned: new images need --overwrite")
     if not described.keys() <= manifest["encoders"].keys():
@@ -238,7 +245,7 @@ def _create(
 def _repair_items(corpus: Corpus | None, folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Write the list of items again if it is missing or damaged; returns a warning about it.
 
-    `corpus` is None if it is at another place than the store's: only `follow` can prove that it is the same.
+    `corpus` is None if it is at another place than the store's: only `follow_moved_corpus` can prove it to be the same.
     """
     path, items = manifest_path(folder), items_path(folder)
     if not {"sha256", "items", "notes"} <= manifest["plan"].keys():
@@ -297,4 +304,4 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
     elif canonical_json(old) != canonical_json(new):  # as JSON: a tuple is read back as a list
-        yield f"{path} is {old} there and {new} now"
+        yield f"{path}{OPTIONS.get(path, '')} is {old!r} there and {new!r} now"

@@ -9,8 +9,8 @@ then one file per library: `from_open_clip`, `from_transformers`, `from_timm`, w
 The libraries are imported only when a spec asks for them, because each takes seconds.
 """
 
+from blindpairs.defaults import DEMO_ENCODERS, PAPER_ENCODERS
 from blindpairs.encoders.encoder import Encoder, choose_device, load_encoder
-from blindpairs.encoders.specs import DEMO_ENCODERS, PAPER_ENCODERS
 from blindpairs.encoders.tokens import Layer, Tokens, Transformer
 
 __all__ = [

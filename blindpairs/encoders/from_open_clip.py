@@ -14,7 +14,7 @@ from blindpairs.encoders.encoder import Tower
 from blindpairs.encoders.from_timm import timm_transformer
 from blindpairs.encoders.specs import LOCAL_DIR, Spec
 from blindpairs.encoders.tokens import Transformer
-from blindpairs.encoders.weights import loading, local_folder, require_weights, state_hash
+from blindpairs.encoders.weights import loading, local_dir, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
 
@@ -29,9 +29,7 @@ def load_open_clip(spec: Spec) -> Tower:
     """
     import open_clip
 
-    if spec.target.startswith(LOCAL_DIR):
-        folder = local_folder(spec.text, spec.target.removeprefix(LOCAL_DIR))
-        require_weights(spec.text, folder, ("*.safetensors", "*.bin", "*.pth"))
+    if (folder := local_dir(spec)) is not None:
         name, pretrained, quick_gelu, source = f"{LOCAL_DIR}{folder}", None, False, str(folder)
     else:
         name, pretrained, quick_gelu, source = _named(spec)
@@ -48,7 +46,7 @@ def load_open_clip(spec: Spec) -> Tower:
     preprocess = _preprocess(spec, open_clip.get_model_preprocess_cfg(model))
     transformer = _transformer(spec, visual, preprocess.size)
     if transformer is not None:
-        spec.checked_size(transformer.patch_size[0])
+        spec.check_size(transformer.patch_size[0])
     embed_dim = open_clip.get_model_config(name)["embed_dim"]
     pool = spec.pool_among(_pools(transformer))
     # Recorded in the store: the path of a local folder would mean nothing on another machine.
@@ -97,8 +95,7 @@ def _activation(visual: nn.Module) -> str:
 def _preprocess(spec: Spec, config: dict[str, Any]) -> Preprocess:
     size = config["size"]
     height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise ConfigError(f"{spec.text}: images of {height} x {width} are not square, which is not supported")
+    spec.check_square(height, width)
     if config["resize_mode"] not in ("shortest", "squash"):
         mode = config["resize_mode"]
         raise ConfigError(f"{spec.text}: resize_mode={mode} is not supported; blindpairs does shortest and squash")

@@ -11,7 +11,7 @@ from torch import nn
 from blindpairs.encoders.encoder import Tower
 from blindpairs.encoders.specs import LOCAL_DIR, Spec
 from blindpairs.encoders.tokens import Transformer
-from blindpairs.encoders.weights import loading, local_folder, require_weights, state_hash
+from blindpairs.encoders.weights import loading, local_dir, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
 
@@ -38,7 +38,7 @@ def load_timm(spec: Spec) -> Tower:
     config = timm.data.resolve_model_data_config(model)
     preprocess = _preprocess(spec, config)
     transformer = timm_transformer(spec, model, preprocess.size)
-    spec.checked_size(transformer.patch_size[0])
+    spec.check_size(transformer.patch_size[0])
     pool = spec.pool_among(("pooler", "cls", "mean") if transformer.has_class_token else ("pooler", "mean"))
     return Tower(
         module=model,
@@ -93,9 +93,7 @@ def _named(spec: Spec) -> tuple[str, str]:
     """(timm's name for the model, what errors call its weights)."""
     import timm
 
-    if spec.target.startswith(LOCAL_DIR):
-        folder = local_folder(spec.text, spec.target.removeprefix(LOCAL_DIR))
-        require_weights(spec.text, folder, ("*.safetensors", "*.bin", "*.pth"))
+    if (folder := local_dir(spec)) is not None:
         return f"{LOCAL_DIR}{folder}", str(folder)
     architecture, _, tag = spec.target.partition(".")
     if architecture not in timm.list_models():
@@ -136,8 +134,7 @@ def _patch_size(model: Any) -> tuple[int, int]:
 def _preprocess(spec: Spec, config: dict[str, Any]) -> Preprocess:
     """timm's evaluation transform: resize to size / crop_pct, rounded down, then the centre crop."""
     _, height, width = config["input_size"]
-    if height != width:
-        raise ConfigError(f"{spec.text}: images of {height} x {width} are not square, which is not supported")
+    spec.check_square(height, width)
     mode, interpolation = config["crop_mode"], config["interpolation"]
     if mode not in ("center", "squash") or interpolation not in ("bicubic", "bilinear"):
         wanted = f"crop_mode={mode} with interpolation={interpolation}"

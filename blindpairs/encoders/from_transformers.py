@@ -68,7 +68,7 @@ def load_transformers(spec: Spec) -> Tower:
     model = _model(spec, folder, family, config)
     pool = spec.pool_among(family.pools)
     transformer = _transformer(spec, model, family, preprocess.size)
-    spec.checked_size(int(model.config.patch_size))
+    spec.check_size(int(model.config.patch_size))
     return Tower(
         module=model,
         pooled=_pooled(model, family, transformer, pool),

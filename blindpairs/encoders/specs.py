@@ -10,8 +10,6 @@ FORMS = (
     "timm:NAME, timm:local-dir:FOLDER, demo:clip or demo:dino,\n"
     "with options after `?`, joined by `&`: pool=cls|mean|pooler|projection, size=PIXELS, checkpoint=FILE (timm only)"
 )
-PAPER_ENCODERS = {"clip": "open_clip:ViT-L-14/openai", "dino": "hf:facebook/dinov2-large"}  # store column -> spec
-DEMO_ENCODERS = {"clip": "demo:clip", "dino": "demo:dino"}
 POOLS = ("cls", "mean", "pooler", "projection")
 LOCAL_DIR = "local-dir:"
 
@@ -37,14 +35,18 @@ class Spec:
             raise ConfigError(f"{self.text}: this model has no pool={pool}; it has {', '.join(allowed)}")
         return pool
 
-    def checked_size(self, patch: int) -> int | None:
-        """`?size=`; ConfigError unless it is a multiple of the patch size: libraries silently cut off the rest."""
+    def check_size(self, patch: int) -> None:
+        """ConfigError unless `?size=` is a multiple of the patch size: libraries silently cut off the rest."""
         if self.size is not None and self.size % patch:
             near = max(1, round(self.size / patch)) * patch
             raise ConfigError(
                 f"{self.text}: size={self.size} is not a multiple of the patch size {patch}; use size={near}"
             )
-        return self.size
+
+    def check_square(self, height: int, width: int) -> None:
+        """ConfigError for a model whose images are not square."""
+        if height != width:
+            raise ConfigError(f"{self.text}: images of {height} x {width} are not square, which is not supported")
 
 
 def parse_spec(text: str) -> Spec:

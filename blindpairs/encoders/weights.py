@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from blindpairs.encoders.specs import LOCAL_DIR, Spec
 from blindpairs.errors import AssetMissing, BlindpairsError, ConfigError
 
 
@@ -32,6 +33,18 @@ def local_folder(spec: str, path: str) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"{spec}: there is no folder {folder}")
+    return folder
+
+
+def local_dir(spec: Spec) -> Path | None:
+    """The folder of `local-dir:FOLDER`, for open_clip and timm; None for another spec.
+
+    ConfigError where there is no folder, AssetMissing where it has no weights.
+    """
+    if not spec.target.startswith(LOCAL_DIR):
+        return None
+    folder = local_folder(spec.text, spec.target.removeprefix(LOCAL_DIR))
+    require_weights(spec.text, folder, ("*.safetensors", "*.bin", "*.pth"))
     return folder
 
 

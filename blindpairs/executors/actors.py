@@ -20,9 +20,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from blindpairs.errors import BlindpairsError, ConfigError
+from blindpairs.errors import BlindpairsError, ConfigError, InputError
 from blindpairs.executors import RayMissing
 
 try:
@@ -55,6 +56,14 @@ class Actors:
     cpus: int = 1
     gpus: float = 0.0
     address: str | None = None  # default: RAY_ADDRESS, or else a Ray started on this machine
+
+
+def not_shared(folder: Path) -> InputError:
+    """The error for a folder of the driver that an actor on another machine does not see."""
+    return InputError(
+        f"{folder} cannot be read on {socket.gethostname()}: use a --work folder on a disk that all machines of the "
+        "cluster share"
+    )
 
 
 class Worker(Protocol):

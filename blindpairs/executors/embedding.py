@@ -6,7 +6,6 @@ machine sees under the same path. The bytes of a part depend on its images and e
 matter which actor makes it, or how often, as long as all machines are of one kind.
 """
 
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from blindpairs.embed import EmbedOptions, EmbedReport, ImageEncoder
 from blindpairs.embed.loop import PartJob
 from blindpairs.embed.sequence import LocalRunner, embed_with, unfinished_jobs
 from blindpairs.encoders import choose_device, load_encoder
-from blindpairs.errors import ConfigError, InputError
-from blindpairs.executors.actors import ActorPool, Actors
+from blindpairs.errors import ConfigError
+from blindpairs.executors.actors import ActorPool, Actors, not_shared
 from blindpairs.images import Corpus
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Part, has_manifest, prepare_store, read_manifest, summary_of
@@ -70,10 +69,7 @@ class Embedder:
     def _read_manifest(self) -> dict[str, Any]:
         """The manifest, which the driver writes before it submits the first task."""
         if not has_manifest(self._folder):
-            raise InputError(
-                f"{self._folder} cannot be read on {socket.gethostname()}: use a --work folder on a disk that all "
-                "machines of the cluster share"
-            )
+            raise not_shared(self._folder)
         prepare_store(self._folder)  # removes the unfinished files of actors that were killed on this machine
         return read_manifest(self._folder)
 

@@ -7,7 +7,6 @@ overlap or leave gaps, and pairs would be lost. So the driver sorts once and wri
 tasks with the best engine of its own machine.
 """
 
-import socket
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,17 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from blindpairs.access import present
 from blindpairs.cores import Cores
 from blindpairs.errors import InputError
-from blindpairs.executors.actors import ActorPool, Actors
+from blindpairs.executors.actors import ActorPool, Actors, not_shared
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import JoinPlan, PairBlock, UnitRows
+from blindpairs.selfjoin.bound import Points
 from blindpairs.selfjoin.cells import Cells, SortedRows
 from blindpairs.selfjoin.join import Prepared, engine_of, in_order, prepare, tasks_of
-from blindpairs.selfjoin.points import Points
 from blindpairs.selfjoin.rows import refuse_unfit
 from blindpairs.store import Store
 from blindpairs.workspace import aside_name
@@ -60,14 +60,19 @@ class RayJoin:
     ) -> Iterator[PairBlock]:
         """See `selfjoin.Join`; `rows` and `other` are the same rows of the two columns.
 
-        Raises InputError where the store changes during the join or an actor cannot read it, and what `ActorPool.run`
-        raises.
+        Raises InputError where they are not, where the store changes during the join or an actor cannot read it, and
+        what `ActorPool.run` raises.
         """
         refuse_unfit(rows, minimum, other)
         if rows.count < 2:
             return
         folder = self.folder.absolute()  # actors have working folders of their own
-        fingerprint = Store.open(folder).fingerprint()
+        store = Store.open(folder)
+        fingerprint = store.fingerprint()
+        _refuse_unlike_column(store, self.column, rows)
+        if other:
+            _refuse_unlike_column(store, self.other, other)
+            _refuse_other_choice(rows, other)
         with Cores(rows.device) as cores:
             prepared = prepare(rows, minimum, cores, plan=self.plan, other=other)
         # Driver and actors number the tasks alike: tasks_of depends only on `prepared`, which they share.
@@ -97,10 +102,7 @@ class JoinActor:
         self, folder: Path, columns: tuple[str, str], fingerprint: str, preparation: Path, device: str
     ) -> None:
         if not present(preparation):
-            raise InputError(
-                f"{folder} cannot be read on {socket.gethostname()}: give a --work folder on a disk that all "
-                "machines of the cluster share"
-            )
+            raise not_shared(folder)
         store = Store.open(folder)
         if store.fingerprint() != fingerprint:
             raise InputError(f"the embeddings at {folder} changed while they were mined: mine them again")
@@ -118,6 +120,30 @@ class JoinActor:
         tasks = deque(self._tasks[slice(*task_range)])
         results = in_order(self._prepared.engine, tasks, self._cores)
         return [_as_arrays(block) for blocks, _ in results for block in blocks]
+
+
+def _refuse_unlike_column(store: Store, name: str, rows: UnitRows) -> None:
+    """Raise InputError unless `rows` choose from exactly the vectors that actors read from the store."""
+    start, equal = 0, True
+    for block in store.iter_column(name):
+        part = rows.vectors[start : start + len(block)].cpu().numpy()
+        # NaN is equal to NaN here: it makes a vector unfit for the join, but only if that is chosen.
+        equal = equal and np.array_equal(part, block, equal_nan=True)
+        start += len(block)
+    if not equal or start != len(rows.vectors):
+        raise InputError(
+            f"the rows to join are not the {name!r} vectors of {store.folder}, which is what actors read: join on Ray "
+            "only vectors as they are stored, not centred or changed in another way"
+        )
+
+
+def _refuse_other_choice(rows: UnitRows, other: UnitRows) -> None:
+    """Raise InputError unless both choose the same row numbers: actors are sent those of `rows` alone."""
+    numbers, other_numbers = (
+        torch.arange(each.count) if each.chosen is None else each.chosen.cpu() for each in (rows, other)
+    )
+    if not torch.equal(numbers, other_numbers):
+        raise InputError("the other vectors choose other rows than those to join: choose the same rows of both columns")
 
 
 def _as_arrays(block: PairBlock) -> Block:

@@ -125,8 +125,20 @@ def _can_hold_images(kind: Any, allow_paths: bool) -> bool:
         # The hub writes {bytes, path}. A file with paths alone has a `bytes` of type null: its rows fail by name.
         at = kind.get_field_index("bytes")
         return at >= 0 and (types.is_null(kind.field(at).type) or _can_hold_images(kind.field(at).type, False))
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return allow_paths
+    return allow_paths if is_text(kind) else is_bytes(kind)
+
+
+def is_text(kind: Any) -> bool:
+    """Whether an Arrow type is text, in any of its forms."""
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def is_bytes(kind: Any) -> bool:
+    """Whether an Arrow type is bytes, in any of its forms."""
+    from pyarrow import types
+
     return bool(
         types.is_binary(kind)
         or types.is_large_binary(kind)

@@ -59,7 +59,14 @@ if AvifImagePlugin.SUPPORTED:
     PLUGINS["avif"] = AvifImagePlugin.AvifImageFile
 
 # Parts of Pillow's messages for intact files that it cannot read; the last is about planes of an unknown layout.
-UNREAD = ("unsupported", "not supported", "cannot handle", "unknown pixel mode", "unknown raw mode", "string index")
+UNSUPPORTED_PHRASES = (
+    "unsupported",
+    "not supported",
+    "cannot handle",
+    "unknown pixel mode",
+    "unknown raw mode",
+    "string index",
+)
 FAST_PATH_PIXELS = 200 * 200  # below, Pillow is as fast, and small corpora never load torch here
 LUMINANCE = np.array([0.25, 0.5, 0.25], np.float32)
 # Standard deviation of the 32 x 32 luminances, of 255. The smoothest of 372 phone photographs has 12, a sky that
@@ -86,7 +93,6 @@ class Decoded:
     height: int
     phash: int  # unsigned, 64 bits
     flags: tuple[str, ...]
-    decoder: str
 
 
 def image_id(data: bytes) -> str:
@@ -106,17 +112,16 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
     if kind == "jpeg" and limits.allow_truncated and jpeg_header(data).scan and not ends_properly(data, kind):
         data += b"\xff\xd9"  # with an end marker, the decoder fills the missing part instead of refusing the file
         flags.append("truncated")
-    pixels, decoder = (_torch_pixels(data) if kind == "jpeg" else None), "torchcodec"
+    pixels = _torch_pixels(data) if kind == "jpeg" else None
     if pixels is None:
         pixels, animated = _pillow_pixels(data, kind, limits)
-        decoder = "pillow"
         if animated:
             flags.append("frames>1")
     grey = grey_thumbnail(pixels)
     if float(grey.std()) < LOW_INFORMATION_SPREAD:
         flags.append("low_information")
     height, width = pixels.shape[:2]
-    return Decoded(pixels, width, height, perceptual_hash(grey), tuple(flags), decoder)
+    return Decoded(pixels, width, height, perceptual_hash(grey), tuple(flags))
 
 
 def _check_size(size: tuple[int, int] | None, limits: Limits) -> None:
@@ -210,8 +215,8 @@ def _named_failure(error: Exception, data: bytes, kind: str) -> Undecodable:
     if "max_text" in lowered or "decompressed data too large" in lowered:
         return Undecodable("metadata_bomb", f"its text or profile unpacks to far more than it should: {message}")
     if not ends_properly(data, kind) or "truncat" in lowered or "not enough image data" in lowered:
-        return Undecodable("truncated", f"the {kind.upper()} ends before its end: {message}")
-    if any(words in lowered for words in UNREAD):
+        return Undecodable("truncated", f"the {kind.upper()} is cut off: {message}")
+    if any(words in lowered for words in UNSUPPORTED_PHRASES):
         return Undecodable("unsupported_mode", f"a kind of {kind.upper()} that is not read: {message}")
     return Undecodable("corrupt", f"a damaged {kind.upper()}: {message}")
 

@@ -31,7 +31,7 @@ TAR_NAMES = (
 )
 CONTAINER_NAMES = (*TAR_NAMES, ".parquet")
 # Files that may hold images and are not read, so that messages can name them: kind, ends of names, first bytes.
-UNREAD = (
+UNREADABLE_KINDS = (
     ("zip archive", (".zip",), b"PK\x03\x04"),
     ("7z archive", (".7z",), b"7z\xbc\xaf\x27\x1c"),
     ("rar archive", (".rar",), b"Rar!\x1a\x07"),
@@ -80,7 +80,7 @@ def _absolute(path: str) -> str:
 
 def _expand(source: str) -> list[str]:
     if not source:
-        raise InputError("the corpus is an empty name")
+        raise InputError("a source is an empty name: is a variable unset?")
     if os.path.lexists(source):  # before braces and stars are looked at: a name may have them literally
         return [source]
     if ADDRESS.match(source):
@@ -102,7 +102,7 @@ def _expand(source: str) -> list[str]:
             missing.append(path)
     if missing:
         more = f" (and {len(missing) - 1:,} more of {len(paths):,})" if len(missing) > 1 else ""
-        raise InputError(f"{missing[0]} does not exist{more}")
+        raise InputError(f"{missing[0]} does not exist{more}: check its name, and that its disk is mounted")
     return found
 
 
@@ -279,14 +279,16 @@ def kind_of_file(path: str) -> str:
 
 
 def unread_kind(name: str, head: bytes = b"") -> str:
-    """The kind of a file in UNREAD, such as `zip archive`, by its name or its first bytes; "" for all other files."""
+    """The kind of a file in UNREADABLE_KINDS, such as `zip archive`, by its name or first bytes; "" for any other."""
     name = name.lower()
-    kinds = (kind for kind, ends, magic in UNREAD if name.endswith(ends) or (magic and head.startswith(magic)))
+    kinds = (
+        kind for kind, ends, magic in UNREADABLE_KINDS if name.endswith(ends) or (magic and head.startswith(magic))
+    )
     return next(kinds, "")
 
 
 def refuse_unread(path: str) -> None:
-    """Raise InputError for a file of a kind in UNREAD, with what to do instead."""
+    """Raise InputError for a file of a kind in UNREADABLE_KINDS, with what to do instead."""
     kind = unread_kind(path, _head(path))
     if kind:
         instead = "unpack it into a folder, or make a tar of it" if "archive" in kind else "export it to tar or Parquet"

@@ -39,7 +39,7 @@ GNU_NO_FILES, GNU_CONTINUED = (b"D", b"V"), b"M"
 CUT = "unexpected end of data"  # tarfile's own message, so that both are recognised in `_named_failure`
 
 
-class Forward:
+class ForwardFile:
     """A file that is only read forwards, so that tarfile reads plain and compressed archives in the same way."""
 
     def __init__(self, path: str) -> None:
@@ -132,7 +132,7 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
     last: Item | None = None  # the archive's last member, if it was planned
     archive = member = None
     try:
-        archive = Forward(path)
+        archive = ForwardFile(path)
         for member in _members(archive):
             last = None
             if not 0 <= member.size < 2**63:
@@ -162,7 +162,7 @@ def _is_cut(item: Item) -> bool:
     return False
 
 
-def _members(archive: Forward) -> Iterator[tarfile.TarInfo]:
+def _members(archive: ForwardFile) -> Iterator[tarfile.TarInfo]:
     """Every member of all archives in a file; raises one of DAMAGE at the end if the last archive is not complete."""
     more = True
     while more:
@@ -178,7 +178,7 @@ def _members(archive: Forward) -> Iterator[tarfile.TarInfo]:
         more = archive.skip_zeros()
 
 
-def _is_image(member: tarfile.TarInfo, archive: Forward, notes: Counter[str]) -> bool:
+def _is_image(member: tarfile.TarInfo, archive: ForwardFile, notes: Counter[str]) -> bool:
     """Whether a member is planned; what is left out, and may surprise its owner, is counted in `notes`."""
     path = member.name.split("/")
     if member.isdir() or member.type in GNU_NO_FILES:
@@ -222,7 +222,7 @@ class _Archive:
     def __init__(self, path: str) -> None:
         self.path = path
         self.lock = threading.Lock()
-        self.forward = Forward(path)
+        self.forward = ForwardFile(path)
 
     def member(self, offset: int, size: int, alive: Callable[[], None]) -> bytes:
         """The data of one member; shorter than `size` if the archive is cut."""
@@ -231,7 +231,7 @@ class _Archive:
         with self.lock:
             if offset < self.forward.position:
                 self.forward.close()
-                self.forward = Forward(self.path)  # from the start: items in order never need this
+                self.forward = ForwardFile(self.path)  # from the start: items in order never need this
             return self.forward.member(offset, size, alive)
 
 
@@ -257,7 +257,7 @@ def tar_defect(path: str) -> Undecodable:
     """Read the headers of a damaged archive again, and return what is wrong with it."""
     archive = None
     try:
-        archive = Forward(path)
+        archive = ForwardFile(path)
         for _ in _members(archive):
             pass
     except DAMAGE as error:

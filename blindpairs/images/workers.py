@@ -25,7 +25,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from blindpairs.images import Item, read_item
 from blindpairs.images.decode import Limits, decode, image_id
 from blindpairs.images.item import Failed, Image, Outcome
 from blindpairs.images.preprocess import Preprocess
+from blindpairs.system import child_environment
 
 CHUNK = 16  # images a message: enough that messages cost nothing, few enough that a crash repeats little
 # Not `-m`: classes pickled from a module that runs as __main__ would not be found in the main process.
@@ -87,7 +87,7 @@ class _Worker:
             pass_fds=(there.fileno(), memory),
             stdin=subprocess.DEVNULL,
             stderr=self.stderr,  # native decoders print a line for each damaged file
-            env=_environment(),
+            env=child_environment() | {"OMP_NUM_THREADS": "1"},  # every core has a worker
         )
         self.block = mmap.mmap(memory, 0)
         there.close()
@@ -232,17 +232,11 @@ def _memory_file(size: int) -> int:
     except OSError as error:
         os.close(descriptor)
         raise InputError(
-            f"no {size:,} bytes of memory to decode images into ({error.strerror}): "
+            f"cannot get {size:,} bytes of memory for decoded images ({error.strerror}): "
             "raise the limit on file sizes (ulimit -f), which also applies to it"
         ) from error
     os.pwrite(descriptor, POSITION.pack(-1, -1, 0), 0)
     return descriptor
-
-
-def _environment() -> dict[str, str]:
-    """One thread for each worker, because every core has a worker; and a path from which the package is imported."""
-    paths = [str(Path(__file__).resolve().parents[2]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def work(connection: Connection, block: mmap.mmap) -> None:

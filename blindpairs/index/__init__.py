@@ -7,7 +7,7 @@ recall.
 """
 
 from blindpairs.index.approximate import ApproximateJoin
-from blindpairs.index.files import IndexFile, Making, build_index, load_index
+from blindpairs.index.files import BuildOptions, IndexFile, build_index, load_index
 from blindpairs.index.gpus import Gpus
 
-__all__ = ["ApproximateJoin", "Gpus", "IndexFile", "Making", "build_index", "load_index"]
+__all__ = ["ApproximateJoin", "BuildOptions", "Gpus", "IndexFile", "build_index", "load_index"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blindpairs.index.build import CPU_ALONE, Source, Vectors, build
-from blindpairs.index.files import Making, build_index, load_index
+from blindpairs.index.files import BuildOptions, build_index, load_index
 from blindpairs.index.gpus import Gpus
 from blindpairs.index.recall import Recall, choose_effort
 from blindpairs.index.search import Searcher, neighbour_pairs
@@ -20,7 +20,7 @@ from blindpairs.selfjoin import PairBlock, UnitRows, pair_cosines
 from blindpairs.selfjoin.rows import refuse_unfit
 from blindpairs.store import Store
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 4096  # given to FAISS at a time
 STEP_ROWS = 1 << 16  # of one step of progress
 
 
@@ -61,7 +61,7 @@ class ApproximateJoin:
         """
         if not store.rows:
             return cls(kind, gpus=gpus)
-        file = build_index(store, column, folder, kind=kind, making=Making(gpus=gpus), progress=progress)
+        file = build_index(store, column, folder, kind=kind, options=BuildOptions(gpus=gpus), progress=progress)
         gpus.notice(f"{file.path}: " + ("reused" if file.reused else f"built, {file.reason}"))
         return cls(kind, stored=lambda: load_index(file.path, store), gpus=gpus)
 

@@ -22,7 +22,7 @@ from blindpairs.progress import Progress, silent
 
 Vectors = NDArray[np.float32]
 
-EXAMPLES = "flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16"
+EXAMPLES = "flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16; `mine --method exact` needs no index"
 CPU_ALONE = Gpus()
 LEAST_PER_LIST, MOST_PER_LIST = 39, 256  # training points; FAISS warns below the first and drops those above the second
 TRAINING_BYTES = 1 << 30

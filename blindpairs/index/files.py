@@ -42,14 +42,14 @@ class IndexFile:
 
 
 @dataclass(frozen=True)
-class Making:
+class BuildOptions:
     """How an index is built. Only the seed changes the index."""
 
     seed: int = 0
     gpus: Gpus = CPU_ALONE
 
 
-DEFAULT_MAKING = Making()
+DEFAULT_OPTIONS = BuildOptions()
 
 
 def build_index(
@@ -58,7 +58,7 @@ def build_index(
     folder: Path,
     *,
     kind: str = "ivf",
-    making: Making = DEFAULT_MAKING,
+    options: BuildOptions = DEFAULT_OPTIONS,
     progress: Progress = silent,
 ) -> IndexFile:
     """Make sure that `folder` holds an index of `kind` over one encoder's vectors; build it if it does not.
@@ -67,7 +67,7 @@ def build_index(
     rows, a store whose parts do not match their markers, or a folder that cannot be written; Locked where another run
     is building.
     """
-    wanted = {"store": store.fingerprint(), "column": column, "kind": kind, "seed": making.seed}
+    wanted = {"store": store.fingerprint(), "column": column, "kind": kind, "seed": options.seed}
     path = index_path(folder, column, kind)
     reason = _rebuild_reason(path, wanted)
     if not reason:
@@ -79,7 +79,7 @@ def build_index(
     try:
         lock.claim_all()
         # The index first, its record last: a run that is killed in between leaves a record that does not match.
-        record = wanted | _write(path, build(source, kind, making.seed, progress, making.gpus), source)
+        record = wanted | _write(path, build(source, kind, options.seed, progress, options.gpus), source)
         write_json(record_path(path), stamp() | record)
     finally:
         lock.release()
@@ -136,9 +136,7 @@ def _rebuild_reason(path: Path, wanted: Mapping[str, Any]) -> str:
 
 
 def _source(store: Store, column: str) -> Source:
-    if column not in store.encoders:
-        have = ", ".join(store.encoders)
-        raise ConfigError(f"the store at {store.folder} has no encoder {column!r}; it has {have}")
+    store.require_encoder(column)
 
     def blocks() -> Iterator[Vectors]:
         for part in store.iter_column(column):

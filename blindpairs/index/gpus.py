@@ -4,14 +4,14 @@ Nothing of a failed step is kept, so the results are those of the CPU.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import faiss
 
 from blindpairs.errors import ConfigError
-from blindpairs.selfjoin.device import silent
+from blindpairs.progress import Notice, drop_notice
 
 FAILURES = (RuntimeError, MemoryError)  # what FAISS raises for C++ exceptions
 
@@ -21,10 +21,10 @@ class Gpus:
     """Numbers of GPUs; none for the CPU alone. `notice` is called with one line when the CPU takes over."""
 
     numbers: Sequence[int] = ()
-    notice: Callable[[str], None] = silent
+    notice: Notice = drop_notice
 
     @classmethod
-    def chosen(cls, asked: str = "auto", notice: Callable[[str], None] = silent) -> "Gpus":
+    def chosen(cls, asked: str = "auto", notice: Notice = drop_notice) -> "Gpus":
         """`auto`, `cpu`, `cuda` or `cuda:1`. `auto` is every GPU that FAISS sees; `notice` is called if it sees none.
 
         Raises ConfigError for a device that FAISS does not have here.
@@ -43,7 +43,7 @@ class Gpus:
         return cls(tuple(wanted), notice)
 
     @classmethod
-    def visible(cls, notice: Callable[[str], None] = silent) -> "Gpus":
+    def visible(cls, notice: Notice = drop_notice) -> "Gpus":
         """Every GPU that FAISS sees, without a notice if it sees none: only the k-means of a build uses them."""
         return cls(tuple(range(_count())), notice)
 

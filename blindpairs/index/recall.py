@@ -11,14 +11,14 @@ from torch import Tensor
 from blindpairs.errors import ConfigError
 from blindpairs.index.search import SLACK, Searcher, neighbour_pairs
 from blindpairs.selfjoin import UnitRows
-from blindpairs.selfjoin.rows import confirmed
+from blindpairs.selfjoin.rows import confirm_pairs
 from blindpairs.selfjoin.shown import as_given
 from blindpairs.statistics import effective_count, wilson_interval
 
 SAMPLE_ROWS = 1000
 ENOUGH_PAIRS = 400  # the sample grows until it has this many pairs, or MOST_SAMPLES times SAMPLE_ROWS rows
 MOST_SAMPLES = 8
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 4096  # compared with the sample at a time: 16 MB of scores
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _later_neighbours(rows: UnitRows, queries: Tensor, minimum: float) -> NDArra
         certain = scores >= minimum + SLACK
         query, column = ((scores >= minimum - SLACK) & ~certain).nonzero()
         i, j = queries[torch.from_numpy(query)], torch.from_numpy(column) + start
-        kept, _, _ = confirmed(rows, i.to(rows.device), j.to(rows.device), minimum)
+        kept, _, _ = confirm_pairs(rows, i.to(rows.device), j.to(rows.device), minimum)
         counts += certain.sum(1)
         # Not `counts[...] += 1`, which adds one only once for a row that occurs several times.
         np.add.at(counts, [position_of[row] for row in kept.tolist()], 1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from blindpairs.index.build import CPU_ALONE, Vectors, faiss_errors
 from blindpairs.index.gpus import FAILURES, Gpus
 from blindpairs.selfjoin import PairBlock, UnitRows
-from blindpairs.selfjoin.rows import confirmed
+from blindpairs.selfjoin.rows import confirm_pairs
 
 Indices = NDArray[np.int64]
 
@@ -127,6 +127,6 @@ def neighbour_pairs(
         query, neighbour = searcher.neighbours(rows.take(batch.to(rows.device)).cpu().numpy(), minimum - SLACK, effort)
         i, j = batch[torch.from_numpy(query)], torch.from_numpy(neighbour)
         later = j > i  # also drops each row's match with itself
-        yield PairBlock(*confirmed(rows, i[later].to(rows.device), j[later].to(rows.device), minimum))
+        yield PairBlock(*confirm_pairs(rows, i[later].to(rows.device), j[later].to(rows.device), minimum))
         start += len(batch)
         size = max(1, min(MOST_QUERIES, 2 * size, block * len(batch) // max(1, len(neighbour))))

@@ -54,11 +54,17 @@ class Differences:
 
     difference: Cosines  # (P,): 1 is usual, less is subtler
     cluster: NDArray[np.int32]  # (P,): 0 is the cluster with the most of the clustered pairs
+    energy: NDArray[np.float64]  # (P, L): the squared length of the signatures
     comparison: "Comparison"
 
     def maps(self, which: Indices) -> list[DifferenceMap]:
         """Where the pairs at some places differ, on one scale for all of them."""
         return self.comparison.maps(which)
+
+    def coordinates(self, image_ids: Sequence[str]) -> NDArray[np.float32]:
+        """(n, L * S): what of single images is compared, for images that have a field."""
+        rows = np.array([self.comparison.fields.rows[key] for key in image_ids], np.int64)
+        return self.comparison.coordinates(rows, self.energy)
 
 
 def differences(
@@ -80,7 +86,7 @@ def differences(
     )
     rest = (whole - ALONG * along).clip(LEAST * float(whole.mean()))
     scaled = _locally_scaled(rest, comparison.pairs)
-    return Differences(np.round(scaled / np.median(scaled), DIGITS), cluster, comparison)
+    return Differences(np.round(scaled / np.median(scaled), DIGITS), cluster, energy, comparison)
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,15 @@ class Comparison:
         noise = [plain._excess(part)[0].mean() for part in _blocks(len(alike_pairs))]
         return cls(fields, ids, pairs, transforms, projections, scales, float(np.mean(noise)) if noise else 0.0)
 
+    def coordinates(self, rows: Indices, energy: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(n, L * S) of single images, whose differences are the signatures of pairs laid over each other in place."""
+        parts = []
+        for part in _blocks(len(rows)):
+            whole = _read(self.fields, rows[part]).flatten(2)  # (n, L, C * N)
+            parts.append(_balanced(torch.einsum("nlc,lcs->nls", whole, self.projections), energy))
+        coordinates: NDArray[np.float32] = torch.cat(parts).numpy()
+        return coordinates
+
     def signatures(self, part: slice | Indices) -> Tensor:
         """(P, L, S): the signed difference of the pairs, the first image minus the second."""
         first, second = self._overlaid(part)
@@ -127,7 +142,7 @@ class Comparison:
     def lines(self, which: Indices, energy: NDArray[np.float64]) -> Tensor:
         """(K, L * S): unit vectors along which the signatures of some pairs lie; the line of most pairs comes first."""
         count = min(CLUSTERS, max(1, len(which) // PAIRS_PER_CLUSTER))
-        parts = [self._balanced(which[part], energy) for part in _blocks(len(which))]
+        parts = [_balanced(self.signatures(which[part]), energy) for part in _blocks(len(which))]
         signatures = normalize(torch.cat(parts), dim=1)
         runs = [_lines(signatures, count, seed) for seed in range(RESTARTS)]
         lines, nearest = max(runs, key=lambda run: float((signatures @ run[0].T).square().amax(1).sum()))
@@ -136,7 +151,7 @@ class Comparison:
 
     def along(self, part: slice, lines: Tensor, energy: NDArray[np.float64]) -> tuple[Cosines, NDArray[np.int32]]:
         """How much of each pair's difference lies along the nearest line, and which line that is."""
-        nearest = (self._balanced(part, energy) @ lines.T).abs().max(1)
+        nearest = (_balanced(self.signatures(part), energy) @ lines.T).abs().max(1)
         return nearest.values.square().double().numpy(), nearest.indices.to(torch.int32).numpy()
 
     def maps(self, which: Indices) -> list[DifferenceMap]:
@@ -176,11 +191,12 @@ class Comparison:
             second[some] = warp(second[some].flatten(1, 2), TRANSFORMS[number]).unflatten(1, second.shape[1:3])
         return first.flatten(3), second.flatten(3)
 
-    def _balanced(self, part: slice | Indices, energy: NDArray[np.float64]) -> Tensor:
-        """(P, L * S): signatures in which each block of the encoder has the same part."""
-        usual = torch.from_numpy(energy.mean(0).clip(1e-12)).float()
-        balanced: Tensor = (self.signatures(part) / usual.sqrt()[:, None]).flatten(1)
-        return balanced
+
+def _balanced(signatures: Tensor, energy: NDArray[np.float64]) -> Tensor:
+    """(P, L, S) -> (P, L * S), in which each block of the encoder has the same part of the usual difference."""
+    usual = torch.from_numpy(energy.mean(0).clip(1e-12)).float()
+    balanced: Tensor = (signatures / usual.sqrt()[:, None]).flatten(1)
+    return balanced
 
 
 def _blocks(count: int) -> Iterator[slice]:

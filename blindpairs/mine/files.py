@@ -5,7 +5,7 @@ pairs.json is written last and holds the sha256 of pairs.parquet. So pairs are c
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blindpairs.access import present, reading, removed
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.access import present, reading, remove
+from blindpairs.defaults import COLUMNS
+from blindpairs.errors import AssetMissing, ConfigError, InputError
 from blindpairs.mine.images import Images
 from blindpairs.mine.maps import MAPS, write_maps
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
+from blindpairs.mine.patches import open_patches
 from blindpairs.mine.search import LOCAL, Running
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Store
@@ -43,22 +45,31 @@ def mine_store(
     folder: Path,
     options: MiningOptions | None = None,
     *,
-    encoders: tuple[str, str] = ("clip", "dino"),
+    encoders: tuple[str, str] = COLUMNS,
     progress: Progress = silent,
     running: Running = LOCAL,
 ) -> Mined:
     """Mine a store and write `folder`/pairs.parquet, then pairs.json, which marks it complete.
 
-    `encoders` are the columns for the roles `clip` and `dino`. With `options.differences`, `running.patches` gives the
-    patch tokens, and differences.parquet holds the maps. Pages and maps of older pairs are removed. The same store and
-    options give the same bytes.
+    `encoders` are the columns for the roles `clip` and `dino`. With `options.differences`, the patch tokens are those
+    of the store's own images and encoder, unless `running` gives others, and differences.parquet holds the maps. Where
+    the encoder is not available, `Mined.closer.reason` says why, and the cosines rank the pairs. Pages and maps of
+    older pairs are removed. The same store and options give the same bytes.
     """
+    options = options or MiningOptions()
     images, (clip, dino) = read_store(store, encoders, running)
     prepare_folder(folder)
+    reason = ""
+    if options.differences and running.patches is None:
+        try:
+            running = replace(running, patches=open_patches(store, encoders[1], folder, running.patch_device))
+        except (ConfigError, AssetMissing) as error:
+            reason = str(error)
     mined = mine(clip, dino, images, options, progress, running)
-    removed(folder / RECORD)  # from here on it would describe other pairs
-    removed(folder / GALLERY)
-    removed(folder / MAPS)
+    mined = replace(mined, closer=replace(mined.closer, reason=reason))
+    remove(folder / RECORD)  # from here on it would describe other pairs
+    remove(folder / GALLERY)
+    remove(folder / MAPS)
     if mined.maps:
         write_maps(folder, mined.maps)
     with written_atomically(folder / PAIRS) as aside:
@@ -93,10 +104,8 @@ def read_pairs(folder: Path) -> pa.Table:
 
 def read_store(store: Store, encoders: tuple[str, str], running: Running) -> tuple[Images, tuple[Float16, Float16]]:
     """The images of a store and their vectors in both encoders, mapped from disk beyond the memory budget."""
-    missing = [name for name in encoders if name not in store.encoders]
-    if missing:
-        have = ", ".join(store.encoders)
-        raise ConfigError(f"the store has no encoder {missing[0]!r}, it has {have}: embed with it, or name another")
+    for name in encoders:
+        store.require_encoder(name)
     if running.memory is not None:
         sweep(running.memory.folder)
     images = read_images(store.metadata(["image_id", "uri", "flags"]))

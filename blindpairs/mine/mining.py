@@ -3,28 +3,32 @@
 The result is exact: the same as comparing every pair of images. Each step counts what it leaves out:
     leave out blank images -> one row per unique image -> all pairs above clip_min (selfjoin), with their DINOv2 cosines
     -> near-duplicate groups -> rank -> a closer look at the first (closer.py, where options.differences asks for it)
-    -> one pair per two groups, max_per_image pairs per group -> top
+    -> one pair per two groups, max_per_image pairs per group -> top -> a control for each (controls.py, on request)
 
 The two encoders are called `clip` (the blind one) and `dino` (the one that sees) in all of mine/. These are roles:
 any two encoders can take them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from blindpairs.mine.advice import advise
-from blindpairs.mine.candidates import Candidates
+from blindpairs.mine.candidates import Candidates, Pairs
 from blindpairs.mine.closer import CloserLook, look_closer, places_to_look_at
+from blindpairs.mine.controls import ControlRequest, Controls, Pool, find_controls
 from blindpairs.mine.images import Images
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.ranking import Chosen, pair_id, quantiles
 from blindpairs.mine.search import LOCAL, Running, Search, SearchSummary, Vectors
 from blindpairs.progress import Progress, silent
+
+CONTROL_MARGIN = 0.1  # below clip_min: a pair of so low a CLIP cosine is told apart
+MOST_CONTROLLED, MOST_POOL, MOST_EXAMPLES = 5000, 4096, 15_000  # pairs with a control, images, pairs to learn axes from
 
 SCHEMA = pa.schema(
     [
@@ -57,20 +61,27 @@ class MiningCounts:
     beyond_top: int
     not_ranked: int  # blind pairs that were not held; 0 unless there are more than most_candidates
     kept: int
+    controls: int = 0  # beside the kept ones
 
 
 @dataclass(frozen=True)
 class CloserCounts:
-    """The pairs that were looked at through their patch tokens, their images, and those that could not be read."""
+    """The pairs that were looked at through their patch tokens, their images, and those that could not be read.
+
+    `reason` says why none was, where `options.differences` asked for it and the encoder cannot be had.
+    """
 
     pairs: int
     images: int
     unread: Mapping[str, int]  # failure code -> images
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Mined:
-    """The pairs in rank order with the columns of pairs.parquet, the counts, and advice if there are no pairs.
+    """The pairs in rank order and then their controls, the counts, and advice if there are no pairs.
+
+    `pairs` has the columns of pairs.parquet; `control_of` is null for the blind pairs.
 
     `dino_histogram` counts the pairs above clip_min by dino_sim: one number per step of 0.01 from -1 to 1, each for the
     cosines up to and including that step. `complete` is False if more than `most_candidates` blind pairs were found and
@@ -126,6 +137,10 @@ def mine(
     table = _table(chosen, images, search, look)
     names = table["pair_id"].to_pylist()
     maps = look.maps(chosen.places)
+    if options.controls and len(chosen.pairs):
+        controls = _controls(chosen, ranked, search, look, found)
+        counts = replace(counts, controls=len(controls))
+        table = pa.concat_tables([table, _control_table(controls, table, images, search)])
     return Mined(
         pairs=table,
         options=options,
@@ -158,8 +173,26 @@ def _counts(images: Images, search: Search, found: Candidates, chosen: Chosen, h
 
 
 def _table(chosen: Chosen, images: Images, search: Search, look: CloserLook) -> pa.Table:
-    """The columns of pairs.parquet. Image a of a pair is the one with the smaller id."""
-    pairs = chosen.pairs
+    """The columns of pairs.parquet for the kept blind pairs."""
+    columns = _columns(chosen.pairs, images, search)
+    difference, cluster = look.difference[chosen.places], look.cluster[chosen.places]
+    columns["difference"] = pa.array(difference, mask=np.isnan(difference))
+    columns["cluster"] = pa.array(cluster, mask=cluster < 0)
+    columns["control_of"] = pa.nulls(len(chosen.pairs), pa.string())
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _control_table(controls: Controls, blind: pa.Table, images: Images, search: Search) -> pa.Table:
+    """The same columns for the controls of the pairs in `blind`; a control is of the cluster of its pair."""
+    columns = _columns(controls.pairs, images, search)
+    matched = blind.take(pa.array(controls.control_of))
+    columns["difference"] = pa.nulls(len(controls), pa.float64())
+    columns |= {"cluster": matched["cluster"], "control_of": matched["pair_id"]}
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _columns(pairs: Pairs, images: Images, search: Search) -> dict[str, Any]:
+    """What is known of any pair. Image a of a pair is the one with the smaller id."""
     rows = [
         sorted((int(i), int(j)), key=lambda row: images.ids[row])
         for i, j in zip(search.indices[pairs.i], search.indices[pairs.j], strict=True)
@@ -171,8 +204,22 @@ def _table(chosen: Chosen, images: Images, search: Search, look: CloserLook) -> 
     columns |= {"clip_sim": pairs.clip_sim, "dino_sim": pairs.dino_sim, "gap": pairs.gap}
     for encoder, random_sims in zip(("clip", "dino"), search.random_sims, strict=True):
         columns[f"{encoder}_quantile"] = quantiles(columns[f"{encoder}_sim"], random_sims)
-    difference, cluster = look.difference[chosen.places], look.cluster[chosen.places]
-    columns["difference"] = pa.array(difference, mask=np.isnan(difference))
-    columns["cluster"] = pa.array(cluster, mask=cluster < 0)
-    columns["control_of"] = [None] * len(rows)
-    return pa.table(columns, schema=SCHEMA)
+    return columns
+
+
+def _controls(chosen: Chosen, ranked: Pairs, search: Search, look: CloserLook, found: Candidates) -> Controls:
+    """Controls of the kept pairs, made of their images and others that are at hand."""
+    wanted = chosen.pairs.take(np.arange(min(len(chosen.pairs), MOST_CONTROLLED)))
+    examples = ranked.take(look.order[: look.pairs or MOST_EXAMPLES])
+    known = look.found.comparison.fields.rows if look.found else None
+    at_hand = range(len(search.ids)) if known is None else np.unique([examples.i, examples.j]).tolist()
+    usable = [row for row in at_hand if known is None or search.ids[row] in known]
+    first = set(np.unique([wanted.i, wanted.j]).tolist())
+    rows = sorted(usable, key=lambda row: (row not in first, search.ids[row]))[:MOST_POOL]
+    pool = Pool(
+        np.array(rows, np.int64),
+        look.found.coordinates([search.ids[row] for row in rows]) if look.found else None,
+        examples,
+    )
+    request = ControlRequest(clip_max=found.options.clip_min - CONTROL_MARGIN)
+    return find_controls((search.clip, search.dino), search.ids, wanted, pool, found.groups, request)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blindpairs.encoders import Encoder, Layer
-from blindpairs.errors import InputError, Undecodable
+from blindpairs.encoders import Encoder, Layer, choose_device, load_encoder
+from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.images.preprocess import Preprocess
 from blindpairs.mine.maps import Box
 from blindpairs.progress import Progress, silent
@@ -33,6 +34,8 @@ AXES = 32  # coordinates of a token: nine tenths of the variance of the encoders
 BATCH = 32  # images of a forward pass, always: another shape would round differently
 SAMPLE_VALUES = 1 << 24  # numbers of the sample's tokens in one block, for the axes
 DECODED_AHEAD = 2 * BATCH
+
+TokenBatch = tuple[list[str], NDArray[np.float16]]  # B image ids, (B, L, N, D)
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,14 @@ class StorePatches:
         reader = _Reader(self._store, self._encoder, layers)
         with _MappedFields(self._folder, (len(wanted), len(layers), grid[0] * grid[1], AXES)) as mapped:
             # The ids are hashes, so the first in their order are a random sample, and the same in any corpus order.
-            tokens = list(reader.tokens(sample))  # kept until the axes are known: they are not read twice
-            axes = [_principal_axes([read[layer] for _, read in tokens]) for layer in range(len(layers))]
-            for image_id, read in tokens:
-                mapped.add(image_id, _project(read, axes))
-                progress(len(mapped.rows), len(wanted), sum(reader.unread.values()))
-            del tokens
-            for image_id, read in reader.tokens(wanted[len(sample) :]):
-                mapped.add(image_id, _project(read, axes))
-                progress(len(mapped.rows), len(wanted), sum(reader.unread.values()))
+            batches: list[TokenBatch] = []  # kept until the axes are known: no image is read twice
+            for batch in reader.tokens(sample):
+                batches.append(batch)
+                progress(sum(len(ids) for ids, _ in batches), len(wanted), sum(reader.unread.values()))
+            axes = [_principal_axes([read[:, layer] for _, read in batches]) for layer in range(len(layers))]
+            for ids, read in chain(_emptied(batches), reader.tokens(wanted[len(sample) :])):
+                mapped.add(ids, _project(read, axes))
+                progress(max(len(sample), len(mapped.rows)), len(wanted), sum(reader.unread.values()))
             return PatchFields(mapped.finish(), grid, mapped.rows, reader.boxes, dict(sorted(reader.unread.items())))
 
 
@@ -93,6 +95,23 @@ def blocks_to_compare(depth: int) -> list[Layer]:
     return [Layer(index, norm=False) for index in sorted({0, max(1, depth // 4), max(1, depth // 2)})]
 
 
+def open_patches(store: Store, column: str, folder: Path, device: str = "auto") -> StorePatches:
+    """The patches of a store's images as the encoder of `column` sees them, the one that embedded the store.
+
+    Raises ConfigError where that encoder is not known, is another one now, or has no patch tokens, and AssetMissing
+    where its weights are missing. `device` is `auto`, or one that torch knows.
+    """
+    description = store.manifest["encoders"][column]
+    spec = str(description.get("spec", ""))
+    if "weights_hash" not in description:
+        raise ConfigError(f"the vectors of {column!r} were imported ({spec}), so no encoder for patch tokens is known")
+    encoder = load_encoder(column, spec, device=choose_device(device))
+    if encoder.weights_hash != description["weights_hash"]:
+        raise ConfigError(f"{spec} has other weights now than when it embedded the store")
+    _ = encoder.transformer  # ConfigError for an encoder without patch tokens
+    return StorePatches(store, encoder, folder)
+
+
 class _Reader:
     """Images -> their tokens, in batches of one shape; decoding runs one thread ahead."""
 
@@ -101,16 +120,16 @@ class _Reader:
         self.boxes: dict[str, Box] = {}
         self.unread: Counter[str] = Counter()
 
-    def tokens(self, image_ids: Collection[str]) -> Iterator[tuple[str, NDArray[np.float16]]]:
-        """(image id, (L, N, D) float16) of each image that can be read."""
+    def tokens(self, image_ids: Collection[str]) -> Iterator[TokenBatch]:
+        """The tokens of the images that can be read, up to BATCH at a time."""
         batch: list[tuple[str, NDArray[np.uint8]]] = []
         for one in _ahead(self._squares(image_ids)):
             batch.append(one)
             if len(batch) == BATCH:
-                yield from self._encode(batch)
+                yield self._encode(batch)
                 batch = []
         if batch:
-            yield from self._encode(batch)
+            yield self._encode(batch)
 
     def _squares(self, image_ids: Collection[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         preprocess = self._encoder.preprocess
@@ -121,13 +140,13 @@ class _Reader:
             self.boxes[image_id] = crop_box(preprocess, pixels.shape[:2])
             yield image_id, preprocess.apply(pixels)
 
-    def _encode(self, batch: list[tuple[str, NDArray[np.uint8]]]) -> Iterator[tuple[str, NDArray[np.float16]]]:
+    def _encode(self, batch: list[tuple[str, NDArray[np.uint8]]]) -> TokenBatch:
         squares = np.stack([square for _, square in batch])
         # The last batch is filled up, so that its images are computed as those of any other.
         filled = np.concatenate([squares, np.repeat(squares[-1:], BATCH - len(squares), axis=0)])
         read = self._encoder.tokens_of(torch.from_numpy(filled).to(self._encoder.device), self._layers)
         stacked = torch.stack([tokens.patches for tokens in read], 1).half().cpu().numpy()  # (B, L, N, D)
-        yield from zip((image_id for image_id, _ in batch), stacked, strict=False)
+        return [image_id for image_id, _ in batch], stacked[: len(batch)]
 
 
 def crop_box(preprocess: Preprocess, shape: Sequence[int]) -> Box:
@@ -147,14 +166,17 @@ class _Axes:
 
 
 def _principal_axes(sample: Sequence[NDArray[np.float16]]) -> _Axes:
-    """The axes of the largest variance of the tokens (N, D) of a sample of images, around the mean of each place."""
+    """The axes of the largest variance of tokens, batches of (B, N, D), around the mean of each place."""
     if not sample:
         return _Axes(torch.zeros(1), torch.zeros(1, AXES))
-    width = sample[0].shape[-1]
-    mean = torch.from_numpy(np.mean(sample, axis=0, dtype=np.float64)).float()
+    width, count = sample[0].shape[-1], sum(map(len, sample))
+    sums = torch.zeros(sample[0].shape[1:], dtype=torch.float64)  # (N, D)
+    for tokens in sample:
+        sums += torch.from_numpy(tokens).double().sum(0)
+    mean = (sums / count).float()
     covariance = torch.zeros(width, width, dtype=torch.float64)
     for tokens in sample:
-        centred = torch.from_numpy(tokens).float() - mean
+        centred = (torch.from_numpy(tokens).float() - mean).flatten(0, 1)
         covariance += (centred.T @ centred).double()
     _, vectors = torch.linalg.eigh(covariance)
     basis = torch.zeros(width, AXES)  # an encoder narrower than AXES leaves the last coordinates 0
@@ -163,9 +185,9 @@ def _principal_axes(sample: Sequence[NDArray[np.float16]]) -> _Axes:
 
 
 def _project(tokens: NDArray[np.float16], axes: Sequence[_Axes]) -> NDArray[np.float16]:
-    """(L, N, D) -> (L, N, AXES)."""
-    read = torch.from_numpy(tokens).float()
-    projected = torch.stack([(one - each.mean) @ each.basis for one, each in zip(read, axes, strict=True)])
+    """(B, L, N, D) -> (B, L, N, AXES)."""
+    read = torch.from_numpy(tokens).float().unbind(1)
+    projected = torch.stack([(one - each.mean) @ each.basis for one, each in zip(read, axes, strict=True)], 1)
     # Some models have a few channels in the thousands: beyond float16 they are all the same to a comparison.
     return projected.clamp(-6e4, 6e4).half().numpy()
 
@@ -190,13 +212,14 @@ class _MappedFields:
         with suppress(OSError):
             self._path.unlink()
 
-    def add(self, image_id: str, field: NDArray[np.float16]) -> None:
-        """Append the field (L, N, AXES) of an image."""
+    def add(self, image_ids: Sequence[str], fields: NDArray[np.float16]) -> None:
+        """Append the fields (B, L, N, AXES) of images."""
         try:
-            self._file.write(np.ascontiguousarray(field).data)
+            self._file.write(np.ascontiguousarray(fields).data)
         except OSError as error:
             raise self._full(error) from error
-        self.rows[image_id] = len(self.rows)
+        for image_id in image_ids:
+            self.rows[image_id] = len(self.rows)
 
     def finish(self) -> NDArray[np.float16]:
         """All rows, mapped into memory: (M, L, N, AXES)."""
@@ -215,6 +238,13 @@ class _MappedFields:
             f"cannot write the patch tokens at {self._path.parent}: {error.strerror}; free {size:.2g} GiB there, or "
             "leave out --differences"
         )
+
+
+def _emptied(batches: list[TokenBatch]) -> Iterator[TokenBatch]:
+    """The batches, each of which is freed once it has been used."""
+    batches.reverse()
+    while batches:
+        yield batches.pop()
 
 
 def _ahead(items: Iterable[Any]) -> Iterator[Any]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from blindpairs.defaults import COLUMNS
 from blindpairs.mine.files import read_store
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.search import LOCAL, Running, Search
 from blindpairs.selfjoin import Hardware, JoinPlan, UnitRows, plan_join, row_bytes, similar_pairs
-from blindpairs.selfjoin.points import NORM_COLUMNS
+from blindpairs.selfjoin.bound import NORM_COLUMNS
 from blindpairs.store import Store
 
 SAMPLES = (4096, 16384, 65536)  # images
@@ -24,7 +25,7 @@ THREAD_BYTES = 48 << 20  # of the join's buffers, for each thread
 class MiningPlan:
     """The exact join of the images that take part, on the engine that mining will use.
 
-    `product` is that engine: amx, avx512-bf16 or float32 of compiled code, torch, or triton; `timed_on` is its device.
+    `engine` is its name: amx, avx512-bf16 or float32 of compiled code, torch, or triton; `timed_on` is its device.
     `dimensions` (k) are the axes of the bound, `flops` those of the bound if nothing were skipped, and `whole_flops`
     those of comparing the whole vectors. Bytes: vectors in memory or mapped from disk, coordinates, buffers, and
     Python with its libraries. With a GPU, coordinates and buffers are those of the CPU, which may have to take over.
@@ -36,7 +37,7 @@ class MiningPlan:
     clip_min: float
     dino_max: float
     dimensions: int
-    product: str
+    engine: str
     timed_on: str
     flops: int
     whole_flops: int
@@ -62,7 +63,7 @@ def plan_mining(
     store: Store,
     options: MiningOptions | None = None,
     *,
-    encoders: tuple[str, str] = ("clip", "dino"),
+    encoders: tuple[str, str] = COLUMNS,
     running: Running = LOCAL,
     hardware: Hardware | None = None,
 ) -> MiningPlan:
@@ -89,7 +90,7 @@ def plan_mining(
         clip_min=options.clip_min,
         dino_max=options.dino_max,
         dimensions=k,
-        product=hardware.engines() or (rows.code.kind if rows.code else "torch"),
+        engine=hardware.engines() or (rows.code.kind if rows.code else "torch"),
         timed_on=hardware.describe(),
         flops=2 * columns * pairs,
         whole_flops=2 * rows.dimension * pairs,

@@ -58,7 +58,8 @@ class Running:
 
     join: Join = ExactJoin()  # noqa: RUF009
     memory: MemoryBudget | None = None
-    patches: PatchSource | None = None  # for options.differences
+    patches: PatchSource | None = None  # for options.differences; `mine_store` opens the store's own
+    patch_device: str = "auto"  # that the store's own are computed on
     patch_progress: Progress = silent  # counts images
 
 

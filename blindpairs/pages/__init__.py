@@ -1,7 +1,8 @@
 """Mined pairs shown to people: the gallery, one page that opens from disk, and single pairs as pictures.
 
 Read in this order: `safety` (escaping and policy, for every page), `thumbnails`, `pairs` (what is shown), `charts`,
-`gallery` (the page), `picture` (one pair for a notebook or a slide), `mined` (all of it from a store).
+`heat` (maps of differences in colour), `cards` (one pair on the page), `kinds` (its clusters), `gallery` (the page),
+`picture` (one pair for a notebook or a slide), `mined` (all of it from a store).
 """
 
 from blindpairs.pages.gallery import write_gallery

@@ -4,7 +4,7 @@ Pixels are read again from the corpus. If an image is missing or has changed, th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import pyarrow as pa
 from PIL import Image
 
 from blindpairs.errors import Undecodable
-from blindpairs.mine import Mined, MiningOptions, rarity
+from blindpairs.mine import Mined, rarity
+from blindpairs.mine.maps import DifferenceMap
 from blindpairs.pages.gallery import write_gallery
+from blindpairs.pages.heat import NO_MAPS
 from blindpairs.pages.pairs import GalleryPair, GallerySummary
 from blindpairs.pages.picture import pair_picture
 from blindpairs.store import Store, pixels_of
@@ -36,13 +38,16 @@ class PageImages:
 def write_mined_gallery(
     store: Store,
     mined: Mined,
-    options: MiningOptions,
     output: Path,
     *,
     encoders: tuple[str, str] = ("clip", "dino"),
     differs: Differs = lambda *_: (),
+    maps: Mapping[str, DifferenceMap] = NO_MAPS,
 ) -> PageImages:
-    """Write the gallery of `mined`, which came from `store` with `options`; returns what could not be read."""
+    """Write the gallery of `mined`, which came from `store`; returns what could not be read.
+
+    `maps` are by pair id, as `read_maps` returns them.
+    """
     clip_quantiles, dino_quantiles = (mined.pairs[name].to_numpy() for name in ("clip_quantile", "dino_quantile"))
     rarities = rarity(clip_quantiles, dino_quantiles, mined.quantile_pairs).tolist()
     pairs = [
@@ -63,26 +68,31 @@ def write_mined_gallery(
         found=counts.blind,
         clip_encoder=specs[0],
         dino_encoder=specs[1],
-        clip_min=options.clip_min,
-        dino_max=options.dino_max,
+        clip_min=mined.options.clip_min,
+        dino_max=mined.options.dino_max,
         notes=notes,
         advice=mined.advice,
     )
     unread: Counter[str] = Counter()  # filled while write_gallery reads the images
-    write_gallery(pairs, _counted(pixels_of(store, wanted), unread), output, summary=summary)
+    write_gallery(pairs, _counted(pixels_of(store, wanted), unread), output, summary=summary, maps=maps)
     return PageImages(len(wanted), dict(sorted(unread.items())))
 
 
-def pair_pictures(store: Store, pairs: pa.Table, count: int = 5) -> list[Image.Image]:
+def pair_pictures(
+    store: Store, pairs: pa.Table, count: int = 5, maps: Mapping[str, DifferenceMap] = NO_MAPS
+) -> list[Image.Image]:
     """The first `count` of mined pairs as RGB pictures, 1144 x 702 pixels, which a notebook shows inline.
 
-    `pairs` has the columns of pairs.parquet, as `Mined.pairs` does, and came from `store`. An image that cannot be read
-    again is replaced by the reason. Raises InputError where the store is damaged.
+    `pairs` has the columns of pairs.parquet, as `Mined.pairs` does, and came from `store`. A pair with a map in `maps`
+    is shown with it. An image that cannot be read again is replaced by the reason. Raises InputError where the store is
+    damaged.
     """
     columns = [name for name in pairs.column_names if name in PAIR_COLUMNS]
     shown = [GalleryPair(**row) for row in pairs.slice(0, count).select(columns).to_pylist()]
     images = dict(pixels_of(store, {key for pair in shown for key in (pair.image_id_a, pair.image_id_b)}))
-    return [pair_picture(pair, images[pair.image_id_a], images[pair.image_id_b]) for pair in shown]
+    return [
+        pair_picture(pair, images[pair.image_id_a], images[pair.image_id_b], maps.get(pair.pair_id)) for pair in shown
+    ]
 
 
 def _counted(images: Images, unread: Counter[str]) -> Images:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 class GalleryPair:
     """One pair. The fields have the names of the columns of pairs.parquet, so that a row can be passed as it is.
 
-    A quantile is the share of the corpus's pairs with a lower cosine, in [0, 1]; NaN where it is not known. `differs`
-    has one line for each known difference, as the demo has from its ground truth.
+    A quantile is the share of the corpus's pairs with a lower cosine, in [0, 1]; NaN where it is not known.
+    `difference` is how much differs: 1 is usual among the candidates, less is subtler. Pairs of one `cluster` differ in
+    the same kind of thing. `control_of` of a control pair is the pair_id of the blind pair that it matches. These three
+    are None where there is nothing to say. `differs` has one line for each known difference, as the demo has from its
+    ground truth.
     """
 
     pair_id: str
@@ -22,6 +25,9 @@ class GalleryPair:
     gap: float
     clip_quantile: float = math.nan
     dino_quantile: float = math.nan
+    difference: float | None = None
+    cluster: int | None = None
+    control_of: str | None = None
     rarity: float = math.nan  # the score of `mine --rank rarity`
     differs: tuple[str, ...] = ()
 

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from blindpairs.errors import Undecodable
+from blindpairs.mine.maps import DifferenceMap
+from blindpairs.pages.heat import lay_heat
 from blindpairs.pages.pairs import GalleryPair
 from blindpairs.pages.thumbnails import SMALL_SIDE
 from blindpairs.selfjoin.shown import rounded
@@ -22,16 +24,24 @@ COLOURS = {
 
 
 def pair_picture(
-    pair: GalleryPair, image_a: np.ndarray | Undecodable, image_b: np.ndarray | Undecodable
+    pair: GalleryPair,
+    image_a: np.ndarray | Undecodable,
+    image_b: np.ndarray | Undecodable,
+    difference: DifferenceMap | None = None,
 ) -> Image.Image:
     """One pair as an RGB picture of 1144 x 702 pixels: both images, and below them both cosines on one axis.
 
     An image is uint8 (H, W, 3) of any size, or the reason why it cannot be read, which is then shown in its place.
+    `difference` is drawn over the images: red where they differ most.
     """
     side, margin = 512, 40  # 512 is a whole multiple of the usual small sizes
     sheet = Image.new("RGB", (2 * side + 3 * margin, side + 190), "white")
-    for column, image in enumerate((image_a, image_b)):
-        tile = _reason(image, side) if isinstance(image, Undecodable) else _fitted(image, side)
+    heats = [(difference.a, difference.box_a), (difference.b, difference.box_b)] if difference else [None, None]
+    for column, (image, heat) in enumerate(zip((image_a, image_b), heats, strict=True)):
+        if isinstance(image, Undecodable):
+            tile = _reason(image, side)
+        else:
+            tile = lay_heat(_fitted(image, side), *heat) if heat else _fitted(image, side)
         corner = margin + column * (side + margin)
         sheet.paste(COLOURS["frame"], (corner, margin, corner + side, margin + side))
         sheet.paste(tile, (corner + (side - tile.width) // 2, margin + (side - tile.height) // 2))

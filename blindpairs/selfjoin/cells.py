@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
-from blindpairs.selfjoin.bound import UNIT_ROUNDOFF, product_error
-from blindpairs.selfjoin.points import BLOCK_ROWS, Points
-from blindpairs.selfjoin.rows import PairBlock, Scratch, UnitRows, cosines, decided
+from blindpairs.selfjoin.bound import BLOCK_ROWS, Points, product_error
+from blindpairs.selfjoin.cosine import UNIT_ROUNDOFF
+from blindpairs.selfjoin.rows import PairBlock, Scratch, UnitRows, block_of, decide_pairs
 
 ROUNDS = 2  # of clustering; four cost more time than they save
 SAMPLE_PER_CELL = 24  # rows that the clustering looks at
@@ -140,10 +140,8 @@ def dense_pairs(join: SortedRows, cell: int, places: Tensor) -> list[PairBlock]:
     for part in places.split(DENSE_ROWS):
         scores = rows.take(cells.order[part], scratch) @ right  # (part, cell)
         row, column = ((scores >= rough) & (part[:, None] > inside)).nonzero(as_tuple=True)
-        a, b = cells.order[part[row]], cells.order[inside[column]]  # places -> row numbers
-        i, j, similarity = decided(rows, torch.minimum(a, b), torch.maximum(a, b), join.minimum, scratch)
-        other = cosines(join.other, i, j, scratch) if join.other is not None else None
-        blocks.append(PairBlock(i, j, similarity, other))
+        pairs = cells.order[part[row]], cells.order[inside[column]]  # places -> row numbers
+        blocks.append(block_of(rows, join.other, pairs, join.minimum, scratch, decide_pairs))
     return blocks
 
 

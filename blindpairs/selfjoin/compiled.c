@@ -1,7 +1,7 @@
 /* A task of the join on a CPU: list, compare and decide while the data is in the cache.
 
-compiler.py builds this file for the CPU it runs on and compares its structs and constants with its own; compiled.py
-fills the arrays; cells.py and points.py derive the two tests. A task takes a group of 32 neighbouring cells and a span
+compiler.py builds this file for the CPU it runs on; c_interface.py has the same structs and constants; compiled.py
+fills the arrays; cells.py and bound.py derive the two tests. A task takes a group of 32 neighbouring cells and a span
 of cells:
 
     reach      lists, for each cell of the group, the rows of the span that can be near one of its rows: one score for
@@ -82,7 +82,7 @@ typedef struct {
     const int64_t *first_panel;   /* (groups * 32 + 1): the first panel of each cell */
     const int64_t *order;         /* (places): the row at each place */
     int64_t columns;
-    float reach;                  /* the largest distance of the two points of a wanted pair: points.py */
+    float reach;                  /* the largest distance of the two points of a wanted pair: bound.py */
     float skip_error;             /* of the sum that decides whether a row reaches a cell */
     float square_error;           /* of the squared distance of two centres */
 } points_t;
@@ -592,7 +592,7 @@ int64_t run(const points_t *p, const rows_t *rows, const rows_t *other, const ta
 int64_t scratch_bytes(void) { return sizeof(candidates_t); }
 
 
-/* ---- what compiler.py has to agree with: it compares this table with its own when it loads the library ---- */
+/* ---- what c_interface.py has to agree with: it compares this table with its own when the library is loaded ---- */
 
 typedef struct {
     const char *name;

@@ -11,16 +11,8 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
-from blindpairs.selfjoin.bound import product_error
-from blindpairs.selfjoin.cells import (
-    SortedRows,
-    Task,
-    dense_pairs,
-    own_centre_products,
-    skip_error,
-    square_error,
-)
-from blindpairs.selfjoin.compiler import (
+from blindpairs.selfjoin.bound import Points, product_error
+from blindpairs.selfjoin.c_interface import (
     CELLS_PER_TASK,
     PANEL,
     RESULTS,
@@ -30,7 +22,14 @@ from blindpairs.selfjoin.compiler import (
     RowsStruct,
     TaskStruct,
 )
-from blindpairs.selfjoin.points import Points
+from blindpairs.selfjoin.cells import (
+    SortedRows,
+    Task,
+    dense_pairs,
+    own_centre_products,
+    skip_error,
+    square_error,
+)
 from blindpairs.selfjoin.rows import PairBlock, rough_minimum
 from blindpairs.selfjoin.tuning import JoinPlan
 

@@ -12,7 +12,7 @@ Consequences: s is symmetric. Equal vectors have a cosine of exactly 1 and oppos
 sqrt(q q) = q in IEEE arithmetic. The same holds for vectors that differ in length by a power of two. Any other multiple
 of a vector has a cosine within `cosine_error` of 1, and may be found or missed at a minimum of 1.
 
-**The error.** A sum of n additions is off by at most g(n) times the sum of its terms' magnitudes (`bound.error_growth`,
+**The error.** A sum of n additions is off by at most g(n) times the sum of its terms' magnitudes (`error_growth`,
 u = 2^-53). So dot(x, y) is off by at most g(n) |x||y| and the root by a factor of 1 + g(n). Three more roundings are
 those of the product under the root, of the root and of the quotient. Together this is less than 2 g(n + 3).
 """
@@ -21,9 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blindpairs.selfjoin.bound import error_growth
-
 ACCUMULATORS = 128
+UNIT_ROUNDOFF = 2.0**-24  # of float32
+
+
+def error_growth(terms: int, roundoff: float = UNIT_ROUNDOFF) -> float:
+    """Higham's gamma_n: the error of a dot product relative to the sum of its terms' magnitudes."""
+    return terms * roundoff / (1.0 - terms * roundoff)
 
 
 def cosine_error(dimension: int) -> float:

@@ -6,19 +6,14 @@ found by `gpu.join.prepare_within_memory`, and the same `Hardware` then keeps to
 
 import importlib.util
 import re
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from blindpairs.errors import ConfigError
+from blindpairs.progress import Notice, drop_notice
 
 BF16_SINCE = (8, 0)  # compute capability
-Notice = Callable[[str], None]
-
-
-def silent(_: str) -> None:
-    """Drop the notice."""
 
 
 class CannotRun(Exception):
@@ -35,7 +30,7 @@ class Hardware:
     take fifty times as long.
     """
 
-    def __init__(self, asked: str = "auto", notice: Notice = silent, *, compiled: bool = True) -> None:
+    def __init__(self, asked: str = "auto", notice: Notice = drop_notice, *, compiled: bool = True) -> None:
         self.notice, self.compiled = notice, compiled
         self._devices: list[str] = []
         self._engines: list[str] = []

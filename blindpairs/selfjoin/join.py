@@ -1,6 +1,6 @@
 """All pairs of rows above a cosine, exactly: how the work is split and run.
 
-The rows are projected to points of a few dimensions (points.py), and the points are sorted into cells of neighbours
+The rows are projected to points of a few dimensions (bound.py), and the points are sorted into cells of neighbours
 (cells.py). A task compares a group of cells with a span of rows on one core. Compiled code runs the tasks (compiled.py)
 if there is a C compiler, else torch does (plain.py). GPUs have a join of their own (the package gpu).
 """
@@ -15,15 +15,15 @@ from typing import Any, Protocol
 
 from blindpairs.cores import Cores
 from blindpairs.progress import Progress, silent
-from blindpairs.selfjoin.bound import principal_axes
+from blindpairs.selfjoin.bound import place_points
+from blindpairs.selfjoin.c_interface import CELLS_PER_TASK
 from blindpairs.selfjoin.cells import Engine, SortedRows, Task, partition
 from blindpairs.selfjoin.compiled import CompiledEngine
-from blindpairs.selfjoin.compiler import CELLS_PER_TASK, why_not_compiled
+from blindpairs.selfjoin.compiler import why_not_compiled
 from blindpairs.selfjoin.device import CannotRun, Hardware
 from blindpairs.selfjoin.plain import TorchEngine
-from blindpairs.selfjoin.points import place_points
 from blindpairs.selfjoin.rows import PairBlock, UnitRows, Vectors, refuse_unfit
-from blindpairs.selfjoin.tuning import AXES_STEP, FILL, SAMPLE_ROWS, JoinPlan, cheapest
+from blindpairs.selfjoin.tuning import FILL, JoinPlan, cheapest, sample_and_axes
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,9 @@ def prepare(
     rows: UnitRows, minimum: float, cores: Cores, *, plan: JoinPlan | None = None, other: UnitRows | None = None
 ) -> Prepared:
     """Find the axes, choose a plan if none is given, and sort the rows into cells."""
-    sample = rows.sample(SAMPLE_ROWS, seed=plan.seed if plan else 0)  # (n, D) float32
-    axes = cores.start(lambda: principal_axes(sample[::AXES_STEP])).result().float()
+    sample, axes = sample_and_axes(rows, (plan or JoinPlan()).seed, cores)
     if plan is None:
-        plan = cheapest(sample, axes, minimum, JoinPlan(), rows.code, cores)
+        plan = cheapest(sample, axes, minimum, rows.code, cores)
     points = place_points(rows, axes[:, : plan.dimensions], minimum, rows.layout, cores)  # N points in k dimensions
     count = round(rows.count / (plan.cell_rows * FILL))
     cells = partition(points.values.float(), count, plan.cell_rows, plan.seed, cores)

@@ -1,7 +1,7 @@
 """The tasks of a join in torch: on any device, and without a C compiler. Tests compare compiled code with it.
 
 skip     the rows that cannot reach a row of the cell: one product for each row and cell (cells.py)
-compare  the other rows with those of the cell: a product over K columns for each pair (points.py)
+compare  the other rows with those of the cell: a product over K columns for each pair (bound.py)
 decide   the few pairs that passed, on the whole vectors (rows.py)
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from blindpairs.cores import Cores
 from blindpairs.selfjoin.bound import product_error
 from blindpairs.selfjoin.cells import SortedRows, Task, dense_pairs, own_centre_products, skip_error
-from blindpairs.selfjoin.rows import PairBlock, Scratch, confirmed, cosines, where
+from blindpairs.selfjoin.rows import PairBlock, Scratch, block_of, where
 from blindpairs.selfjoin.tuning import JoinPlan
 
 # The columns of a product are a multiple of this: with another number the product takes 4/3 as long, and a row maximum
@@ -30,7 +30,7 @@ class TorchEngine:
 
     join: SortedRows
     plan: JoinPlan
-    left: Tensor  # (N, K) float32, in the order of the cells; see points.py
+    left: Tensor  # (N, K) float32, in the order of the cells; see bound.py
     right: Tensor  # (N + 31, K): the last 31 never pass, so that 32 columns can be read from any place
     own_products: Tensor  # (N,) by place: the product of a row with the centre of its own cell
     reach: float
@@ -123,11 +123,8 @@ class TorchEngine:
         y, x = torch.cat([y for y, _ in waiting]), torch.cat([x for _, x in waiting])
         later = y > x  # within a cell every pair occurs twice, and every row with itself
         join, order = self.join, self.join.cells.order
-        a, b = order[y[later]], order[x[later]]
-        i, j = torch.minimum(a, b), torch.maximum(a, b)
-        i, j, similarity = confirmed(join.rows, i, j, join.minimum, self.scratch)
-        other = cosines(join.other, i, j, self.scratch) if join.other is not None else None
-        return [PairBlock(i, j, similarity, other)]
+        pairs = order[y[later]], order[x[later]]
+        return [block_of(join.rows, join.other, pairs, join.minimum, self.scratch)]
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import copy
 import math
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,17 +26,17 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.selfjoin.bound import error_growth
-from blindpairs.selfjoin.compiler import CompiledCode, RowsStruct, compiled_code
-from blindpairs.selfjoin.cosine import quotient, root, summed
-from blindpairs.selfjoin.points import Layout
+from blindpairs.selfjoin.bound import BLOCK_ROWS, Layout
+from blindpairs.selfjoin.c_interface import CompiledCode, RowsStruct
+from blindpairs.selfjoin.compiler import compiled_code
+from blindpairs.selfjoin.cosine import error_growth, quotient, root, summed
 from blindpairs.selfjoin.shown import as_given
 
-BLOCK_ROWS = 4096  # of one call on one core
 MEASURED_ROWS = 256  # at a time by torch: their float64 squares stay in the cache
 CHUNK_PAIRS = 128  # two blocks of 128 x 768 float32 rows are 0.8 MB: in the cache from the gather to the sum
 
 Vectors = Tensor | NDArray[np.floating[Any]]
+Decided = tuple[Tensor, Tensor, Tensor]  # (i, j, float64 cosine) of pairs whose cosine is large enough
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def refuse_unfit(rows: "UnitRows", minimum: float, other: "UnitRows | None") -> 
     """Raise ConfigError for a `minimum` that is no cosine, InputError if `other` has another number of rows."""
     refuse_no_cosine(minimum)
     if other is not None and other.count != rows.count:
-        raise InputError(f"the other vectors are {other.count}, those to join {rows.count}: give as many")
+        raise InputError(f"there are {rows.count} vectors to join and {other.count} other vectors: give one for each")
 
 
 class UnitRows:
@@ -266,9 +267,7 @@ def rough_minimum(rows: UnitRows, minimum: float) -> float:
     return minimum - error_growth(rows.dimension + 8)
 
 
-def confirmed(
-    rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def confirm_pairs(rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None) -> Decided:
     """Of the pairs (i, j), those whose cosine is at least `minimum`: (i, j, float64 cosine)."""
     scratch = scratch or Scratch(rows.device)
     # (n,) float32 cosines, which reject most pairs
@@ -278,13 +277,24 @@ def confirmed(
         left, right = rows.take(i[part], scratch, "left rows"), rows.take(j[part], scratch, "right rows")
         torch.sum(left.mul_(right), 1, out=rough[part])  # not a matrix product, whose precision a setting may lower
     kept = where(rough >= rough_minimum(rows, minimum))
-    return decided(rows, i[kept], j[kept], minimum, scratch)
+    return decide_pairs(rows, i[kept], j[kept], minimum, scratch)
 
 
-def decided(
-    rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`confirmed` without the float32 step, for pairs of which most have a cosine that is large enough."""
+def decide_pairs(rows: UnitRows, i: Tensor, j: Tensor, minimum: float, scratch: Scratch | None = None) -> Decided:
+    """`confirm_pairs` without the float32 step, for pairs of which most have a cosine that is large enough."""
     similarity = cosines(rows, i, j, scratch)
     enough = similarity >= minimum
     return i[enough], j[enough], similarity[enough]
+
+
+def block_of(
+    rows: UnitRows,
+    other: UnitRows | None,
+    pairs: tuple[Tensor, Tensor],
+    minimum: float,
+    scratch: Scratch | None = None,
+    decide: Callable[[UnitRows, Tensor, Tensor, float, Scratch | None], Decided] = confirm_pairs,
+) -> PairBlock:
+    """Of the `pairs` of row numbers, in either order, those that `decide` keeps, with their cosines in `other`."""
+    i, j, similarity = decide(rows, torch.minimum(*pairs), torch.maximum(*pairs), minimum, scratch)
+    return PairBlock(i, j, similarity, cosines(other, i, j, scratch) if other is not None else None)

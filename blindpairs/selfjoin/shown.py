@@ -1,6 +1,14 @@
-"""Cosines, shares and thresholds as text for people. A number that is not 1 or -1 is never printed as 1 or -1."""
+"""Cosines, thresholds and engines as text for people. A number that is not 1 or -1 is never printed as 1 or -1."""
 
 import math
+
+ENGINE_NAMES = {
+    "amx": "AMX",
+    "avx512-bf16": "AVX512-BF16",
+    "float32": "compiled float32",
+    "torch": "torch",
+    "triton": "Triton",
+}
 
 
 def rounded(value: float, digits: int) -> str:

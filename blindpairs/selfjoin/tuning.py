@@ -15,16 +15,15 @@ Alternatives that were measured on 50,000 to 1,000,000 vectors of tests/benchmar
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
-from blindpairs.selfjoin.bound import principal_axes
-from blindpairs.selfjoin.compiler import CompiledCode
-from blindpairs.selfjoin.points import Layout
+from blindpairs.selfjoin.bound import Layout, principal_axes
+from blindpairs.selfjoin.c_interface import CompiledCode
 from blindpairs.selfjoin.rows import UnitRows, Vectors
 
 SAMPLE_ROWS = 4096
@@ -66,7 +65,7 @@ def row_bytes(plan: JoinPlan, layout: Layout) -> int:
     return layout.dtype.itemsize * (plan.dimensions + columns + columns * 11 // 10) + 48
 
 
-def plan_join(vectors: Vectors | UnitRows, minimum: float, *, seed: int = 0) -> JoinPlan:
+def plan_join(vectors: Vectors | UnitRows, minimum: float) -> JoinPlan:
     """The plan of the lowest expected cost for the pairs of cosine >= `minimum` of `vectors` (N, D).
 
     It is estimated on a sample of 4,096 rows, for the engine of these rows: compiled code or torch (`UnitRows.code`).
@@ -74,31 +73,44 @@ def plan_join(vectors: Vectors | UnitRows, minimum: float, *, seed: int = 0) -> 
     """
     rows = vectors if isinstance(vectors, UnitRows) else UnitRows(vectors)
     if rows.count < 2:
-        return JoinPlan(seed=seed)
+        return JoinPlan()
     with Cores(rows.device) as cores:
-        sample = rows.sample(SAMPLE_ROWS, seed)
-        axes = cores.start(lambda: principal_axes(sample[::AXES_STEP])).result().float()
-        return cheapest(sample, axes, minimum, JoinPlan(seed=seed), rows.code, cores)
+        sample, axes = sample_and_axes(rows, JoinPlan().seed, cores)
+        return cheapest(sample, axes, minimum, rows.code, cores)
 
 
-def cheapest(
-    sample: Tensor, axes: Tensor, minimum: float, plan: JoinPlan, code: CompiledCode | None, cores: Cores
-) -> JoinPlan:
-    """`plan` with the k of the lowest expected cost per pair: half of `sample` (n, D) is compared with the rest."""
+def sample_and_axes(rows: UnitRows, seed: int, cores: Cores) -> tuple[Tensor, Tensor]:
+    """A sample of the rows (n, D), and the axes along which it varies most (D, k); both float32."""
+    sample = rows.sample(SAMPLE_ROWS, seed)
+    axes = cores.start(lambda: principal_axes(sample[::AXES_STEP])).result().float()
+    return sample, axes
+
+
+def cheapest(sample: Tensor, axes: Tensor, minimum: float, code: CompiledCode | None, cores: Cores) -> JoinPlan:
+    """The plan with the k of the lowest expected cost per pair: half of `sample` (n, D) is compared with the rest."""
     kind, layout = (code.kind, code.layout) if code is not None else ("torch", Layout())
-    order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(1)).to(sample.device)
-    points = cores.start(lambda: (sample @ axes)[order]).result()
-    half = min(len(points) // 2, COMPARED_ROWS)  # points: (n, axes) in random order
+    points = cores.start(lambda: shuffled(sample @ axes)).result()  # (n, axes)
+    half = min(len(points) // 2, COMPARED_ROWS)
     left, right = points[:half], points[half : 2 * half]
-    # The distance of unit vectors whose cosine is `minimum`: an estimate needs no allowance for rounding.
-    limit = math.sqrt(max(0.0, 2 - 2 * minimum))
 
     def cost(k: int) -> float:
-        passed = float((torch.cdist(left[:, :k], right[:, :k]) <= limit).float().mean())
         fixed, per_column = SCORE_COST[kind]
-        return fixed + per_column * layout.columns(k) + CHECK_COST[kind] * passed
+        return fixed + per_column * layout.columns(k) + CHECK_COST[kind] * share_passing(left, right, k, minimum)
 
     choices = sorted({min(k, axes.shape[1]) for k in CHOICES[layout.dtype.itemsize]})
     costs = [future.result() for future in [cores.start(partial(cost, k)) for k in choices]]
     cell_rows, span_rows = SIZES[code is not None]
-    return replace(plan, dimensions=choices[costs.index(min(costs))], cell_rows=cell_rows, span_rows=span_rows)
+    return JoinPlan(dimensions=choices[costs.index(min(costs))], cell_rows=cell_rows, span_rows=span_rows)
+
+
+def shuffled(points: Tensor) -> Tensor:
+    """The rows of `points` in a random order, the same for each number of rows."""
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(1))
+    return points[order.to(points.device)]
+
+
+def share_passing(left: Tensor, right: Tensor, k: int, minimum: float) -> float:
+    """The share of the pairs of `left` and `right`, (n, axes) each, that the bound on the first k axes lets pass."""
+    # The distance of unit vectors whose cosine is `minimum`: an estimate needs no allowance for rounding.
+    limit = math.sqrt(max(0.0, 2 - 2 * minimum))
+    return float((torch.cdist(left[:, :k], right[:, :k]) <= limit).float().mean())

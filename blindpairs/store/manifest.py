@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blindpairs.access import listed, present, removed
+from blindpairs.access import listed, present, remove
 from blindpairs.errors import ConfigError, InputError, Refused
 from blindpairs.images import Item
 from blindpairs.store.parts import FAILURES_FOLDER
@@ -151,14 +151,14 @@ def prepare_store(folder: Path) -> None:
 def remove_store(folder: Path) -> None:
     """Remove all files of a store. It may be killed at any point: what is left is then no store, and no part."""
     for place in (folder, folder / MOVED):
-        removed(manifest_path(place))  # first: without it, the other files do not count
+        remove(manifest_path(place))  # first: without it, the other files do not count
         for suffix in (".done.json", ".parquet"):  # markers before the tables that they vouch for
             for path in part_files(place):
                 if path.name.endswith(suffix):
-                    removed(path)
+                    remove(path)
         for path in (*part_files(place / FAILURES_FOLDER), items_path(place)):
             if path.name.endswith(".parquet"):
-                removed(path)
+                remove(path)
 
 
 def part_files(folder: Path) -> list[Path]:

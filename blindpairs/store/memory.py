@@ -5,9 +5,8 @@ is unlinked as soon as it is mapped, so it disappears with the process, even if 
 while it writes the file leaves a hidden `.tmp` file, which the next run removes.
 """
 
-import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
+from blindpairs.progress import Notice, drop_notice
+from blindpairs.system import physical_memory
 from blindpairs.workspace import aside_name
 
 ROW_BYTES = 550  # per row, apart from its vectors: what the join holds (`selfjoin.row_bytes`: 300 to 820), and the id
@@ -31,7 +32,7 @@ class MemoryBudget:
 
     limit: int
     folder: Path
-    notice: Callable[[str], None] = lambda _: None
+    notice: Notice = drop_notice
 
 
 class VectorPlacement:
@@ -94,8 +95,7 @@ def parse_bytes(text: str) -> int:
 
 def available_memory() -> int:
     """The bytes available without swapping: the kernel's estimate, or the container's limit where that is lower."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([physical, *_kernel_estimate(), *_container_limit()])
+    return min([physical_memory(), *_kernel_estimate(), *_container_limit()])
 
 
 def _kernel_estimate() -> list[int]:
@@ -115,6 +115,6 @@ def _container_limit() -> list[int]:
     return [max(0, int(limit) - int(used))] if limit.strip().isdigit() else []
 
 
-def memory_budget(text: str, folder: Path, notice: Callable[[str], None]) -> MemoryBudget:
+def memory_budget(text: str, folder: Path, notice: Notice) -> MemoryBudget:
     """A budget of `text`, as for `parse_bytes`; where it is empty, of half of the available memory."""
     return MemoryBudget(parse_bytes(text) if text else available_memory() // 2, folder, notice)

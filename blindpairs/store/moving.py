@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blindpairs.access import present, removed
+from blindpairs.access import present, remove
 from blindpairs.images import Item
 from blindpairs.store.manifest import (
     MOVED,
@@ -34,7 +34,7 @@ from blindpairs.store.parts import (
     write_verified,
 )
 from blindpairs.store.verified import finished, read_columns, read_failures, read_vectors
-from blindpairs.workspace import put, write_json
+from blindpairs.workspace import rename_durably, write_json
 
 LOCATION = ("uri", "uri_bytes")  # the columns that say where the image of a row is
 
@@ -49,7 +49,7 @@ def stage_items(folder: Path, items: Iterable[Item], part_rows: int) -> dict[str
 
 def drop_items(folder: Path) -> None:
     """Remove staged items: the corpus is still where it was."""
-    removed(items_path(folder / MOVED))
+    remove(items_path(folder / MOVED))
     _remove_empty(folder)
 
 
@@ -91,7 +91,7 @@ def _remove_empty(folder: Path) -> None:
 def _put_in_place(files: Sequence[tuple[Path, Path]]) -> None:
     for staged, path in files:
         if present(staged):  # else a run that was killed has put it in its place
-            put(staged, path)
+            rename_durably(staged, path)
 
 
 def _stage_part(part: Part, staged: Part, marker: Mapping[str, Any], items: Sequence[Item]) -> None:

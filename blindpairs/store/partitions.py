@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from blindpairs.access import reading
 from blindpairs.errors import InputError
+from blindpairs.images.columns import is_bytes, is_text
 
-PATHS = "image_path"  # clip-retrieval's name of the column
+PATH_COLUMN = "image_path"  # clip-retrieval's name of the column
 NAMES_SHOWN = 6  # columns of a file, where a message lists them
 
 Vectors = NDArray[np.floating[Any]]
@@ -54,26 +55,31 @@ class Partition:
         try:
             with pq.ParquetFile(self.metadata) as file:
                 kind = self._kind_of_paths(file.schema_arrow)  # of the values, where a dictionary encodes them
-                column = file.read(columns=[PATHS])[PATHS].cast(kind)
+                column = file.read(columns=[PATH_COLUMN])[PATH_COLUMN].cast(kind)
                 # Keys of a webdataset may be whole numbers: those become text first, as they would be written.
-                text = pa.large_binary() if _holds_bytes(kind) else pa.large_string()
+                text = pa.large_binary() if is_bytes(kind) else pa.large_string()
                 return column.cast(text).cast(pa.large_binary())
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{self.metadata} cannot be read as Parquet: {_reason(error)}") from error
 
     def _kind_of_paths(self, schema: pa.Schema) -> pa.DataType:
         """The type of the values of image_path; InputError if there is no such column, or it cannot hold names."""
-        found = schema.get_all_field_indices(PATHS)
+        found = schema.get_all_field_indices(PATH_COLUMN)
         if len(found) != 1:
-            has = f"{len(found)} columns {PATHS}" if found else f"no column {PATHS}, only {_shown(schema.names)}"
+            has = (
+                f"{len(found)} columns {PATH_COLUMN}"
+                if found
+                else f"no column {PATH_COLUMN}, only {_shown(schema.names)}"
+            )
             raise InputError(
-                f"{self.metadata} has {has}: in all partitions, call the column with the images' paths or keys {PATHS}"
+                f"{self.metadata} has {has}: in all partitions, call the column with the images' paths or keys "
+                f"{PATH_COLUMN}"
             )
         kind = schema.field(found[0]).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (_holds_bytes(kind) or _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        if not (is_bytes(kind) or is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
             raise InputError(
-                f"{self.metadata}: {PATHS} holds {str(kind)[:60]}; it must hold text, bytes or whole numbers"
+                f"{self.metadata}: {PATH_COLUMN} holds {str(kind)[:60]}; it must hold text, bytes or whole numbers"
             )
         return kind
 
@@ -132,7 +138,7 @@ def check(columns: Columns) -> list[int]:
                 raise InputError(f"{one.metadata} and {same.metadata} do not name the same images in the same order")
     if sum(sizes) and not any(_name_something(partition.paths()) for partition in first):
         raise InputError(
-            f"{first[0].metadata.parent}: {PATHS} is empty in all {sum(sizes):,} rows: it must name the images"
+            f"{first[0].metadata.parent}: {PATH_COLUMN} is empty in all {sum(sizes):,} rows: it must name the images"
         )
     return sizes
 
@@ -160,20 +166,6 @@ def batches(columns: Columns, rows: int) -> Iterator[tuple[list[bytes | None], d
 
 def _name_something(paths: pa.ChunkedArray) -> bool:
     return bool(pc.sum(pc.binary_length(paths)).as_py())  # the sum is null if all paths are
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_binary_view(kind)
-        or types.is_fixed_size_binary(kind)
-    )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -90,6 +90,14 @@ class Store:
         """The names of the columns of vectors, such as `clip` and `dino`."""
         return tuple(self.manifest["encoders"])
 
+    def require_encoder(self, name: str) -> None:
+        """ConfigError if the store has no vectors of an encoder of this name."""
+        if name not in self.encoders:
+            have = ", ".join(self.encoders)
+            raise ConfigError(
+                f"the store at {self.folder} has no encoder {name!r}; it has {have}: embed with it, or name another"
+            )
+
     @cached_property
     def _markers(self) -> list[dict[str, Any]]:
         """The markers of all parts, with sizes checked. Hashes are checked part by part, when a part is read."""
@@ -140,12 +148,12 @@ class Store:
 
         ConfigError if the store has no such encoder, or a part has no vectors of it yet.
         """
-        if name not in self.encoders:
-            raise ConfigError(f"the store at {self.folder} has no encoder {name!r}; it has {', '.join(self.encoders)}")
+        self.require_encoder(name)
         for part, marker in zip(self._parts, self._markers, strict=True):
             if name not in marker["columns"]:
                 raise ConfigError(
-                    f"{part.data} has no {name!r} vectors yet: run the `blindpairs embed` that adds them to the end"
+                    f"{part.data} has no {name!r} vectors yet: run the `blindpairs embed` that adds {name!r} again to "
+                    "finish it"
                 )
         dimension = self.manifest["encoders"][name]["dimension"]
         yield from self._each(lambda part, rows: _vectors_of(part.data, name, (rows, dimension)))

@@ -147,8 +147,8 @@ def test_index_of_another_encoder_has_its_own_file(work: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["mine", "--encoder-a", "vgg"], "no encoder 'vgg', it has clip, dino, siglip, rough"),
-        (["mine", "--method", "magic"], "no index of kind 'magic'"),
+        (["mine", "--encoder-a", "vgg"], "no encoder 'vgg'; it has clip, dino, siglip, rough"),
+        (["mine", "--method", "magic"], "`mine --method exact` needs no index"),
         (["mine", "--method", "ivf", "--executor", "ray"], "--executor ray has the exact method only"),
         (["mine", "--center", "--executor", "ray"], "--executor ray reads the vectors as they are stored"),
         (["mine", "--device", "cuda:99"], "device 'cuda:99' cannot compare vectors here"),
@@ -263,7 +263,7 @@ def test_plan_counts_the_pairs_of_the_images_that_take_part_and_writes_nothing(w
     columns = plan["flops"] / (2 * plan["pairs"])
     assert columns == int(columns) >= plan["dimensions"] + 4  # the norms take four, and some products pad them
     code = compiled_code()
-    assert plan["product"] == (code.kind if code else "torch")
+    assert plan["engine"] == (code.kind if code else "torch")
     assert plan["whole_flops"] == 2 * 24 * plan["pairs"]
     assert plan["memory_bytes"] == sum(plan[f"{what}_bytes"] for what in ("vector", "coordinate", "buffer", "library"))
     assert plan["library_bytes"] > 100 << 20  # Python with torch
@@ -317,8 +317,8 @@ def test_plan_times_the_engine_that_mining_will_use(work: Path, monkeypatch: pyt
     monkeypatch.setattr("blindpairs.selfjoin.join._on_gpus", on_gpus)
     monkeypatch.setattr(planning, "_bound", lambda *_: (60, 64))
     plan = called("mine", work, *THRESHOLDS, "--method", method, "--plan")
-    wanted = ("cuda:7", "triton") if method == "exact" else ("cpu", plan["product"])
-    assert (plan["timed_on"], plan["product"]) == wanted
+    wanted = ("cuda:7", "triton") if method == "exact" else ("cpu", plan["engine"])
+    assert (plan["timed_on"], plan["engine"]) == wanted
     assert set(asked) == {("cuda:7",) if method == "exact" else ()}
     assert called("mine", work, *THRESHOLDS, "--device", "cpu", "--plan")["timed_on"] == "cpu"
 

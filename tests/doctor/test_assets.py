@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from blindpairs.defaults import PAPER_ENCODERS
 from blindpairs.doctor import Finding
 from blindpairs.doctor.assets import DEFAULT_WEIGHTS, demo_assets, has_weights, weights, work_folder
-from blindpairs.encoders import PAPER_ENCODERS
 
 
 def test_weights_are_found_in_the_hub_cache_only_when_their_file_is_complete(tmp_path: Path) -> None:
@@ -36,11 +36,7 @@ def test_default_weights_are_the_ones_that_open_clip_itself_would_fetch() -> Non
     table = Path(found.origin).with_name("pretrained.py").read_text(encoding="utf-8")
     entry = re.search(r"_VITL14 = dict\(\s*openai=_pcfg\((.*?)\)", table, re.DOTALL)
     assert entry is not None
-    assert f'"{DEFAULT_WEIGHTS["open_clip:ViT-L-14/openai"]}/"' in entry[1]
-
-
-def test_default_weights_are_those_of_the_encoders_that_embed_uses_by_default() -> None:
-    assert set(DEFAULT_WEIGHTS) == set(PAPER_ENCODERS.values())
+    assert f'"{DEFAULT_WEIGHTS[PAPER_ENCODERS["clip"]]}/"' in entry[1]
 
 
 def test_demo_without_one_of_its_encoders_is_a_problem(tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ import pytest
 from blindpairs.doctor import Finding
 from blindpairs.doctor.mining import compiled_join, gpu_join
 from blindpairs.doctor.probes import probe
+from blindpairs.selfjoin.shown import ENGINE_NAMES
 
 
 def test_doctor_says_whether_mining_is_compiled_and_what_to_install_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("cc"):
-        assert compiled_join(probe(["selfjoin"])["selfjoin"]).state == "ok"
+        finding = compiled_join(probe(["selfjoin"])["selfjoin"])
+        assert finding.state == "ok"
+        assert finding.value in {f"{name}, built for this processor" for name in ENGINE_NAMES.values()}
     monkeypatch.setenv("CC", "no-such-compiler")
     finding = compiled_join(probe(["selfjoin"])["selfjoin"])
     assert finding.state == "note"

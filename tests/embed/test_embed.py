@@ -151,9 +151,14 @@ def test_part_that_is_not_what_its_marker_says_is_embedded_again(tmp_path: Path,
 @pytest.mark.parametrize(
     ("encoders", "options", "message"),
     [
-        ({"clip": "toy:other"}, SMALL, "encoder.clip.spec is toy:a there and toy:other now"),
+        ({"clip": "toy:other"}, SMALL, "encoder.clip.spec is 'toy:a' there and 'toy:other' now"),
         ({"clip": "toy:a"}, replace(SMALL, part_rows=8), "part_rows is 16 there and 8 now"),
         ({"clip": "toy:a"}, replace(SMALL, limits=Limits(max_pixels=99)), "max_pixels is 178956970 there and 99 now"),
+        (
+            {"clip": "toy:a"},
+            replace(SMALL, limits=Limits(allow_truncated=True)),
+            "limits.allow_truncated (--allow truncated) is False there and True now",
+        ),
     ],
 )
 def test_other_settings_are_refused_with_the_difference(

@@ -93,17 +93,17 @@ class Killed(BaseException):
 def kill_at(step: int, patch: pytest.MonkeyPatch) -> None:
     """Die just before the step-th file gets its name."""
     left = [step]
-    real = workspace.put
+    real = workspace.rename_durably
 
-    def put(aside: Path, path: Path) -> None:
+    def rename(aside: Path, path: Path) -> None:
         if path.name != ".writable":
             left[0] -= 1
             if left[0] < 0:
                 raise Killed
         real(aside, path)
 
-    patch.setattr(workspace, "put", put)
-    patch.setattr(moving, "put", put)
+    patch.setattr(workspace, "rename_durably", rename)
+    patch.setattr(moving, "rename_durably", rename)
 
 
 def test_move_that_is_killed_before_any_file_is_finished_by_the_next_run(tmp_path: Path) -> None:
@@ -236,5 +236,5 @@ def test_options_of_the_corpus_still_have_to_agree(tmp_path: Path) -> None:
     run([tmp_path / "old"], tmp_path / "store")
     (tmp_path / "old").rename(tmp_path / "new")
     corpus = open_corpus([str(tmp_path / "new")], CorpusOptions(follow_symlinks=True))
-    with pytest.raises(ConfigError, match="follow_symlinks is False there and True now"):
+    with pytest.raises(ConfigError, match=r"follow_symlinks \(--allow symlinks\) is False there and True now"):
         embed(corpus, tmp_path / "store", BOTH, toy, SMALL)

@@ -397,3 +397,17 @@ def test_cosine_that_is_none_is_refused_before_any_actor(whole: Path) -> None:
     with pytest.raises(BlindpairsError, match="a cosine lies between -1 and 1"):
         next(RayJoin(TWO, whole, "clip")(rows(whole), 1.5))
     assert list(RayJoin(TWO, whole, "clip")(UnitRows(torch.from_numpy(np.ones((1, 8), np.float16))), 0.5)) == []
+
+
+def test_rows_that_are_not_the_stored_column_are_refused_before_any_actor(whole: Path) -> None:
+    stored = rows(whole).vectors
+    centred = stored.float() - stored.float().mean(0)
+    for unlike in (centred, centred.half(), stored[1:], stored.flip(0), rows(whole, "dino").vectors):
+        with pytest.raises(InputError, match="not the 'clip' vectors of"):
+            next(RayJoin(TWO, whole, "clip")(UnitRows(unlike), 0.5))
+    with pytest.raises(InputError, match="not the 'dino' vectors of"):
+        next(RayJoin(TWO, whole, "clip", "dino")(rows(whole), 0.5, other=rows(whole)))
+    chosen = torch.arange(1, len(stored))
+    other = rows(whole, "dino", chosen - 1)
+    with pytest.raises(InputError, match="choose other rows"):
+        next(RayJoin(TWO, whole, "clip", "dino")(rows(whole, "clip", chosen), 0.5, other=other))

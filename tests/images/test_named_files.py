@@ -124,9 +124,14 @@ def test_a_file_that_goes_or_breaks_after_it_was_named_fails_by_name(tmp_path: P
     assert corpus.fingerprint() != before
 
 
+def test_an_empty_name_is_an_error_that_asks_for_the_variable() -> None:
+    with pytest.raises(InputError, match="a source is an empty name: is a variable unset"):
+        open_corpus([""])
+
+
 def test_what_does_not_exist_is_an_error_before_anything_is_read(tmp_path: Path) -> None:
     good_files(tmp_path)
-    with pytest.raises(InputError, match=r"4\.png does not exist"):
+    with pytest.raises(InputError, match=r"4\.png does not exist: check its name, and that its disk is mounted"):
         open_corpus([f"{tmp_path}/1.png", f"{tmp_path}/4.png"])
     with pytest.raises(InputError, match=r"3\.tar does not exist \(and 1 more of 3\)"):
         open_corpus([f"{tmp_path}/{{2..4}}.tar"])

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.index import (
     ApproximateJoin,
+    BuildOptions,
     Gpus,
-    Making,
     build_index,
     load_index,
 )
@@ -240,7 +240,10 @@ def test_an_unusable_kind_is_refused_with_examples(vectors: Vectors, kind: str, 
         list(ApproximateJoin(kind)(UnitRows(torch.from_numpy(vectors)), MINIMUM))
     assert str(refused.value).startswith(f"no index of kind {kind!r}: FAISS says ")
     assert reason in str(refused.value)
-    assert str(refused.value).endswith("use flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16")
+    advice = (
+        "use flat, ivf, hnsw, or a FAISS factory string such as IVF4096,SQfp16; `mine --method exact` needs no index"
+    )
+    assert str(refused.value).endswith(advice)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3])
@@ -356,9 +359,9 @@ def test_a_record_that_lacks_what_it_tells_is_damaged(tmp_path: Path, vectors: V
 
 def test_another_seed_builds_a_new_index(tmp_path: Path, vectors: Vectors) -> None:
     store = store_at(tmp_path / "embeddings", vectors[:200])
-    build_index(store, "clip", tmp_path / "index", making=Making(0))
+    build_index(store, "clip", tmp_path / "index", options=BuildOptions(0))
     assert (
-        build_index(store, "clip", tmp_path / "index", making=Making(1)).reason
+        build_index(store, "clip", tmp_path / "index", options=BuildOptions(1)).reason
         == "clip-ivf.faiss was built with other options"
     )
 

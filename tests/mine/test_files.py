@@ -48,7 +48,7 @@ def test_same_store_and_options_give_the_same_bytes(store: Store, tmp_path: Path
 
 
 def test_encoder_that_the_store_lacks_is_named(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no encoder 'siglip', it has clip, dino"):
+    with pytest.raises(ConfigError, match="no encoder 'siglip'; it has clip, dino"):
         mine_store(store, tmp_path / "pairs", encoders=("siglip", "dino"))
 
 

@@ -12,6 +12,7 @@ from blindpairs.encoders import load_encoder
 from blindpairs.errors import Undecodable
 from blindpairs.images import open_corpus
 from blindpairs.mine import MiningOptions, mine_store
+from blindpairs.mine.maps import DifferenceMap
 from blindpairs.pages import GalleryPair, pair_picture, pair_pictures
 from blindpairs.pages.picture import COLOURS
 from blindpairs.store import Store
@@ -60,8 +61,33 @@ def test_pictures_of_a_store_are_the_first_pairs_with_the_corpus_pixels(tmp_path
     uri = mined.pairs["uri_a"][0].as_py()
     pixels = np.asarray(Image.open(uri))
     assert np.array_equal(np.asarray(before[0].crop(SIDES[0])), pixels.repeat(8, axis=0).repeat(8, axis=1))
+    ones = np.ones((2, 2), np.float32)
+    mapped = pair_pictures(store, mined.pairs, 2, maps={mined.pairs["pair_id"][1].as_py(): DifferenceMap(ones, ones)})
+    assert [one == other for one, other in zip(mapped, before, strict=True)] == [True, False]
     Path(uri).unlink()
     after = pair_pictures(store, mined.pairs, 2)
     assert [picture.size for picture in after] == [SIZE, SIZE]
     assert after[0].crop(SIDES[0]) != before[0].crop(SIDES[0])
     assert after[0].crop(SIDES[1]) == before[0].crop(SIDES[1])
+
+
+def test_a_map_colours_its_box_and_the_rest_is_faded() -> None:
+    ones, half = np.ones((3, 3), np.float32), (0.25, 0.5, 0.75, 1.0)
+    difference, same = DifferenceMap(ones, 0 * ones, box_a=half), DifferenceMap(0 * ones, 0 * ones)
+    plain, empty, mapped = (
+        np.asarray(pair_picture(PAIR, scene(1), scene(2), one)).astype(int) for one in (None, same, difference)
+    )
+    changed = (empty != mapped).any(axis=2)
+    left, top, right, bottom = 40 + 128, 40 + 256, 40 + 384, 552
+    assert changed[top:bottom, left:right].mean() > 0.99
+    changed[top:bottom, left:right] = False
+    assert not changed.any()
+    red, green, _ = mapped[top:bottom, left:right].reshape(-1, 3).mean(axis=0)
+    assert red > green + 100
+    spread = [np.ptp(picture[40:552, 40:552], axis=2).mean() for picture in (plain, empty)]
+    assert spread[1] < 0.3 * spread[0]  # nearly grey
+
+
+def test_an_image_that_cannot_be_read_has_no_map() -> None:
+    missing, ones = Undecodable("missing", "no file"), np.ones((3, 3), np.float32)
+    assert pair_picture(PAIR, missing, missing, DifferenceMap(ones, ones)) == pair_picture(PAIR, missing, missing)

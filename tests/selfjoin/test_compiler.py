@@ -26,7 +26,8 @@ from blindpairs.selfjoin import (
     plan_join,
     similar_pairs,
 )
-from blindpairs.selfjoin.compiler import SOURCE, NotCompiled, build
+from blindpairs.selfjoin.c_interface import SOURCE
+from blindpairs.selfjoin.compiler import NotCompiled, build
 from blindpairs.selfjoin.join import prepare, tasks_of
 
 CC = shutil.which(os.environ.get("CC", "cc"))
@@ -248,7 +249,7 @@ def test_library_with_another_struct_or_constant_is_refused_and_torch_does_the_j
         source = source.replace("FIELD(rows_t, lengths), ", "").replace("rows->lengths", "(float)rows->squares")
     changed.write_text(source)
     monkeypatch.setattr(compiler, "SOURCE", changed)
-    with pytest.raises(NotCompiled, match=r"has another memory layout than compiler\.py \(\w+"):
+    with pytest.raises(NotCompiled, match=r"has another memory layout than c_interface\.py \(\w+"):
         build(variants=[("-DFLOAT32",)])
     assert not list(cache.iterdir())
     monkeypatch.setattr(compiler, "_built_once", compiler._built_once.__wrapped__)

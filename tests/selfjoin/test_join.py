@@ -16,10 +16,10 @@ from torch import Tensor
 from blindpairs.cores import Cores
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.selfjoin import Hardware, JoinPlan, PairBlock, UnitRows, pair_cosines, plan_join, similar_pairs
-from blindpairs.selfjoin.bound import principal_axes, stretch
+from blindpairs.selfjoin.bound import Layout, largest_distance, place_points, principal_axes, stretch
+from blindpairs.selfjoin.c_interface import CompiledCode
 from blindpairs.selfjoin.cells import partition
-from blindpairs.selfjoin.compiler import CompiledCode, NotCompiled, build
-from blindpairs.selfjoin.points import Layout, largest_distance, place_points
+from blindpairs.selfjoin.compiler import NotCompiled, build
 
 SMALL = JoinPlan(dimensions=7, cell_rows=16, span_rows=32, block_pairs=50)  # every seam is crossed by 100 rows
 # What does the tasks: the target and the variant that the code is compiled for. Without any, torch does.
@@ -395,7 +395,7 @@ def test_chosen_row_that_there_is_not_is_refused(chosen: list[int]) -> None:
 
 
 def test_other_vectors_of_another_number_are_refused() -> None:
-    with pytest.raises(InputError, match="the other vectors are 10, those to join 300"):
+    with pytest.raises(InputError, match="there are 300 vectors to join and 10 other vectors"):
         list(similar_pairs(torch.ones(300, 5), 0.5, other=UnitRows(torch.ones(10, 5))))
 
 

@@ -1,4 +1,4 @@
-"""Every function that compiled.c exports has the arguments and the result that compiler.py declares for ctypes."""
+"""Every function that compiled.c exports has the arguments and the result that c_interface.py declares for ctypes."""
 
 import ctypes
 import re
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from blindpairs.selfjoin.compiler import FUNCTIONS, SOURCE, STRUCTS, LayoutEntry
+from blindpairs.selfjoin.c_interface import FUNCTIONS, SOURCE, STRUCTS, LayoutEntry
 
 # A definition that is not static begins a line with its type, and its arguments end with a brace or a semicolon.
 DEFINITION = re.compile(r"^(?!static\b)((?:const )?\w+ \*?)(\w+)\(([^)]*)\)\s*[{;]", re.MULTILINE)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from blindpairs.cores import Cores
 from blindpairs.selfjoin import JoinPlan, UnitRows
+from blindpairs.selfjoin.bound import Layout, Points
+from blindpairs.selfjoin.c_interface import CompiledCode
 from blindpairs.selfjoin.cells import Cells, SortedRows, Task
 from blindpairs.selfjoin.compiled import CompiledEngine
-from blindpairs.selfjoin.compiler import CompiledCode
 from blindpairs.selfjoin.plain import TorchEngine
-from blindpairs.selfjoin.points import Layout, Points
 
 CELLS = 32  # a group, each cell of one row
 HALF = CELLS // 2

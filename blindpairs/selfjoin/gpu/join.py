@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from blindpairs.progress import Progress, silent
-from blindpairs.selfjoin.bound import principal_axes
+from blindpairs.selfjoin.bound import NORM_COLUMNS, principal_axes
 from blindpairs.selfjoin.device import CannotRun, Hardware
 from blindpairs.selfjoin.gpu.launches import launches, spans, split, tile_count
 from blindpairs.selfjoin.gpu.memory import HostTiles, Steps, unless_out_of_memory
@@ -26,15 +26,14 @@ from blindpairs.selfjoin.gpu.selftest import FAILURES, kernels_do_not_run, teste
 from blindpairs.selfjoin.gpu.streams import StreamWorker
 from blindpairs.selfjoin.gpu.tiles import Shape, Tiles
 from blindpairs.selfjoin.gpu.tuning import (
-    SAMPLE_ROWS,
     SHAPES,
     TIMED_PAIRS,
     GpuPlan,
     cheapest_columns,
     seconds_per_pair,
 )
-from blindpairs.selfjoin.points import NORM_COLUMNS
 from blindpairs.selfjoin.rows import PairBlock, UnitRows, refuse_unfit
+from blindpairs.selfjoin.tuning import SAMPLE_ROWS
 
 
 def similar_pairs_cuda(

@@ -9,7 +9,7 @@ A row segment is one row of one tile. `tiles.py` and `points.py` launch the kern
 **Layout.** Every row of `points` holds 2 K bf16: [y, 1, 1, -t, -t'] as the row of a pair, then [y, -h, -h', 1, 1] as
 the column, with zeros between the coordinates y and the last four. t + t' is the threshold of the row and h + h' half
 its squared norm, each as a high and a low bf16. So the product of the two sides is the whole test: its sign says
-whether the pair passed (`selfjoin/points.py` derives the bound). The four columns take the place of four axes, which
+whether the pair passed (`selfjoin/bound.py` derives the bound). The four columns take the place of four axes, which
 costs next to nothing; subtracting the norms in float32 would take as long as the product.
 
 **Lists.** A list is one int64 tensor: [count, capacity, codes...]. A code is row << 32 | column, both of them places.

@@ -12,9 +12,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from blindpairs.selfjoin.device import Notice
+from blindpairs.progress import Notice
 from blindpairs.selfjoin.gpu.points import DevicePoints, DeviceRows
-from blindpairs.selfjoin.rows import PairBlock, UnitRows, confirmed, cosines
+from blindpairs.selfjoin.rows import PairBlock, UnitRows, block_of
 
 SHRINK_FACTOR = 8  # each time that memory runs out
 HOST_COLUMNS = 8192  # of one product on the CPU
@@ -91,9 +91,7 @@ class HostTiles:
             row, column = (score >= 0).nonzero(as_tuple=True)
             row, column = row + first_row, column + start  # places
             later = column > row
-            a, b = order[row[later]], order[column[later]]  # row numbers
-            i, j, similarity = confirmed(unit_rows, torch.minimum(a, b), torch.maximum(a, b), self._minimum)
-            yield PairBlock(i, j, similarity, cosines(other, i, j) if other is not None else None)
+            yield block_of(unit_rows, other, (order[row[later]], order[column[later]]), self._minimum)
 
     @cached_property
     def _points(self) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from blindpairs.cores import Cores
+from blindpairs.selfjoin.bound import Layout, place_points
 from blindpairs.selfjoin.cosine import quotient
 from blindpairs.selfjoin.gpu.kernels import FUSED, LAUNCH, PAIRS, dots
-from blindpairs.selfjoin.points import Layout, place_points
 from blindpairs.selfjoin.rows import UnitRows
 
 PROJECT_ROWS = 1 << 15

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blindpairs.selfjoin.bound import principal_axes
+from blindpairs.selfjoin.bound import NORM_COLUMNS, principal_axes
 from blindpairs.selfjoin.gpu.launches import launches, spans, tile_count
 from blindpairs.selfjoin.gpu.points import DevicePoints
 from blindpairs.selfjoin.gpu.tiles import Shape, Tiles, empty_list
-from blindpairs.selfjoin.points import NORM_COLUMNS
 from blindpairs.selfjoin.rows import UnitRows
+from blindpairs.selfjoin.tuning import SAMPLE_ROWS, share_passing, shuffled
 
-SAMPLE_ROWS = 4096
 SHAPES = (Shape(), Shape(256, 128, 8), Shape(128, 256, 8), Shape(128, 64, 4, 4))
 TIMED_PAIRS = 2.0e13  # some 10 s of work: compiling and timing every shape takes about as long
 # Expected costs in ps: of the product for each pair, by K, and of deciding a pair whose score passed.
@@ -53,14 +52,11 @@ def choose_columns(rows: UnitRows, minimum: float, plan: GpuPlan) -> int:
 
 def cheapest_columns(sample: Tensor, axes: Tensor, minimum: float) -> int:
     """The K of the lowest expected cost per pair: half of `sample` (n, D) is compared with the rest."""
-    order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(1)).to(sample.device)
-    left, right = (sample.double() @ axes)[order].float().chunk(2)  # (n / 2, k) each
-    limit = (2 - 2 * minimum) ** 0.5  # the distance of unit vectors whose cosine is `minimum`
+    left, right = shuffled(sample.double() @ axes).float().chunk(2)  # (n / 2, k) each
 
     def cost(columns: int) -> float:
-        k = columns - NORM_COLUMNS
-        passed = float((torch.cdist(left[:, :k], right[:, :k]) <= limit).float().mean())
-        return PRODUCT_COST[columns] + PASSED_COST * passed
+        passing = share_passing(left, right, columns - NORM_COLUMNS, minimum)
+        return PRODUCT_COST[columns] + PASSED_COST * passing
 
     narrowest = min(PRODUCT_COST)
     # A wider product is of no use where the vectors have no more axes than the narrowest one holds.

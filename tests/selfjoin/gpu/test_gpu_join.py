@@ -190,8 +190,8 @@ def test_other_vectors_give_their_cosine_and_progress_goes_from_nothing_to_the_t
 
 def scores_of_wanted_pairs(vectors: Tensor, minimum: float, columns: int) -> tuple[float, float]:
     """The least score of a pair that must pass, and the most that it lies apart over `reach`."""
+    from blindpairs.selfjoin.bound import NORM_COLUMNS
     from blindpairs.selfjoin.gpu.points import DeviceRows, pack_points
-    from blindpairs.selfjoin.points import NORM_COLUMNS
 
     rows = DeviceRows(UnitRows(vectors), torch.device("cpu"), resident=True)
     axes = principal_axes(rows.block(0, len(vectors)))[:, : columns - NORM_COLUMNS]
