@@ -62,9 +62,9 @@ class Oracle:
         blind = [(i, j) for i, j in pairs if dino[i, j] <= options.dino_max]
         compared = tuple(np.array(list(itertools.combinations(sorted(self.rows), 2))).T)
         clip_unit, dino_unit = clip[compared].std(), dino[compared].std()
-        scores = {"gap": lambda p: clip[p] - dino[p], "subtle": lambda p: clip[p] / clip_unit + dino[p] / dino_unit}
-        score = scores[options.rank]
-        blind.sort(key=lambda p: (-score(p), -(clip[p] - dino[p]), pair_id(images.ids[p[0]], images.ids[p[1]])))
+        gap = clip - dino
+        score = gap if options.rank == "gap" else clip / clip_unit + dino / dino_unit
+        blind.sort(key=lambda p: (-score[p], -gap[p], pair_id(images.ids[p[0]], images.ids[p[1]])))
         self.counts = Counter(above=len(pairs), blind=len(blind), near=sum(dino[p] >= 0.95 for p in pairs))
         self.kept: list[str] = []
         met, used = set(), Counter[int]()
