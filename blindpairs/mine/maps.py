@@ -73,7 +73,7 @@ def read_maps(folder: Path) -> dict[str, DifferenceMap]:
     try:
         rows = pq.read_table(pa.BufferReader(content), schema=_SCHEMA, page_checksum_verification=True).to_pylist()
         return {row["pair_id"]: _map(row) for row in rows}
-    except (pa.ArrowException, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:  # OSError: how Arrow reports bad checksums
         raise InputError(f"{path} is damaged: run `blindpairs mine --differences` again") from error
 
 

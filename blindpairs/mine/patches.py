@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blindpairs.encoders import Encoder, Layer, choose_device, load_encoder
+from blindpairs.encoders.tokens import no_patches
 from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.images.preprocess import Preprocess
 from blindpairs.mine.maps import Box
@@ -36,7 +37,9 @@ BATCH = 32  # images of a forward pass, always: another shape would round differ
 SAMPLE_VALUES = 1 << 24  # numbers of the sample's tokens in one block, for the axes
 DECODED_AHEAD = 2 * BATCH
 
-TokenBatch = tuple[list[str], NDArray[np.float16]]  # B image ids, (B, L, N, D)
+# B image ids, and their tokens (BATCH, L, N, D), of which the first B count: the same shape through all products.
+TokenBatch = tuple[list[str], NDArray[np.float16]]
+LARGEST = 6e4  # some models have a few channels in the thousands: beyond float16 they are all the same to a comparison
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class StorePatches:
 
     def fields(self, image_ids: Collection[str], progress: Progress = silent) -> PatchFields:
         """See `PatchSource`. ConfigError for an encoder without patch tokens, InputError for a damaged store."""
+        if not self._encoder.transformer.depth:  # a convolutional or a windowed network
+            raise no_patches(self._encoder.spec)
         layers = blocks_to_compare(self._encoder.transformer.depth)
         wanted = sorted(set(image_ids))
         size = self._encoder.preprocess.size
@@ -77,13 +82,16 @@ class StorePatches:
         with _MappedFields(self._folder, (len(wanted), len(layers), grid[0] * grid[1], AXES)) as mapped:
             # The ids are hashes, so the first in their order are a random sample, and the same in any corpus order.
             batches: list[TokenBatch] = []  # kept until the axes are known: no image is read twice
+            sampled = 0
             for batch in reader.tokens(sample):
                 batches.append(batch)
-                progress(sum(len(ids) for ids, _ in batches), len(wanted), sum(reader.unread.values()))
-            axes = [_principal_axes([read[:, layer] for _, read in batches]) for layer in range(len(layers))]
+                sampled += len(batch[0])
+                progress(sampled, len(wanted), sum(reader.unread.values()))
+            axes = [_principal_axes(_in_order(batches, layer)) for layer in range(len(layers))]
             for ids, read in chain(_emptied(batches), reader.tokens(wanted[len(sample) :])):
-                mapped.add(ids, _project(read, axes))
-                progress(max(len(sample), len(mapped.rows)), len(wanted), sum(reader.unread.values()))
+                mapped.add(ids, _project(read, axes)[: len(ids)])
+                progress(max(sampled, len(mapped.rows)), len(wanted), sum(reader.unread.values()))
+            progress(len(mapped.rows), len(wanted), sum(reader.unread.values()))
             return PatchFields(mapped.finish(), grid, mapped.rows, reader.boxes, dict(sorted(reader.unread.items())))
 
     def batch_seconds(self) -> float:
@@ -163,8 +171,8 @@ class _Reader:
         # The last batch is filled up, so that its images are computed as those of any other.
         filled = np.concatenate([squares, np.repeat(squares[-1:], BATCH - len(squares), axis=0)])
         read = self._encoder.tokens_of(torch.from_numpy(filled).to(self._encoder.device), self._layers)
-        stacked = torch.stack([tokens.patches for tokens in read], 1).half().cpu().numpy()  # (B, L, N, D)
-        return [image_id for image_id, _ in batch], stacked[: len(batch)]
+        stacked = torch.stack([tokens.patches for tokens in read], 1).clamp(-LARGEST, LARGEST)  # (BATCH, L, N, D)
+        return [image_id for image_id, _ in batch], stacked.half().cpu().numpy()
 
 
 def crop_box(preprocess: Preprocess, shape: Sequence[int]) -> Box:
@@ -183,18 +191,25 @@ class _Axes:
     basis: Tensor  # (D, AXES)
 
 
+def _in_order(batches: Sequence[TokenBatch], layer: int) -> list[NDArray[np.float16]]:
+    """The tokens (N, D) of one layer of all images, in the order of their ids: images are read as they lie on disk."""
+    tokens = {key: read[row, layer] for ids, read in batches for row, key in enumerate(ids)}
+    return [tokens[key] for key in sorted(tokens)]
+
+
 def _principal_axes(sample: Sequence[NDArray[np.float16]]) -> _Axes:
-    """The axes of the largest variance of tokens, batches of (B, N, D), around the mean of each place."""
+    """The axes of the largest variance of the tokens (N, D) of images, around the mean of each place."""
     if not sample:
         return _Axes(torch.zeros(1), torch.zeros(1, AXES))
-    width, count = sample[0].shape[-1], sum(map(len, sample))
-    sums = torch.zeros(sample[0].shape[1:], dtype=torch.float64)  # (N, D)
-    for tokens in sample:
-        sums += torch.from_numpy(tokens).double().sum(0)
-    mean = (sums / count).float()
+    width = sample[0].shape[-1]
+    batches = [sample[start : start + BATCH] for start in range(0, len(sample), BATCH)]
+    sums = torch.zeros(sample[0].shape, dtype=torch.float64)  # (N, D)
+    for batch in batches:
+        sums += torch.from_numpy(np.stack(batch)).double().sum(0)
+    mean = (sums / len(sample)).float()
     covariance = torch.zeros(width, width, dtype=torch.float64)
-    for tokens in sample:
-        centred = (torch.from_numpy(tokens).float() - mean).flatten(0, 1)
+    for batch in batches:
+        centred = (torch.from_numpy(np.stack(batch)).float() - mean).flatten(0, 1)
         covariance += (centred.T @ centred).double()
     _, vectors = torch.linalg.eigh(covariance)
     basis = torch.zeros(width, AXES)  # an encoder narrower than AXES leaves the last coordinates 0
@@ -206,8 +221,7 @@ def _project(tokens: NDArray[np.float16], axes: Sequence[_Axes]) -> NDArray[np.f
     """(B, L, N, D) -> (B, L, N, AXES)."""
     read = torch.from_numpy(tokens).float().unbind(1)
     projected = torch.stack([(one - each.mean) @ each.basis for one, each in zip(read, axes, strict=True)], 1)
-    # Some models have a few channels in the thousands: beyond float16 they are all the same to a comparison.
-    return projected.clamp(-6e4, 6e4).half().numpy()
+    return projected.clamp(-LARGEST, LARGEST).half().numpy()
 
 
 class _MappedFields:
@@ -252,8 +266,9 @@ class _MappedFields:
 
     def _full(self, error: OSError) -> InputError:
         size = 2 * np.prod(self._shape, dtype=float) / (1 << 30)
+        room = f"{size:.0f}" if size >= 10 else f"{size:.2g}"
         return InputError(
-            f"cannot write the patch tokens at {self._path.parent}: {error.strerror}; free {size:.2g} GiB there, or "
+            f"cannot write the patch tokens at {self._path.parent}: {error.strerror}; free {room} GiB there, or "
             "leave out --differences"
         )
 
@@ -268,8 +283,11 @@ def _emptied(batches: list[TokenBatch]) -> Iterator[TokenBatch]:
 def _ahead(items: Iterable[Any]) -> Iterator[Any]:
     """The same items, made by a thread that is at most DECODED_AHEAD of them ahead."""
     iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1) as thread:
+    thread = ThreadPoolExecutor(1)
+    try:
         waiting: deque[Future[Any]] = deque(thread.submit(next, iterator, end) for _ in range(DECODED_AHEAD))
         while (item := waiting.popleft().result()) is not end:
             waiting.append(thread.submit(next, iterator, end))
             yield item
+    finally:
+        thread.shutdown(cancel_futures=True)  # where the reading fails, what is not yet decoded is not needed

@@ -160,7 +160,7 @@ def test_index_of_another_encoder_has_its_own_file(work: Path) -> None:
             "--executor ray joins on processors: leave out --device cuda",
         ),
         (["mine", "--memory", "lots"], "'lots' is not an amount of memory: write 500M or 4G"),
-        (["mine", "--rank", "best"], "rank is one of gap, clip, rarity; 'best' is not"),
+        (["mine", "--rank", "best"], "rank is one of subtle, gap, clip, rarity; 'best' is not"),
         (["mine", "--distinct", "--top", "0"], "say how many are wanted with top"),
         (["index", "--encoder", "vgg"], "has no encoder 'vgg'"),
         (["index", "--kind", "PQ7"], "no index of kind 'PQ7'"),

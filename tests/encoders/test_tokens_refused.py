@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hub_folders as hub
 import pytest
@@ -22,6 +22,8 @@ from torch import Tensor
 
 from blindpairs.encoders import Encoder, load_encoder
 from blindpairs.errors import ConfigError
+from blindpairs.mine.patches import StorePatches
+from blindpairs.store import Store
 
 NO_PATCHES = (
     "this encoder has no patch tokens; choose a plain vision transformer, such as open_clip:ViT-B-16/openai "
@@ -61,6 +63,10 @@ def test_encoder_without_patch_tokens_is_refused_by_name(
             encoder.tokens(batch, layer, norm=norm)
         assert str(refused.value).startswith(encoder.spec)
         assert str(refused.value) in (f"{encoder.spec}: {NO_PATCHES}", without_norm(encoder))
+    with pytest.raises(ConfigError) as refused:  # before any image is looked for
+        StorePatches(cast(Store, None), encoder, tmp_path).fields(["an image"])
+    assert str(refused.value) == f"{encoder.spec}: {NO_PATCHES}"
+    assert not list(tmp_path.glob(".patches*"))
 
 
 def without_norm(encoder: Encoder) -> str:

@@ -46,8 +46,9 @@ def test_quantile_is_the_cosine_above_that_share_of_the_pairs(vectors: tuple[Vec
         ({"clip_quantile": 1.0}, "clip_quantile is a share of pairs, between 0 and 1; 1 is not"),
         ({"dino_quantile": 0.0}, "dino_quantile is a share of pairs"),
         ({"clip_quantile": 0.99999999}, "finer than 4,194,304 random pairs can tell"),
-        ({"rank": "best"}, "rank is one of gap, clip, rarity; 'best' is not"),
+        ({"rank": "best"}, "rank is one of subtle, gap, clip, rarity; 'best' is not"),
         ({"distinct": True, "top": None}, "say how many are wanted with top"),
+        ({"spread": True}, "ask for differences as well"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], said: str) -> None:
@@ -118,8 +119,10 @@ def test_distinct_findings_are_those_that_no_better_pair_shows(seed: int) -> Non
     things = np.repeat(random.normal(size=(COUNT // 4, 16)), 4, axis=0)
     b = np.asarray(things + 0.4 * random.normal(size=(COUNT, 16)), np.float16)
     images = images_of(COUNT)
-    ranked = mine(a, b, images, MiningOptions(clip_min=0.85, dino_max=0.3, max_per_image=COUNT, top=None))
-    options = MiningOptions(clip_min=0.85, dino_max=0.3, max_per_image=3, top=60, distinct=True)
+    # By gap, whose first pairs are the farthest apart: many of them show the same two things.
+    every = MiningOptions(clip_min=0.85, dino_max=0.3, rank="gap", max_per_image=COUNT, top=None)
+    ranked = mine(a, b, images, every)
+    options = MiningOptions(clip_min=0.85, dino_max=0.3, rank="gap", max_per_image=3, top=60, distinct=True)
     mined = mine(a, b, images, options)
     near = (exact_cosines(a) >= 0.85) & (exact_cosines(b) >= 0.65)
     place = {image_id: row for row, image_id in enumerate(images.ids)}
