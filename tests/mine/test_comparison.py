@@ -42,6 +42,7 @@ class World:
     double: list[Pair]
 
     def compared(self, pairs: list[Pair], fields: PatchFields | None = None) -> Differences:
+        """The differences of these pairs, all of one DINOv2 cosine."""
         return differences(fields or self.fields, pairs, np.full(len(pairs), 0.5), self.alike)
 
 
