@@ -46,6 +46,22 @@ class World:
         return differences(fields or self.fields, pairs, np.full(len(pairs), 0.5), self.alike)
 
 
+def planted(scenes: list[int]) -> tuple[dict[Pair, int], list[Pair]]:
+    """The pairs that differ in one attribute, with its number, and those that differ in two."""
+    single: dict[Pair, int] = {}
+    double: list[Pair] = []
+    for family in range(FAMILIES):
+        for one, other in itertools.combinations(scenes, 2):
+            differing = [attribute for attribute in range(4) if (one ^ other) >> attribute & 1]
+            for again in "ab":
+                pair = (f"{family:02d}-{one:02d}-a", f"{family:02d}-{other:02d}-{again}")
+                if len(differing) == 1:
+                    single[pair] = differing[0]
+                elif len(differing) == 2:
+                    double.append(pair)
+    return single, double
+
+
 @pytest.fixture(scope="module")
 def world() -> World:
     random = np.random.default_rng(0)
@@ -64,17 +80,7 @@ def world() -> World:
                 values.append(scene + 0.05 * random.normal(size=scene.shape))
     fields = fields_of(np.stack(values).reshape(len(values), BLOCKS, SIDE * SIDE, AXES), names, (SIDE, SIDE))
     alike = list(zip(names[::2], names[1::2], strict=True))
-    single: dict[Pair, int] = {}
-    double: list[Pair] = []
-    for family in range(FAMILIES):
-        for one, other in itertools.combinations(sorted(shown), 2):
-            differing = [attribute for attribute in range(4) if (one ^ other) >> attribute & 1]
-            for again in "ab":
-                pair = (f"{family:02d}-{one:02d}-a", f"{family:02d}-{other:02d}-{again}")
-                if len(differing) == 1:
-                    single[pair] = differing[0]
-                elif len(differing) == 2:
-                    double.append(pair)
+    single, double = planted(sorted(shown))
     return World(fields, alike, single, double)
 
 
