@@ -86,7 +86,7 @@ def differences(
     )
     rest = (whole - ALONG * along).clip(LEAST * float(whole.mean()))
     scaled = _locally_scaled(rest, comparison.pairs)
-    return Differences(np.round(scaled / np.median(scaled), DIGITS), cluster, energy, comparison)
+    return Differences(np.round(scaled / max(1e-12, float(np.median(scaled))), DIGITS), cluster, energy, comparison)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Comparison:
         )
         scales = _scales(fields, pairs[:SCALE_PAIRS])
         transforms, alike_transforms = (
-            np.concatenate([_transforms(fields, some[part], scales) for part in _blocks(len(some))])
+            np.concatenate([np.zeros(0, np.int64), *(_transforms(fields, some[k], scales) for k in _blocks(len(some)))])
             for some in (pairs, alike_pairs)
         )
         basis = _field_axes(fields)
@@ -236,8 +236,10 @@ def _field_axes(fields: PatchFields) -> Tensor:
     for block in range(sample.shape[1]):
         centred = sample[:, block] - sample[:, block].mean(0)
         values, vectors = torch.linalg.eigh((centred @ centred.T).double())  # n x n: fields are far longer
-        values, vectors = values.flip(0)[:size].clamp_min(1e-9), vectors.flip(1)[:, :size]
-        axes[block] = (centred.T.double() @ vectors / values.sqrt()).float()
+        values, vectors = values.flip(0)[:size], vectors.flip(1)[:, :size]
+        # The centred sample has no extent along its last axis: what rounding leaves there is no direction.
+        real = values > 1e-9 * values[0]
+        axes[block, :, real] = (centred.T.double() @ vectors[:, real] / values[real].sqrt()).float()
     return axes
 
 
@@ -281,7 +283,7 @@ def _locally_scaled(energy: NDArray[np.float64], pairs: Indices) -> Cosines:
     """Energies relative to the usual one of both images: divided by the root of the medians' geometric mean."""
     medians = _medians(pairs.ravel(), np.repeat(energy, 2))
     usual: Any = np.sqrt(medians[pairs[:, 0]] * medians[pairs[:, 1]])
-    scaled: Cosines = energy / np.sqrt(usual)
+    scaled: Cosines = energy / np.sqrt(usual).clip(1e-12)
     return scaled
 
 
