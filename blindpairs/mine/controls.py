@@ -33,8 +33,8 @@ class ControlRequest:
     """Which pairs may be controls. `clip_max` is the highest CLIP cosine that still tells two images apart."""
 
     clip_max: float
+    max_per_image: int  # controls; images of one near-duplicate group count as one
     dino_tolerance: float = 0.015  # between the DINOv2 cosines of a blind pair and its control
-    max_per_image: int = 2  # controls; images of one near-duplicate group count as one
     axes: int = 20  # in which blind pairs differ most; more of them add noise
     most_candidates: int = 40_000  # held during the search: those that differ least
 

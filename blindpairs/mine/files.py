@@ -1,6 +1,6 @@
-"""The two files of a mining run: pairs.parquet, and pairs.json, which records how the pairs were found.
+"""The files of a mining run: pairs.parquet, pairs.json (how they were found), and with --differences the maps.
 
-pairs.json is written last and holds the sha256 of pairs.parquet. So pairs are complete exactly where the two agree.
+pairs.json is written last and holds the sha256 of the others. So a run is complete exactly where they agree.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from blindpairs.access import present, reading, remove
 from blindpairs.defaults import COLUMNS
 from blindpairs.errors import AssetMissing, ConfigError, InputError
 from blindpairs.mine.images import Images
-from blindpairs.mine.maps import MAPS, write_maps
+from blindpairs.mine.maps import MAPS, RECORD, write_maps
 from blindpairs.mine.mining import Mined, mine
 from blindpairs.mine.options import MiningOptions
 from blindpairs.mine.patches import open_patches
@@ -36,8 +36,6 @@ from blindpairs.workspace import (
     write_json,
     written_atomically,
 )
-
-RECORD = "pairs.json"
 
 
 def mine_store(
@@ -66,7 +64,8 @@ def mine_store(
         except (ConfigError, AssetMissing) as error:
             reason = str(error)
     mined = mine(clip, dino, images, options, progress, running)
-    mined = replace(mined, closer=replace(mined.closer, reason=reason))
+    if reason:
+        mined = replace(mined, closer=replace(mined.closer, reason=reason))
     remove(folder / RECORD)  # from here on it would describe other pairs
     remove(folder / GALLERY)
     remove(folder / MAPS)
@@ -75,7 +74,8 @@ def mine_store(
     with written_atomically(folder / PAIRS) as aside:
         pq.write_table(mined.pairs, aside, compression="zstd")
     origin = {"fingerprint": store.fingerprint(), "encoders": _specs(store.manifest, encoders)}
-    write_json(folder / RECORD, provenance(mined, origin, running.join.describe(), sha256_file(folder / PAIRS)))
+    record = provenance(mined, origin, running.join.describe(), sha256_file(folder / PAIRS))
+    write_json(folder / RECORD, record | ({"maps_sha256": sha256_file(folder / MAPS)} if mined.maps else {}))
     return mined
 
 

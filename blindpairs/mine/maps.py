@@ -4,6 +4,7 @@ One row a pair that was looked at closely. A map covers what the encoder saw of 
 centre: its box says which part. Values are 0 to 1, kept in 8 bits.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from blindpairs.access import present, reading
 from blindpairs.errors import InputError
-from blindpairs.workspace import written_atomically
+from blindpairs.workspace import read_json, written_atomically
 
-MAPS = "differences.parquet"
+MAPS, RECORD = "differences.parquet", "pairs.json"
 Box = tuple[float, float, float, float]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
@@ -63,13 +64,15 @@ def write_maps(folder: Path, maps: Mapping[str, DifferenceMap]) -> None:
 def read_maps(folder: Path) -> dict[str, DifferenceMap]:
     """The maps that `mine --differences` wrote, by pair id; empty where it did not look closer.
 
-    InputError for a damaged file, Refused for one that may not be read.
+    InputError for a damaged file and for one of another run than pairs.json, Refused for one that may not be read.
     """
-    path = folder / MAPS
+    path, record = folder / MAPS, folder / RECORD
     if not present(path):
         return {}
     with reading(path):
         content = path.read_bytes()
+    if present(record) and read_json(record).get("maps_sha256") != hashlib.sha256(content).hexdigest():
+        raise InputError(f"{path} is not the file that {RECORD} describes: run `blindpairs mine --differences` again")
     try:
         rows = pq.read_table(pa.BufferReader(content), schema=_SCHEMA, page_checksum_verification=True).to_pylist()
         return {row["pair_id"]: _map(row) for row in rows}

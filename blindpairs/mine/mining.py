@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from blindpairs.defaults import COLUMNS
 from blindpairs.mine.advice import advise
 from blindpairs.mine.candidates import Candidates, Pairs
 from blindpairs.mine.closer import CloserLook, look_closer, places_to_look_at
@@ -122,6 +123,7 @@ def mine(
     found = search.candidates(options, progress)
     ranked = search.ranked(found)
     look = CloserLook.none(len(ranked))
+    reason = "" if running.patches or not options.differences else "no patch tokens were given (Running.patches)"
     if options.differences and running.patches is not None:
         places = places_to_look_at(ranked, found.groups, options)
         look = look_closer(
@@ -149,7 +151,7 @@ def mine(
         quantile_pairs=len(search.random_sims[0]),
         complete=counts.not_ranked == 0 or counts.kept == options.top,
         advice="" if counts.kept else advise(search, options, SearchSummary.of(found, 0)),
-        closer=CloserCounts(look.pairs, look.images, look.unread),
+        closer=CloserCounts(look.pairs, look.images, look.unread, reason),
         maps={name: maps[int(place)] for name, place in zip(names, chosen.places, strict=True) if int(place) in maps},
     )
 
@@ -202,7 +204,7 @@ def _columns(pairs: Pairs, images: Images, search: Search) -> dict[str, Any]:
         columns[f"image_id_{name}"] = [images.ids[row[side]] for row in rows]
         columns[f"uri_{name}"] = [images.uris[row[side]] for row in rows]
     columns |= {"clip_sim": pairs.clip_sim, "dino_sim": pairs.dino_sim, "gap": pairs.gap}
-    for encoder, random_sims in zip(("clip", "dino"), search.random_sims, strict=True):
+    for encoder, random_sims in zip(COLUMNS, search.random_sims, strict=True):
         columns[f"{encoder}_quantile"] = quantiles(columns[f"{encoder}_sim"], random_sims)
     return columns
 
@@ -221,5 +223,5 @@ def _controls(chosen: Chosen, ranked: Pairs, search: Search, look: CloserLook, f
         look.found.coordinates([search.ids[row] for row in rows]) if look.found else None,
         examples,
     )
-    request = ControlRequest(clip_max=found.options.clip_min - CONTROL_MARGIN)
+    request = ControlRequest(found.options.clip_min - CONTROL_MARGIN, found.options.max_per_image)
     return find_controls((search.clip, search.dino), search.ids, wanted, pool, found.groups, request)

@@ -57,7 +57,7 @@ class MiningOptions:
         if self.distinct and self.top is None:
             raise ConfigError("distinct needs a limit on the number of pairs: say how many are wanted with top")
         if self.spread and not self.differences:
-            raise ConfigError("spread takes the clusters of differences in turn: ask for differences as well")
+            raise ConfigError("--spread takes the kinds of differences in turn: add --differences, or leave it out")
         for name in ("clip_quantile", "dino_quantile"):
             self._check_quantile(name, getattr(self, name))
         if self.rank not in RANKS:

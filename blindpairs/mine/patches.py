@@ -71,7 +71,7 @@ class StorePatches:
 
     def fields(self, image_ids: Collection[str], progress: Progress = silent) -> PatchFields:
         """See `PatchSource`. ConfigError for an encoder without patch tokens, InputError for a damaged store."""
-        if not self._encoder.transformer.depth:  # a convolutional or a windowed network
+        if not self._encoder.transformer.depth:
             raise no_patches(self._encoder.spec)
         layers = blocks_to_compare(self._encoder.transformer.depth)
         wanted = sorted(set(image_ids))
@@ -130,11 +130,15 @@ def open_patches(store: Store, column: str, folder: Path, device: str = "auto") 
     description = store.manifest["encoders"][column]
     spec = str(description.get("spec", ""))
     if "weights_hash" not in description:
-        raise ConfigError(f"the vectors of {column!r} were imported ({spec}), so no encoder for patch tokens is known")
+        raise ConfigError(
+            f"the vectors of {column!r} were imported ({spec}), so no encoder for patch tokens is "
+            "known: `blindpairs embed` the images to compare patches"
+        )
     encoder = load_encoder(column, spec, device=choose_device(device))
     if encoder.weights_hash != description["weights_hash"]:
-        raise ConfigError(f"{spec} has other weights now than when it embedded the store")
-    _ = encoder.transformer  # ConfigError for an encoder without patch tokens
+        raise ConfigError(f"{spec} has other weights now than when it embedded the store: embed again, or restore them")
+    if not encoder.transformer.depth:  # a convolutional or a windowed network; others raise the same themselves
+        raise no_patches(spec)
     return StorePatches(store, encoder, folder)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from blindpairs.defaults import COLUMNS
 from blindpairs.errors import Undecodable
 from blindpairs.mine import Mined, rarity
 from blindpairs.mine.maps import DifferenceMap
@@ -40,7 +41,7 @@ def write_mined_gallery(
     mined: Mined,
     output: Path,
     *,
-    encoders: tuple[str, str] = ("clip", "dino"),
+    encoders: tuple[str, str] = COLUMNS,
     differs: Differs = lambda *_: (),
     maps: Mapping[str, DifferenceMap] = NO_MAPS,
 ) -> PageImages:

@@ -12,7 +12,7 @@ from blindpairs.mine.controls import ControlRequest, Controls, Pool, find_contro
 from blindpairs.selfjoin import UnitRows, pair_cosines
 
 CONTEXTS, BITS = 6, 5
-REQUEST = ControlRequest(clip_max=0.8, dino_tolerance=0.1, axes=BITS)
+REQUEST = ControlRequest(max_per_image=2, clip_max=0.8, dino_tolerance=0.1, axes=BITS)
 Floats = NDArray[np.float32]
 
 

@@ -48,7 +48,7 @@ def test_quantile_is_the_cosine_above_that_share_of_the_pairs(vectors: tuple[Vec
         ({"clip_quantile": 0.99999999}, "finer than 4,194,304 random pairs can tell"),
         ({"rank": "best"}, "rank is one of subtle, gap, clip, rarity; 'best' is not"),
         ({"distinct": True, "top": None}, "say how many are wanted with top"),
-        ({"spread": True}, "ask for differences as well"),
+        ({"spread": True}, "add --differences, or leave it out"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], said: str) -> None:
