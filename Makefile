@@ -34,6 +34,7 @@ test-all: $(READY) ## every test, with the slow ones
 bench: $(READY) ## measure speed and memory side by side with FAISS; prints the figures
 	$(BIN)/python tests/benchmarks/bench_selfjoin.py $(COUNTS)
 	$(BIN)/python tests/benchmarks/bench_mine.py
+	$(BIN)/python tests/benchmarks/bench_differences.py
 	$(BIN)/python tests/benchmarks/bench_selfjoin_gpu.py
 	$(BIN)/python -m pytest -s tests/benchmarks
 

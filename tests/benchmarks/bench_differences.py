@@ -1,0 +1,234 @@
+"""What `mine --differences` adds: reading patch tokens beside the bare forward passes, comparing pairs, and memory.
+
+    python tests/benchmarks/bench_differences.py
+    python tests/benchmarks/bench_differences.py --photos FOLDER --json
+
+Reading (`StorePatches.fields`: decoding, forward passes, principal axes, the file of fields) and the forward passes
+alone (`tokens_of` of the same batches, which are ready) take turns, in one process. The ratio of their rates is given
+with its 95 % interval by bootstrap; WANTED is the promise. The demo's encoder is tiny, so that anything beside it
+weighs much; a ViT-B/14 of random weights stands for real ones. Without --photos it reads generated JPEG files.
+
+Comparing runs on made-up fields of a ViT-B/14 at 224 pixels, in fresh processes. Memory is how much the private memory
+of such a process grows at most; the fields themselves are a mapped file and not in it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "encoders"))
+
+from blindpairs.embed import EmbedOptions, embed
+from blindpairs.encoders import Encoder, load_encoder
+from blindpairs.errors import Undecodable
+from blindpairs.images import open_corpus
+from blindpairs.mine.differences import differences
+from blindpairs.mine.maps import WHOLE
+from blindpairs.mine.patches import AXES, BATCH, PatchFields, StorePatches, blocks_to_compare
+from blindpairs.statistics import bootstrap_interval
+from blindpairs.store import Store, pixels_of
+from blindpairs.workspace import demo_folder
+
+WANTED = 0.9
+SCENES, PHOTOS = 1024, 64
+COMPARED = (1_000, 10_000)  # pairs, of as many images
+BASE_14 = {"hidden_size": 768, "num_attention_heads": 12, "patch_size": 14}
+GRID, BLOCKS = (16, 16), 3  # of a ViT-B/14 at 224 pixels
+MAPS = 300  # as many as pairs are kept by default
+
+Figures = dict[str, Any]
+
+
+def embedded(source: Path, folder: Path) -> Store:
+    """A store of the images. The demo's encoders made it, and any encoder can read the patches of its images."""
+    specs = {name: f"demo:{name}" for name in ("clip", "dino")}
+    embed(open_corpus([str(source)]), folder, specs, load_encoder, EmbedOptions.suited_to("cpu"))
+    return Store.open(folder)
+
+
+def save_photos(folder: Path, count: int) -> Path:
+    """JPEG files of 500 x 375 pixels and some 60 KB, as ImageNet's are."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (47, 63, 3), dtype=np.uint8))
+        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{number:05d}.jpg", quality=90)
+    return folder
+
+
+def ready_batches(store: Store, image_ids: list[str], encoder: Encoder) -> list[torch.Tensor]:
+    """The batches of (BATCH, 3, H, W) uint8 that reading these images gives to the encoder."""
+    squares = [
+        encoder.preprocess.apply(pixels)
+        for _, pixels in pixels_of(store, image_ids)
+        if not isinstance(pixels, Undecodable)
+    ]
+    return list(torch.from_numpy(np.stack(squares[: len(squares) // BATCH * BATCH])).split(BATCH))
+
+
+def compare_reading(store: Store, encoder: Encoder, count: int, rounds: int) -> Figures:
+    """Seconds per 1,000 images of both, in turn, and the ratio of the rates."""
+    known = sorted(set(store.metadata(["image_id"])["image_id"].to_pylist()))
+    image_ids = known[: min(count, len(known)) // BATCH * BATCH]
+    batches = ready_batches(store, image_ids, encoder)
+    layers = blocks_to_compare(encoder.transformer.depth)
+    bare, reading = [], []
+    encoder.tokens_of(batches[0], layers)  # the first pass pays for allocations
+    with tempfile.TemporaryDirectory() as aside:
+        patches = StorePatches(store, encoder, Path(aside))
+        for turn in range(2 * rounds):
+            started = time.perf_counter()
+            if turn % 4 in (0, 3):  # bare, reading, reading, bare: what slows down does not favour either
+                for batch in batches:
+                    encoder.tokens_of(batch, layers)
+                bare.append(time.perf_counter() - started)
+            else:
+                read = patches.fields(image_ids)
+                reading.append(time.perf_counter() - started)
+    assert len(read.rows) == BATCH * len(batches)
+    ratios = np.array(bare) / np.array(reading)
+    scale = 1000 / len(read.rows)
+    return {
+        "images": len(read.rows),
+        "bare_seconds_per_1000": float(np.median(bare)) * scale,
+        "reading_seconds_per_1000": float(np.median(reading)) * scale,
+        "ratio": float(ratios.mean()),
+        "interval": [round(bound, 3) for bound in bootstrap_interval(ratios, resamples=10_000)],
+        "ratios": [round(ratio, 3) for ratio in ratios.tolist()],
+    }
+
+
+def made_up_fields(count: int, folder: Path) -> PatchFields:
+    """Fields of `count` images, in a file that is mapped as those of a store are."""
+    path, shape = folder / "fields", (count, BLOCKS, GRID[0] * GRID[1], AXES)
+    values = np.memmap(path, np.float16, "w+", shape=shape)
+    random = np.random.default_rng(0)
+    for row in range(count):
+        values[row] = random.standard_normal(shape[1:], np.float32)
+    values.flush()
+    ids = [f"{row:032x}" for row in range(count)]
+    mapped = np.memmap(path, np.float16, "r", shape=shape)
+    return PatchFields(mapped, GRID, {key: row for row, key in enumerate(ids)}, dict.fromkeys(ids, WHOLE), {})
+
+
+class PrivateMemory:
+    """The growth of this process's private memory at its highest, in MiB, while the block runs."""
+
+    def __enter__(self) -> "PrivateMemory":
+        self._before = self._most = self._now()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.growth = (self._most - self._before) / 1024
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.005):
+            self._most = max(self._most, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("RssAnon:")))  # kB
+
+
+def comparison(count: int) -> Figures:
+    """Compare `count` random pairs of as many images in this process, and draw the maps of the first."""
+    random = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as aside:
+        fields = made_up_fields(count, Path(aside))
+        ids = sorted(fields.rows)
+        first, step = random.integers(count, size=count), random.integers(1, count, size=count)
+        pairs = [(min(a, b), max(a, b)) for a, b in zip(first, (first + step) % count, strict=True)]
+        named = [(ids[a], ids[b]) for a, b in pairs]
+        with PrivateMemory() as memory:
+            started = time.perf_counter()
+            found = differences(fields, named, random.uniform(0, 0.6, count), named[: min(count // 2, 2048)])
+            seconds = time.perf_counter() - started
+            found.maps(np.arange(min(MAPS, count)))
+            maps_seconds = time.perf_counter() - started - seconds
+    return {
+        "pairs": count,
+        "seconds_per_1000": seconds * 1000 / count,
+        "maps_seconds": maps_seconds,
+        "peak_mib": memory.growth,
+    }
+
+
+def in_fresh_process(count: int) -> Figures:
+    """`comparison` where nothing has been allocated before."""
+    command = [sys.executable, __file__, "--compare", str(count)]
+    figures: Figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return figures
+
+
+def reading_figures(photos: Path | None, rounds: int) -> dict[str, Figures]:
+    """Reading with the demo's encoder and with a ViT-B/14."""
+    from hub_folders import save_dinov2
+
+    with tempfile.TemporaryDirectory() as aside:
+        folder = Path(aside)
+        scenes = embedded(demo_folder() / "scenes.parquet", folder / "scenes")
+        demo = compare_reading(scenes, load_encoder("dino", "demo:dino"), SCENES, rounds)
+        (folder / "base").mkdir()
+        base = load_encoder("dino", f"hf:{save_dinov2(folder / 'base', layers=12, shape=BASE_14)}")
+        store = embedded(photos or save_photos(folder / "jpeg", PHOTOS), folder / "photos")
+        return {
+            "demo encoder, scenes of 64 pixels": demo,
+            f"ViT-B/14, {'photographs' if photos else 'generated JPEG files'}": compare_reading(
+                store, base, PHOTOS, rounds
+            ),
+        }
+
+
+def show(reading: dict[str, Figures], compared: list[Figures]) -> None:
+    """Print the figures for people."""
+    for name, one in reading.items():
+        low, high = one["interval"]
+        sys.stdout.write(
+            f"{name}: {one['reading_seconds_per_1000']:.2f} s per 1,000 images, {one['bare_seconds_per_1000']:.2f} s "
+            f"of forward passes alone; {one['ratio']:.3f} of the bare rate (95 % interval {low:.3f} to {high:.3f}), "
+            f"{'as wanted' if one['ratio'] >= WANTED else f'less than {WANTED}'}\n"
+        )
+    for one in compared:
+        sys.stdout.write(
+            f"comparing {one['pairs']:,} pairs: {one['seconds_per_1000']:.2f} s per 1,000 pairs, {MAPS} maps in "
+            f"{one['maps_seconds']:.2f} s, {one['peak_mib']:,.0f} MiB at most\n"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="folder of photographs; without it JPEG files are generated")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--compare", type=int, help=argparse.SUPPRESS)  # what the fresh processes do
+    arguments = parser.parse_args()
+    if arguments.compare:
+        sys.stdout.write(json.dumps(comparison(arguments.compare)) + "\n")
+        return
+    reading = reading_figures(arguments.photos, arguments.rounds)
+    compared = [in_fresh_process(count) for count in COMPARED]
+    if arguments.json:
+        sys.stdout.write(json.dumps({"reading": reading, "comparing": compared}) + "\n")
+    else:
+        show(reading, compared)
+
+
+if __name__ == "__main__":
+    main()
