@@ -75,7 +75,7 @@ def fields_of(values: NDArray[np.floating[Any]], ids: Sequence[str], grid: tuple
         np.asarray(values, np.float16),
         grid,
         dict(zip(ids, range(len(ids)), strict=True)),
-        dict.fromkeys(ids, WHOLE),
+        [WHOLE] * len(ids),
         {},
     )
 
@@ -95,5 +95,5 @@ class ArraySource:
         values = self.whole.values[[self.whole.rows[one] for one in known]]
         unread = {"missing": len(image_ids) - len(known)} if len(known) < len(image_ids) else {}
         return PatchFields(
-            values, self.whole.grid, dict(zip(known, range(len(known)), strict=True)), self.whole.boxes, unread
+            values, self.whole.grid, dict(zip(known, range(len(known)), strict=True)), [WHOLE] * len(known), unread
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from blindpairs.cli.app import counted
 from blindpairs.selfjoin.shown import ENGINE_NAMES, as_given, rounded
 from blindpairs.workspace import Workspace
 
@@ -93,7 +94,7 @@ class MiningReport:
             return [f"  not compared by patches: {closer.reason}; the cosines rank the pairs"]
         if not self.mined.options.differences or not (closer.pairs or closer.unread):
             return []
-        codes = ", ".join(f"{count:,} {code}" for code, count in closer.unread.items())
+        codes = counted(closer.unread)
         unread = f"; {sum(closer.unread.values()):,} images could not be read ({codes})" if codes else ""
         return [f"  compared by patches: {closer.pairs:,} pairs of {closer.images:,} images{unread}"]
 
@@ -108,7 +109,7 @@ class MiningReport:
         }
         images = {"of low information": counts.low_information, "identical to another": counts.identical}
         return [
-            f"  {what}: " + ", ".join(f"{count:,} {why}" for why, count in some.items() if count)
+            f"  {what}: {counted(some)}"
             for what, some in (("not kept", pairs), ("images left out", images))
             if any(some.values())
         ]
@@ -123,8 +124,8 @@ def _of_equal_ids(count: int) -> str:
 
 def unread_images(page: "PageImages", store: "Store", space: Workspace) -> str:
     """How many images are missing from the page, and what to do about it."""
-    codes = ", ".join(f"{count:,} {code}" for code, count in page.unread.items())
-    warning = f"{sum(page.unread.values()):,} of the page's {page.wanted:,} images could not be read ({codes})"
+    lost = f"{sum(page.unread.values()):,} of the page's {page.wanted:,} images"
+    warning = f"{lost} could not be read ({counted(page.unread)})"
     if "missing" not in page.unread or "reading" not in store.manifest["settings"]:  # an import knows no corpus
         return f"{warning}: the page says why in their place"
     corpus = store.manifest["settings"]["corpus"]

@@ -66,12 +66,11 @@ class Preprocess:
         return np.ascontiguousarray(square.transpose(2, 0, 1))
 
     def seen(self, height: int, width: int) -> tuple[float, float, float, float]:
-        """Which part of an image of that size is in the square: top, left, bottom, right, as shares of its sides."""
+        """Which part of an image of that size is in the square: left, top, right, bottom, as shares of its sides."""
         resized = self._resized(height, width)
-        starts = [self._crop_start(side) for side in resized]
-        top, left = (start / side for start, side in zip(starts, resized, strict=True))
-        bottom, right = ((start + self.size) / side for start, side in zip(starts, resized, strict=True))
-        return (top, left, bottom, right)
+        top, left = (self._crop_start(side) / side for side in resized)
+        bottom, right = ((self._crop_start(side) + self.size) / side for side in resized)
+        return (left, top, right, bottom)
 
     def describe(self) -> dict[str, object]:
         """Every rule between file and encoder, ready for JSON. The store records it, and refuses another."""

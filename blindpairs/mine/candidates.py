@@ -62,6 +62,11 @@ class Groups:
         self._parent = parent
         return parent[rows]
 
+    def of_pairs(self, pairs: Pairs) -> list[tuple[int, int] | None]:
+        """The roots of both groups of each pair, the smaller first; None for a pair within one group."""
+        roots = np.sort(np.stack([self.roots(pairs.i), self.roots(pairs.j)], 1), 1).tolist()
+        return [(one, other) if one != other else None for one, other in roots]
+
     def unite(self, i: Indices, j: Indices) -> None:
         """Put the two rows of each pair (i, j) into one group, a whole block at a time."""
         while len(i):

@@ -6,7 +6,7 @@ an image that cannot be read again keeps its rank by cosine, behind those that w
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class CloserLook:
         if self.found is None:
             return {}
         looked = places[places < self.pairs]
-        return dict(zip(looked.tolist(), self.found.maps(self.compared[looked]), strict=True))
+        return dict(zip(looked.tolist(), self.found.comparison.maps(self.compared[looked]), strict=True))
 
 
 def places_to_look_at(ranked: Pairs, groups: Groups, options: MiningOptions) -> Indices:
@@ -59,10 +59,8 @@ def places_to_look_at(ranked: Pairs, groups: Groups, options: MiningOptions) -> 
     places: list[int] = []
     seen: set[tuple[int, int]] = set()
     images: set[int] = set()
-    roots = zip(groups.roots(ranked.i).tolist(), groups.roots(ranked.j).tolist(), strict=True)
-    for place, (one, other) in enumerate(roots):
-        both = (min(one, other), max(one, other))
-        if one == other or both in seen:
+    for place, both in enumerate(groups.of_pairs(ranked)):
+        if both is None or both in seen:
             continue
         seen.add(both)
         images.update((int(ranked.i[place]), int(ranked.j[place])))
@@ -88,8 +86,7 @@ def look_closer(
     read = np.array([all(ids[row] in fields.rows for row in pair) for pair in both], bool)
     looked = places[read]
     if len(looked) < 2:
-        none = CloserLook.none(len(ranked))
-        return CloserLook(none.order, none.difference, none.cluster, unread=fields.unread)
+        return replace(CloserLook.none(len(ranked)), unread=fields.unread)
     pairs = [(ids[a], ids[b]) for (a, b), known in zip(both, read.tolist(), strict=True) if known]
     alike = [
         (ids[a], ids[b]) for a, b in nearest_neighbours(dino, [row for row in rows if ids[row] in fields.rows], ids)

@@ -22,6 +22,7 @@ from blindpairs.mine.images import Indices
 from blindpairs.selfjoin import UnitRows, pair_cosines
 
 BLOCK_ROWS = 512
+MOST_PAIRS, MOST_IMAGES, MOST_EXAMPLES = 5000, 4096, 15_000  # more would take memory for each, or time for its square
 RIDGE = 0.1  # of the mean variance of a CLIP dimension: 0.03 to 1 remove about the same
 SCALE_QUANTILE = 0.25  # of an image's differences: some images differ more from all others
 SCALE_POWER = 0.5
@@ -231,10 +232,8 @@ def _assigned(pairs: Pairs, found: Pairs, likeness: Tensor | None, groups: Group
     free = np.ones(len(pairs), bool)
     used: Counter[int] = Counter()
     seen: set[tuple[int, int]] = set()
-    roots = zip(groups.roots(found.i).tolist(), groups.roots(found.j).tolist(), strict=True)
-    for place, (one, other) in enumerate(roots):
-        both = (min(one, other), max(one, other))
-        if one == other or both in seen or max(used[one], used[other]) >= request.max_per_image:
+    for place, both in enumerate(groups.of_pairs(found)):
+        if both is None or both in seen or max(used[root] for root in both) >= request.max_per_image:
             continue
         away = np.abs(pairs.dino_sim - found.dino_sim[place])
         near = np.flatnonzero(free & (away <= request.dino_tolerance))

@@ -21,7 +21,7 @@ out pairs with a third image in between.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from blindpairs.mine.alignment import TRANSFORMS, choose_transforms, unmatched, warp
+from blindpairs.mine.alignment import TRANSFORMS, Transform, choose_transforms, unmatched, warp
 from blindpairs.mine.candidates import Cosines
 from blindpairs.mine.images import Indices
 from blindpairs.mine.maps import DifferenceMap
@@ -46,7 +46,6 @@ CLUSTERED = 6000  # the pairs of the smallest differences, from which the lines 
 ALONG = 0.75  # the share of what lies along the line of its cluster that does not count
 ROUNDS, RESTARTS = 20, 3  # of k-means; with one start, one to two in a hundred pairs change with the seed
 LEAST = 0.02  # of the usual difference: what is left where nearly all lies along a line
-DIGITS = 9  # of a difference; below are the roundings of sums
 
 
 @dataclass(frozen=True)
@@ -55,17 +54,7 @@ class Differences:
 
     difference: Cosines  # (P,): 1 is usual, less is subtler
     cluster: NDArray[np.int32]  # (P,): 0 is the cluster with the most of the clustered pairs
-    energy: NDArray[np.float64]  # (P, L): the squared length of the signatures
     comparison: "Comparison"
-
-    def maps(self, which: Indices) -> list[DifferenceMap]:
-        """Where the pairs at some places differ, on one scale for all of them."""
-        return self.comparison.maps(which)
-
-    def coordinates(self, image_ids: Sequence[str]) -> NDArray[np.float32]:
-        """(n, L * S): what of single images is compared, for images that have a field."""
-        rows = np.array([self.comparison.fields.rows[key] for key in image_ids], np.int64)
-        return self.comparison.coordinates(rows, self.energy)
 
 
 def differences(
@@ -77,17 +66,18 @@ def differences(
     """
     comparison = Comparison.of(fields, ids, alike)
     energy = np.concatenate([comparison.energies(part) for part in _blocks(len(ids))])  # (P, L)
+    usual = energy.mean(0).clip(1e-12)
+    comparison = comparison.balanced(usual)
     unlike = 1 - dino_sim
-    blocks = energy / energy.mean(0).clip(1e-12)
-    whole = blocks.sum(1) + unlike / max(1e-12, float(unlike.mean()))
-    lines = comparison.lines(np.argsort(_locally_scaled(whole, comparison.pairs), kind="stable")[:CLUSTERED], energy)
+    whole = (energy / usual).sum(1) + unlike / max(1e-12, float(unlike.mean()))
+    lines = comparison.lines(np.argsort(_locally_scaled(whole, comparison.pairs), kind="stable")[:CLUSTERED])
     along, cluster = (
         np.concatenate(column)
-        for column in zip(*(comparison.along(part, lines, energy) for part in _blocks(len(ids))), strict=True)
+        for column in zip(*(comparison.along(part, lines) for part in _blocks(len(ids))), strict=True)
     )
     rest = (whole - ALONG * along).clip(LEAST * float(whole.mean()))
     scaled = _locally_scaled(rest, comparison.pairs)
-    return Differences(np.round(scaled / max(1e-12, float(np.median(scaled))), DIGITS), cluster, energy, comparison)
+    return Differences(scaled / max(1e-12, float(np.median(scaled))), cluster, comparison)
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,6 @@ class Comparison:
     """Pairs of fields, laid over each other, and the axes on which whole fields are compared."""
 
     fields: PatchFields
-    ids: Sequence[tuple[str, str]]
     pairs: Indices  # (P, 2): rows of the fields
     transforms: NDArray[np.int64]  # (P,): from the first image of a pair to the second
     projections: Tensor  # (L, N * AXES, S): whole fields -> signatures
@@ -115,59 +104,67 @@ class Comparison:
             for some in (pairs, alike_pairs)
         )
         basis = _field_axes(fields)
-        plain = cls(fields, ids, alike_pairs, alike_transforms, basis, scales, 0.0)
+        plain = cls(fields, alike_pairs, alike_transforms, basis, scales, 0.0)
         projections = torch.stack(list(_scaled_by_noise(basis, plain)))
         noise = [plain._excess(part)[0].mean() for part in _blocks(len(alike_pairs))]
-        return cls(fields, ids, pairs, transforms, projections, scales, float(np.mean(noise)) if noise else 0.0)
+        return cls(fields, pairs, transforms, projections, scales, float(np.mean(noise)) if noise else 0.0)
 
-    def coordinates(self, rows: Indices, energy: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(n, L * S) of single images, whose differences are the signatures of pairs laid over each other in place."""
-        parts = []
-        for part in _blocks(len(rows)):
-            whole = _read(self.fields, rows[part]).flatten(2)  # (n, L, C * N)
-            parts.append(_balanced(torch.einsum("nlc,lcs->nls", whole, self.projections), energy))
+    def balanced(self, usual: NDArray[np.float64]) -> "Comparison":
+        """The same, with signatures in which each block of the encoder has the same part; `usual` (L,) are energies."""
+        scale = torch.from_numpy(usual).float().sqrt()[:, None, None]
+        return replace(self, projections=self.projections / scale)
+
+    def coordinates(self, image_ids: Sequence[str]) -> NDArray[np.float32]:
+        """(n, L * S) of images that have a field; their differences are the signatures of pairs that lie in place."""
+        rows = np.array([self.fields.rows[key] for key in image_ids], np.int64)
+        parts = [self._projected(_read(self.fields, rows[part])).flatten(1) for part in _blocks(len(rows))]
         coordinates: NDArray[np.float32] = torch.cat(parts).numpy()
         return coordinates
 
     def signatures(self, part: slice | Indices) -> Tensor:
-        """(P, L, S): the signed difference of the pairs, the first image minus the second."""
-        first, second = self._overlaid(part)
-        signed: Tensor = torch.einsum("plc,lcs->pls", (first - second).flatten(2), self.projections)
-        return signed
+        """(P, L, S): the signed difference of the pairs, the first image minus the second as seen from the first."""
+        rows, transforms = self.pairs[part], self.transforms[part]
+        first, second = (_read(self.fields, rows[:, side]) for side in (0, 1))
+        for some, transform in _by_transform(transforms):
+            second[some] = warp(second[some].flatten(1, 2), transform).unflatten(1, second.shape[1:3])
+        return self._projected(first - second)
+
+    def _projected(self, fields: Tensor) -> Tensor:
+        """(P, L, C, rows, columns) -> (P, L, S)."""
+        projected: Tensor = torch.einsum("plc,lcs->pls", fields.flatten(2), self.projections)
+        return projected
 
     def energies(self, part: slice) -> NDArray[np.float64]:
         """(P, L): the squared length of the signatures."""
         energies: NDArray[np.float64] = self.signatures(part).square().sum(2).double().numpy()
         return energies
 
-    def lines(self, which: Indices, energy: NDArray[np.float64]) -> Tensor:
+    def lines(self, which: Indices) -> Tensor:
         """(K, L * S): unit vectors along which the signatures of some pairs lie; the line of most pairs comes first."""
         count = min(CLUSTERS, max(1, len(which) // PAIRS_PER_CLUSTER))
-        parts = [_balanced(self.signatures(which[part]), energy) for part in _blocks(len(which))]
+        parts = [self.signatures(which[part]).flatten(1) for part in _blocks(len(which))]
         signatures = normalize(torch.cat(parts), dim=1)
         runs = [_lines(signatures, count, seed) for seed in range(RESTARTS)]
         lines, nearest = max(runs, key=lambda run: float((signatures @ run[0].T).square().amax(1).sum()))
         sizes = torch.bincount(nearest, minlength=count)
         return lines[torch.argsort(sizes, descending=True, stable=True)]
 
-    def along(self, part: slice, lines: Tensor, energy: NDArray[np.float64]) -> tuple[Cosines, NDArray[np.int32]]:
+    def along(self, part: slice, lines: Tensor) -> tuple[Cosines, NDArray[np.int32]]:
         """How much of each pair's difference lies along the nearest line, and which line that is."""
-        nearest = (_balanced(self.signatures(part), energy) @ lines.T).abs().max(1)
+        nearest = (self.signatures(part).flatten(1) @ lines.T).abs().max(1)
         return nearest.values.square().double().numpy(), nearest.indices.to(torch.int32).numpy()
 
     def maps(self, which: Indices) -> list[DifferenceMap]:
-        """See `Differences.maps`."""
+        """Where the pairs at some places differ, on one scale for all of them."""
         both = [self._excess(which[part]) for part in _blocks(len(which))]
         if not both:
             return []
         a, b = (np.clip(np.concatenate(side) - self.noise, 0, None) for side in zip(*both, strict=True))
         most = max(float(np.quantile(np.stack([a, b]), 0.99)), 1e-6)
-        boxes = [
-            (self.fields.boxes[first], self.fields.boxes[second]) for first, second in (self.ids[k] for k in which)
-        ]
+        boxes = self.fields.boxes
         return [
-            DifferenceMap(one.clip(0, most) / most, other.clip(0, most) / most, *box)
-            for one, other, box in zip(a, b, boxes, strict=True)
+            DifferenceMap(one.clip(0, most) / most, other.clip(0, most) / most, boxes[first], boxes[second])
+            for one, other, (first, second) in zip(a, b, self.pairs[which].tolist(), strict=True)
         ]
 
     def _excess(self, part: slice | Indices) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -175,29 +172,18 @@ class Comparison:
         rows, transforms = self.pairs[part], self.transforms[part]
         a, b = (_read(self.fields, rows[:, side], self.scales) for side in (0, 1))  # (P, L, C, rows, columns)
         first, second = (torch.empty(len(rows), *self.fields.grid) for _ in "ab")
-        for number in np.unique(transforms).tolist():
-            some, one = torch.from_numpy(transforms == number), TRANSFORMS[number]
+        for some, transform in _by_transform(transforms):
             left, right = a[some].flatten(1, 2), b[some].flatten(1, 2)
-            first[some] = unmatched(left, warp(right, one))
-            second[some] = unmatched(right, warp(left, one.inverse))
+            first[some] = unmatched(left, warp(right, transform))
+            second[some] = unmatched(right, warp(left, transform.inverse))
         blocks = a.shape[1]
         return (first / blocks).numpy(), (second / blocks).numpy()
 
-    def _overlaid(self, part: slice | Indices) -> tuple[Tensor, Tensor]:
-        """The fields (P, L, C, N) of the first images, and of the second as seen from the first."""
-        rows, transforms = self.pairs[part], self.transforms[part]
-        first, second = (_read(self.fields, rows[:, side]) for side in (0, 1))
-        for number in np.unique(transforms).tolist():
-            some = torch.from_numpy(transforms == number)
-            second[some] = warp(second[some].flatten(1, 2), TRANSFORMS[number]).unflatten(1, second.shape[1:3])
-        return first.flatten(3), second.flatten(3)
 
-
-def _balanced(signatures: Tensor, energy: NDArray[np.float64]) -> Tensor:
-    """(P, L, S) -> (P, L * S), in which each block of the encoder has the same part of the usual difference."""
-    usual = torch.from_numpy(energy.mean(0).clip(1e-12)).float()
-    balanced: Tensor = (signatures / usual.sqrt()[:, None]).flatten(1)
-    return balanced
+def _by_transform(transforms: NDArray[np.int64]) -> Iterator[tuple[Tensor, Transform]]:
+    """Which pairs (P,) have each transform that occurs, and the transform."""
+    for number in np.unique(transforms).tolist():
+        yield torch.from_numpy(transforms == number), TRANSFORMS[number]
 
 
 def _blocks(count: int) -> Iterator[slice]:
@@ -246,10 +232,11 @@ def _field_axes(fields: PatchFields) -> Tensor:
 
 def _scaled_by_noise(basis: Tensor, alike: Comparison) -> Iterator[Tensor]:
     """`basis` (L, C * N, S), turned and scaled so that the differences of pairs that are alike are small and round."""
-    parts = [alike.signatures(part) for part in _blocks(len(alike.pairs))]
+    nothing = torch.zeros(0, len(basis), basis.shape[2])
+    differences = torch.cat([nothing, *(alike.signatures(part) for part in _blocks(len(alike.pairs)))])  # (Q, L, S)
     for block in range(len(basis)):
-        noise = torch.cat(parts)[:, block].double() if parts else torch.zeros(1, basis.shape[2], dtype=torch.float64)
-        covariance = noise.T @ noise / len(noise)
+        noise = differences[:, block].double()
+        covariance = noise.T @ noise / max(1, len(noise))
         # Shrunk by its mean: the few pairs do not know the small directions, which would blow up.
         usual = covariance.diagonal().mean().clamp_min(1e-12)
         values, vectors = torch.linalg.eigh(covariance + usual * torch.eye(len(covariance), dtype=torch.float64))

@@ -57,15 +57,12 @@ def mine_store(
     options = options or MiningOptions()
     images, (clip, dino) = read_store(store, encoders, running)
     prepare_folder(folder)
-    reason = ""
     if options.differences and running.patches is None:
         try:
             running = replace(running, patches=open_patches(store, encoders[1], folder, running.patch_device))
         except (ConfigError, AssetMissing) as error:
-            reason = str(error)
+            running = replace(running, no_patches=str(error))
     mined = mine(clip, dino, images, options, progress, running)
-    if reason:
-        mined = replace(mined, closer=replace(mined.closer, reason=reason))
     remove(folder / RECORD)  # from here on it would describe other pairs
     remove(folder / GALLERY)
     remove(folder / MAPS)

@@ -20,7 +20,15 @@ from blindpairs.defaults import COLUMNS
 from blindpairs.mine.advice import advise
 from blindpairs.mine.candidates import Candidates, Pairs
 from blindpairs.mine.closer import CloserLook, look_closer, places_to_look_at
-from blindpairs.mine.controls import ControlRequest, Controls, Pool, find_controls
+from blindpairs.mine.controls import (
+    MOST_EXAMPLES,
+    MOST_IMAGES,
+    MOST_PAIRS,
+    ControlRequest,
+    Controls,
+    Pool,
+    find_controls,
+)
 from blindpairs.mine.images import Images
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.mine.options import MiningOptions
@@ -29,7 +37,6 @@ from blindpairs.mine.search import LOCAL, Running, Search, SearchSummary, Vector
 from blindpairs.progress import Progress, silent
 
 CONTROL_MARGIN = 0.1  # below clip_min: a pair of so low a CLIP cosine is told apart
-MOST_CONTROLLED, MOST_POOL, MOST_EXAMPLES = 5000, 4096, 15_000  # pairs with a control, images, pairs to learn axes from
 
 SCHEMA = pa.schema(
     [
@@ -123,7 +130,6 @@ def mine(
     found = search.candidates(options, progress)
     ranked = search.ranked(found)
     look = CloserLook.none(len(ranked))
-    reason = "" if running.patches or not options.differences else "no patch tokens were given (Running.patches)"
     if options.differences and running.patches is not None:
         places = places_to_look_at(ranked, found.groups, options)
         look = look_closer(
@@ -151,7 +157,12 @@ def mine(
         quantile_pairs=len(search.random_sims[0]),
         complete=counts.not_ranked == 0 or counts.kept == options.top,
         advice="" if counts.kept else advise(search, options, SearchSummary.of(found, 0)),
-        closer=CloserCounts(look.pairs, look.images, look.unread, reason),
+        closer=CloserCounts(
+            look.pairs,
+            look.images,
+            look.unread,
+            reason=running.no_patches if options.differences and running.patches is None else "",
+        ),
         maps={name: maps[int(place)] for name, place in zip(names, chosen.places, strict=True) if int(place) in maps},
     )
 
@@ -211,17 +222,13 @@ def _columns(pairs: Pairs, images: Images, search: Search) -> dict[str, Any]:
 
 def _controls(chosen: Chosen, ranked: Pairs, search: Search, look: CloserLook, found: Candidates) -> Controls:
     """Controls of the kept pairs, made of their images and others that are at hand."""
-    wanted = chosen.pairs.take(np.arange(min(len(chosen.pairs), MOST_CONTROLLED)))
-    examples = ranked.take(look.order[: look.pairs or MOST_EXAMPLES])
-    known = look.found.comparison.fields.rows if look.found else None
-    at_hand = range(len(search.ids)) if known is None else np.unique([examples.i, examples.j]).tolist()
-    usable = [row for row in at_hand if known is None or search.ids[row] in known]
+    wanted = chosen.pairs.take(np.arange(min(len(chosen.pairs), MOST_PAIRS)))
+    # Those that were looked at come first, and all of their images have features.
+    examples = ranked.take(look.order[: min(look.pairs or MOST_EXAMPLES, MOST_EXAMPLES)])
+    at_hand = np.unique([examples.i, examples.j]).tolist() if look.found else range(len(search.ids))
     first = set(np.unique([wanted.i, wanted.j]).tolist())
-    rows = sorted(usable, key=lambda row: (row not in first, search.ids[row]))[:MOST_POOL]
-    pool = Pool(
-        np.array(rows, np.int64),
-        look.found.coordinates([search.ids[row] for row in rows]) if look.found else None,
-        examples,
-    )
+    rows = sorted(at_hand, key=lambda row: (row not in first, search.ids[row]))[:MOST_IMAGES]
+    features = look.found.comparison.coordinates([search.ids[row] for row in rows]) if look.found else None
+    pool = Pool(np.array(rows, np.int64), features, examples)
     request = ControlRequest(found.options.clip_min - CONTROL_MARGIN, found.options.max_per_image)
     return find_controls((search.clip, search.dino), search.ids, wanted, pool, found.groups, request)

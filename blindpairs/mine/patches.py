@@ -8,11 +8,11 @@ Promises: each image's tokens are the same bits whatever stands beside it, in wh
 there are (every forward pass has the same shape); an image that cannot be read is counted by its reason and left out.
 """
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,12 +25,11 @@ from torch import Tensor
 
 from blindpairs.encoders import Encoder, Layer, choose_device, load_encoder
 from blindpairs.encoders.tokens import no_patches
-from blindpairs.errors import ConfigError, InputError, Undecodable
-from blindpairs.images.preprocess import Preprocess
+from blindpairs.errors import ConfigError, Undecodable
 from blindpairs.mine.maps import Box
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Store, pixels_of
-from blindpairs.workspace import aside_name
+from blindpairs.store.memory import map_rows
 
 AXES = 32  # coordinates of a token: nine tenths of the variance of the encoders that were tried
 BATCH = 32  # images of a forward pass, always: another shape would round differently
@@ -52,7 +51,7 @@ class PatchFields:
     values: NDArray[np.float16]  # (M, L, N, AXES); patches are row-major over the grid
     grid: tuple[int, int]  # (rows, columns), N in all
     rows: Mapping[str, int]
-    boxes: Mapping[str, Box]  # which part of its image a grid covers
+    boxes: Sequence[Box]  # (M,): which part of its image a grid covers
     unread: Mapping[str, int]  # failure code -> images
 
 
@@ -64,52 +63,70 @@ class PatchSource(Protocol):
 
 
 class StorePatches:
-    """The patches of a store's images as `encoder` sees them. Fields are mapped from a file in `folder`."""
+    """The patches of a store's images as `encoder` sees them. Fields are mapped from a file in `folder`.
+
+    ConfigError for an encoder without patch tokens.
+    """
 
     def __init__(self, store: Store, encoder: Encoder, folder: Path) -> None:
         self._store, self._encoder, self._folder = store, encoder, folder
+        transformer, self._size = encoder.transformer, encoder.preprocess.size
+        if not transformer.depth:  # a convolutional or a windowed network; others raise the same themselves
+            raise no_patches(encoder.spec)
+        self._layers, self._grid = blocks_to_compare(transformer.depth), transformer.grid(self._size, self._size)
 
     def fields(self, image_ids: Collection[str], progress: Progress = silent) -> PatchFields:
-        """See `PatchSource`. ConfigError for an encoder without patch tokens, InputError for a damaged store."""
-        if not self._encoder.transformer.depth:
-            raise no_patches(self._encoder.spec)
-        layers = blocks_to_compare(self._encoder.transformer.depth)
+        """See `PatchSource`. InputError for a damaged store and for a folder without room."""
         wanted = sorted(set(image_ids))
-        size = self._encoder.preprocess.size
-        grid = self._encoder.transformer.grid(size, size)
-        sample = wanted[: _sample_size(self._encoder.transformer.width, grid, len(wanted))]
-        reader = _Reader(self._store, self._encoder, layers)
-        with _MappedFields(self._folder, (len(wanted), len(layers), grid[0] * grid[1], AXES)) as mapped:
-            # The ids are hashes, so the first in their order are a random sample, and the same in any corpus order.
-            batches: list[TokenBatch] = []  # kept until the axes are known: no image is read twice
-            sampled = 0
-            for batch in reader.tokens(sample):
-                batches.append(batch)
-                sampled += len(batch[0])
-                progress(sampled, len(wanted), sum(reader.unread.values()))
-            axes = [_principal_axes(_in_order(batches, layer)) for layer in range(len(layers))]
-            for ids, read in chain(_emptied(batches), reader.tokens(wanted[len(sample) :])):
-                mapped.add(ids, _project(read, axes)[: len(ids)])
-                progress(max(sampled, len(mapped.rows)), len(wanted), sum(reader.unread.values()))
-            progress(len(mapped.rows), len(wanted), sum(reader.unread.values()))
-            return PatchFields(mapped.finish(), grid, mapped.rows, reader.boxes, dict(sorted(reader.unread.items())))
+        rows: dict[str, int] = {}
+        reader = _Reader(self._store, self._encoder, self._layers)
+        values = map_rows(
+            self._projected(wanted, reader, rows, progress),
+            (len(wanted), *self._shape),
+            self._folder,
+            "patch tokens",
+            "leave out --differences",
+        )
+        boxes = [reader.boxes[key] for key in rows]
+        return PatchFields(values, self._grid, rows, boxes, dict(sorted(reader.unread.items())))
+
+    def _projected(
+        self, wanted: Sequence[str], reader: "_Reader", rows: dict[str, int], progress: Progress
+    ) -> Iterator[NDArray[np.float16]]:
+        """The fields (B, L, N, AXES) of the images as they are read; their rows are put in `rows`."""
+        # The ids are hashes, so the first in their order are a random sample, and the same in any corpus order.
+        size = self._encoder.transformer.width * self._grid[0] * self._grid[1]
+        sample = wanted[: max(BATCH, SAMPLE_VALUES // size)]
+        batches: list[TokenBatch] = []  # kept until the axes are known: no image is read twice
+        sampled = 0
+        for batch in reader.tokens(sample):
+            batches.append(batch)
+            sampled += len(batch[0])
+            progress(sampled, len(wanted), sum(reader.unread.values()))
+        axes = [_principal_axes(_in_order(batches, layer)) for layer in range(len(self._layers))]
+        for ids, read in chain(_emptied(batches), reader.tokens(wanted[len(sample) :])):
+            rows.update(zip(ids, range(len(rows), len(rows) + len(ids)), strict=True))
+            yield _project(read, axes)[: len(ids)]
+            progress(max(sampled, len(rows)), len(wanted), sum(reader.unread.values()))
+        progress(len(rows), len(wanted), sum(reader.unread.values()))
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        """The shape of an image's field."""
+        return len(self._layers), self._grid[0] * self._grid[1], AXES
 
     def batch_seconds(self) -> float:
         """The seconds of one forward pass of BATCH images."""
-        size = self._encoder.preprocess.size
-        batch = torch.zeros(BATCH, 3, size, size, dtype=torch.uint8, device=self._encoder.device)
-        layers = blocks_to_compare(self._encoder.transformer.depth)
+        batch = torch.zeros(BATCH, 3, self._size, self._size, dtype=torch.uint8, device=self._encoder.device)
         for _ in range(2):  # the first also loads libraries
             started = time.perf_counter()
-            for tokens in self._encoder.tokens_of(batch, layers):
+            for tokens in self._encoder.tokens_of(batch, self._layers):
                 tokens.patches.cpu()  # waits for a GPU
         return time.perf_counter() - started
 
     def image_bytes(self) -> int:
         """The bytes of an image's field on disk."""
-        size = self._encoder.preprocess.size
-        rows, columns = self._encoder.transformer.grid(size, size)
-        return 2 * len(blocks_to_compare(self._encoder.transformer.depth)) * rows * columns * AXES
+        return 2 * math.prod(self._shape)
 
 
 def blocks_to_compare(depth: int) -> list[Layer]:
@@ -137,8 +154,6 @@ def open_patches(store: Store, column: str, folder: Path, device: str = "auto") 
     encoder = load_encoder(column, spec, device=choose_device(device))
     if encoder.weights_hash != description["weights_hash"]:
         raise ConfigError(f"{spec} has other weights now than when it embedded the store: embed again, or restore them")
-    if not encoder.transformer.depth:  # a convolutional or a windowed network; others raise the same themselves
-        raise no_patches(spec)
     return StorePatches(store, encoder, folder)
 
 
@@ -167,7 +182,7 @@ class _Reader:
             if isinstance(pixels, Undecodable):
                 self.unread[pixels.code] += 1
                 continue
-            self.boxes[image_id] = crop_box(preprocess, pixels.shape[:2])
+            self.boxes[image_id] = preprocess.seen(*pixels.shape[:2])
             yield image_id, preprocess.apply(pixels)
 
     def _encode(self, batch: list[tuple[str, NDArray[np.uint8]]]) -> TokenBatch:
@@ -177,16 +192,6 @@ class _Reader:
         read = self._encoder.tokens_of(torch.from_numpy(filled).to(self._encoder.device), self._layers)
         stacked = torch.stack([tokens.patches for tokens in read], 1).clamp(-LARGEST, LARGEST)  # (BATCH, L, N, D)
         return [image_id for image_id, _ in batch], stacked.half().cpu().numpy()
-
-
-def crop_box(preprocess: Preprocess, shape: Sequence[int]) -> Box:
-    """Which part of an upright image of `shape` (H, W) the encoder sees: left, top, right, bottom, as shares."""
-    top, left, bottom, right = preprocess.seen(shape[0], shape[1])
-    return (left, top, right, bottom)
-
-
-def _sample_size(width: int, grid: tuple[int, int], count: int) -> int:
-    return min(count, max(BATCH, SAMPLE_VALUES // (width * grid[0] * grid[1])))
 
 
 @dataclass(frozen=True)
@@ -226,55 +231,6 @@ def _project(tokens: NDArray[np.float16], axes: Sequence[_Axes]) -> NDArray[np.f
     read = torch.from_numpy(tokens).float().unbind(1)
     projected = torch.stack([(one - each.mean) @ each.basis for one, each in zip(read, axes, strict=True)], 1)
     return projected.clamp(-LARGEST, LARGEST).half().numpy()
-
-
-class _MappedFields:
-    """A file of fields that is written row by row, then mapped; it has no name any more once it is mapped."""
-
-    def __init__(self, folder: Path, shape: tuple[int, int, int, int]) -> None:
-        self._path, self._shape = folder / aside_name("patches"), shape
-        self.rows: dict[str, int] = {}
-
-    def __enter__(self) -> "_MappedFields":
-        try:
-            self._file = self._path.open("wb")
-        except OSError as error:
-            raise self._full(error) from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._file.close()
-        with suppress(OSError):
-            self._path.unlink()
-
-    def add(self, image_ids: Sequence[str], fields: NDArray[np.float16]) -> None:
-        """Append the fields (B, L, N, AXES) of images."""
-        try:
-            self._file.write(np.ascontiguousarray(fields).data)
-        except OSError as error:
-            raise self._full(error) from error
-        for image_id in image_ids:
-            self.rows[image_id] = len(self.rows)
-
-    def finish(self) -> NDArray[np.float16]:
-        """All rows, mapped into memory: (M, L, N, AXES)."""
-        shape = (len(self.rows), *self._shape[1:])
-        if not self.rows:
-            return np.empty(shape, np.float16)
-        try:
-            self._file.close()  # flushes, and may find the disk full
-            return np.memmap(self._path, np.float16, "r", shape=shape)
-        except OSError as error:
-            raise self._full(error) from error
-
-    def _full(self, error: OSError) -> InputError:
-        size = 2 * np.prod(self._shape, dtype=float) / (1 << 30)
-        room = f"{size:.0f}" if size >= 10 else f"{size:.2g}"
-        return InputError(
-            f"cannot write the patch tokens at {self._path.parent}: {error.strerror}; free {room} GiB there, or "
-            "leave out --differences"
-        )
 
 
 def _emptied(batches: list[TokenBatch]) -> Iterator[TokenBatch]:

@@ -89,7 +89,7 @@ def choose(
     `shown` is given where --distinct asks. With `clusters` (P,) each cluster in turn gives its next pair that is kept;
     those of no cluster (-1) come when the others are used up.
     """
-    roots = list(zip(groups.roots(ranked.i).tolist(), groups.roots(ranked.j).tolist(), strict=True))
+    both_groups = groups.of_pairs(ranked)
     kept: list[int] = []
     seen: set[tuple[int, int]] = set()  # pairs of groups
     used: Counter[int] = Counter()  # kept pairs of each group
@@ -97,13 +97,12 @@ def choose(
     turns = _turns(clusters if clusters is not None else np.zeros(len(ranked), np.int32))
     place = next(turns, None)
     while place is not None:
-        one, other = roots[place]
-        repeated_here, kept_here = _both_in(seen, one, other), False
-        if repeated_here:
-            repeated += 1
+        both, kept_here = both_groups[place], False
         # The order of these tests decides only which counter a pair goes to, except that a similar pair is looked for
         # last: it costs a product with every kept pair.
-        elif max(used[one], used[other]) >= options.max_per_image:
+        if both is None or both in seen:
+            repeated += 1
+        elif max(used[root] for root in both) >= options.max_per_image:
             capped += 1
         elif options.top is not None and len(kept) >= options.top:
             beyond_top += 1
@@ -111,22 +110,15 @@ def choose(
             similar += 1
         else:
             kept_here = True
-            used.update((one, other))
+            used.update(both)
             kept.append(place)
             if shown is not None:
                 shown.add(int(ranked.i[place]), int(ranked.j[place]))
+        if both is not None:
+            seen.add(both)
         place = turns.send(kept_here)
     places = np.array(kept, np.int64)
     return Chosen(ranked.take(places), places, repeated, capped, similar, beyond_top)
-
-
-def _both_in(seen: set[tuple[int, int]], one: int, other: int) -> bool:
-    """Whether a pair of groups came before, or is one group; from now on it did."""
-    both = (min(one, other), max(one, other))
-    if one == other or both in seen:
-        return True
-    seen.add(both)
-    return False
 
 
 def _turns(clusters: NDArray[np.int32]) -> Generator[int | None, bool, None]:

@@ -59,6 +59,7 @@ class Running:
     join: Join = ExactJoin()  # noqa: RUF009
     memory: MemoryBudget | None = None
     patches: PatchSource | None = None  # for options.differences; `mine_store` opens the store's own
+    no_patches: str = "no patch tokens were given (Running.patches)"  # why `patches` is None
     patch_device: str = "auto"  # that the store's own are computed on
     patch_progress: Progress = silent  # counts images
 

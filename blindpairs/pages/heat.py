@@ -18,9 +18,8 @@ NO_MAPS: Mapping[str, DifferenceMap] = MappingProxyType({})
 LEVELS = 16  # 4 bits a cell: a map of 37 x 37 cells takes 0.7 kB, and the eye sees no steps after smooth scaling
 FIRST_VISIBLE = 0.2  # lower values are noise of the encoder
 LOW, HIGH, OPACITY = (255, 190, 0), (225, 0, 60), 200
-SATURATION = (
-    0.2  # what an image keeps of its colours under a map, because red is not seen on red; the page does the same
-)
+# What an image keeps of its colours under a map, because red is not seen on red; the page does the same.
+SATURATION = 0.2
 
 
 def heat_image(values: NDArray[np.float32]) -> Image.Image:

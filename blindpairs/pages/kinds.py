@@ -3,7 +3,7 @@
 A page whose pairs have no clusters has neither.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from blindpairs.pages.cards import Shown
 from blindpairs.pages.pairs import GalleryPair
@@ -60,6 +60,5 @@ def _small(key: str) -> str:
     return f'<img data-same="{escape_text(f"image-{key}")}" alt="" decoding="async">'
 
 
-def _count(pairs: Iterable[Ranked]) -> str:
-    count = len(list(pairs))
-    return f"{count:,} pair{'s' * (count != 1)}"
+def _count(pairs: Sequence[Ranked]) -> str:
+    return f"{len(pairs):,} pair{'s' * (len(pairs) != 1)}"

@@ -5,6 +5,7 @@ is unlinked as soon as it is mapped, so it disappears with the process, even if 
 while it writes the file leaves a hidden `.tmp` file, which the next run removes.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -56,7 +57,7 @@ class VectorPlacement:
             self._left -= size
             return _in_memory(blocks, shape)
         self._budget.notice(f"{name}: {size / UNITS['M']:,.0f} MiB of vectors stay on disk, more than memory may hold")
-        return _mapped(blocks, shape, self._budget.folder)
+        return map_rows(blocks, shape, self._budget.folder, "vectors", "raise --memory")
 
 
 def _in_memory(blocks: Iterable[NDArray[Any]], shape: tuple[int, int]) -> Float16:
@@ -68,17 +69,26 @@ def _in_memory(blocks: Iterable[NDArray[Any]], shape: tuple[int, int]) -> Float1
     return whole
 
 
-def _mapped(blocks: Iterable[NDArray[Any]], shape: tuple[int, int], folder: Path) -> Float16:
-    path = folder / aside_name("vectors")
+def map_rows(
+    blocks: Iterable[NDArray[Any]], shape: tuple[int, ...], folder: Path, name: str, remedy: str
+) -> NDArray[np.float16]:
+    """The blocks concatenated, as float16 in a file that is mapped into memory: (n, *shape[1:]), n at most shape[0].
+
+    `name` says in the error what is mapped, and `remedy` what to do if `folder` has no room for all of it.
+    """
+    path = folder / aside_name(name.replace(" ", "-"))
     try:
         with path.open("wb") as file:  # writing through the mapping would end in SIGBUS on a full disk
             for block in blocks:
                 file.write(np.ascontiguousarray(block, np.float16).data)
-        return np.memmap(path, np.float16, "r", shape=shape)
+        if not path.stat().st_size:  # an empty file cannot be mapped
+            return np.empty((0, *shape[1:]), np.float16)
+        return np.memmap(path, np.float16, "r").reshape(-1, *shape[1:])
     except OSError as error:
-        size = 2 * shape[0] * shape[1] / UNITS["G"]
+        size = 2 * math.prod(shape) / UNITS["G"]
+        room = f"{size:.0f}" if size >= 10 else f"{size:.2g}"
         raise InputError(
-            f"cannot map vectors at {folder}: {error.strerror}; free {size:.2g} GiB there, or raise --memory"
+            f"cannot map {name} at {folder}: {error.strerror}; free {room} GiB there, or {remedy}"
         ) from error
     finally:
         with suppress(OSError):  # it may not exist: some file systems refuse to create it

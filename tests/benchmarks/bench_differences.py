@@ -119,7 +119,7 @@ def made_up_fields(count: int, folder: Path) -> PatchFields:
     values.flush()
     ids = [f"{row:032x}" for row in range(count)]
     mapped = np.memmap(path, np.float16, "r", shape=shape)
-    return PatchFields(mapped, GRID, {key: row for row, key in enumerate(ids)}, dict.fromkeys(ids, WHOLE), {})
+    return PatchFields(mapped, GRID, {key: row for row, key in enumerate(ids)}, [WHOLE] * len(ids), {})
 
 
 class PrivateMemory:
@@ -160,7 +160,7 @@ def comparison(count: int) -> Figures:
             started = time.perf_counter()
             found = differences(fields, named, random.uniform(0, 0.6, count), named[: min(count // 2, 2048)])
             seconds = time.perf_counter() - started
-            found.maps(np.arange(min(MAPS, count)))
+            found.comparison.maps(np.arange(min(MAPS, count)))
             maps_seconds = time.perf_counter() - started - seconds
     return {
         "pairs": count,

@@ -130,7 +130,7 @@ def test_maps_are_those_of_their_pairs_in_the_new_order() -> None:
     pairs = random_pairs(40, COUNT, 3)
     look, _ = looked(pairs, [])
     assert look.found is not None
-    whole = look.found.maps(np.arange(40))
+    whole = look.found.comparison.maps(np.arange(40))
     found = look.maps(np.arange(40))
     for place, one in found.items():
         assert np.array_equal(one.a, whole[int(look.order[place])].a)

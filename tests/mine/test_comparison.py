@@ -104,7 +104,7 @@ def test_clusters_are_the_kinds_that_were_planted(world: World, monkeypatch: pyt
 
 def test_map_is_hot_where_the_difference_was_planted_and_nowhere_else(world: World) -> None:
     pairs = list(world.single)
-    for pair, one in zip(pairs, world.compared(pairs).maps(np.arange(len(pairs))), strict=True):
+    for pair, one in zip(pairs, world.compared(pairs).comparison.maps(np.arange(len(pairs))), strict=True):
         row, column = PLACES[world.single[pair]]
         planted = np.zeros((SIDE, SIDE), bool)
         planted[row : row + 2, column : column + 2] = True
@@ -119,9 +119,9 @@ def test_maps_come_in_the_order_that_is_asked_for_on_the_scale_of_all(world: Wor
     pairs = list(world.single)[:60]
     found = world.compared(pairs)
     places = np.array([40, 3, 17])
-    some, again = found.maps(places), found.maps(places[::-1].copy())
+    some, again = found.comparison.maps(places), found.comparison.maps(places[::-1].copy())
     assert all(np.array_equal(one.a, other.a) for one, other in zip(some, again[::-1], strict=True))
-    assert found.maps(np.empty(0, np.int64)) == []
+    assert found.comparison.maps(np.empty(0, np.int64)) == []
 
 
 def test_order_of_the_images_does_not_matter(world: World) -> None:
@@ -135,7 +135,7 @@ def test_order_of_the_images_does_not_matter(world: World) -> None:
         assert np.array_equal(found.difference, whole.difference)
         assert np.array_equal(found.cluster, whole.cluster)
         places = np.arange(0, len(pairs), 40)
-        for one, other in zip(found.maps(places), whole.maps(places), strict=True):
+        for one, other in zip(found.comparison.maps(places), whole.comparison.maps(places), strict=True):
             assert np.array_equal(one.a, other.a)
             assert np.array_equal(one.b, other.b)
 
@@ -163,7 +163,7 @@ def test_size_of_the_tokens_of_a_block_does_not_matter(world: World, block: int,
     assert found.difference == pytest.approx(whole.difference, rel=0.01)
     assert np.array_equal(found.cluster, whole.cluster)
     places = np.arange(0, len(pairs), 50)
-    for one, other in zip(found.maps(places), whole.maps(places), strict=True):
+    for one, other in zip(found.comparison.maps(places), whole.comparison.maps(places), strict=True):
         assert one.a == pytest.approx(other.a, abs=0.01)
 
 
@@ -171,14 +171,14 @@ def test_images_that_differ_in_nothing_come_first_and_have_empty_maps(world: Wor
     pairs = [*world.alike[:20], *world.single]
     found = world.compared(pairs)
     assert found.difference[:20].max() < found.difference[20:].min()
-    assert max(float(one.a.max()) for one in found.maps(np.arange(len(pairs)))[:20]) < 0.05
+    assert max(float(one.a.max()) for one in found.comparison.maps(np.arange(len(pairs)))[:20]) < 0.05
 
 
 def assert_sound(found: Differences, count: int) -> None:
     assert found.difference.shape == found.cluster.shape == (count,)
     assert np.isfinite(found.difference).all()
     assert (found.difference >= 0).all()
-    maps = found.maps(np.arange(count))
+    maps = found.comparison.maps(np.arange(count))
     assert len(maps) == count
     for one in maps:
         assert np.isfinite([one.a, one.b]).all()
@@ -205,7 +205,7 @@ def test_pairs_of_equal_images_are_compared(value: float, dino_sim: float) -> No
     found = differences(fields, pairs, np.full(20, dino_sim), pairs[:5])
     assert_sound(found, 20)
     assert len(set(found.difference.tolist())) == 1
-    assert not any(one.a.any() or one.b.any() for one in found.maps(np.arange(20)))
+    assert not any(one.a.any() or one.b.any() for one in found.comparison.maps(np.arange(20)))
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 6), (2, 2)])

@@ -17,7 +17,8 @@ from blindpairs.encoders import Encoder, Layer, load_encoder
 from blindpairs.errors import InputError
 from blindpairs.images.preprocess import Preprocess
 from blindpairs.mine import patches
-from blindpairs.mine.patches import AXES, BATCH, PatchFields, StorePatches, blocks_to_compare, crop_box
+from blindpairs.mine.patches import AXES, BATCH, PatchFields, StorePatches, blocks_to_compare
+from blindpairs.store.memory import map_rows
 
 SIZES = [(64, 64), (1, 1), (40, 90), (3, 700), (700, 3), (1, 50), (33, 31)]
 Fields = NDArray[np.float16]
@@ -98,8 +99,8 @@ def test_images_that_cannot_be_read_are_counted_by_reason_and_have_no_row(tmp_pa
     reports: list[tuple[int, int, int]] = []
     found = plain(store, tmp_path).fields([*ids, "unknown"], lambda *report: reports.append((*report, 0)[:3]))
     assert found.unread == {"changed": 1, "missing": 3, "not_in_store": 1}
-    assert set(found.rows) == set(found.boxes) == set(ids[4:])
-    assert len(found.values) == len(ids) - 4
+    assert set(found.rows) == set(ids[4:])
+    assert len(found.values) == len(found.boxes) == len(ids) - 4
     assert all(done + failed <= total == len(ids) + 1 for done, total, failed in reports)
     assert reports[-1] == (len(ids) - 4, len(ids) + 1, 5)
 
@@ -186,17 +187,17 @@ def test_full_disk_is_answered_in_a_sentence(
     store = store_of(tmp_path / "store", files)
     whole = Path.open
     monkeypatch.setattr(
-        Path, "open", lambda self, *a, **k: opened() if ".patches." in self.name else whole(self, *a, **k)
+        Path, "open", lambda self, *a, **k: opened() if ".patch-tokens." in self.name else whole(self, *a, **k)
     )
     with pytest.raises(InputError) as refused:
         plain(store, tmp_path).fields(ids_of(files))
-    assert str(refused.value).startswith(f"cannot write the patch tokens at {tmp_path}: No space left on device; free ")
+    assert str(refused.value).startswith(f"cannot map patch tokens at {tmp_path}: No space left on device; free ")
     assert str(refused.value).endswith(" GiB there, or leave out --differences")
 
 
 def test_room_that_is_asked_for_is_a_plain_number() -> None:
-    fields = patches._MappedFields(Path(), (10_000_000, 3, 256, AXES))
-    assert "free 458 GiB there" in str(fields._full(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(InputError, match="free 458 GiB there, or do without"):
+        map_rows([], (10_000_000, 3, 256, AXES), Path("/nowhere"), "patch tokens", "do without")
 
 
 def test_tokens_beyond_float16_stay_finite(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_blocks_are_the_first_a_quarter_and_the_half(depth: int, blocks: list[in
 def test_box_is_the_part_that_the_crop_shows(rules: tuple[Any, int, Any], shape: tuple[int, int]) -> None:
     resize, short_side, rounding = rules
     preprocess = Preprocess(32, resize, short_side, "bilinear", rounding, (0.5,) * 3, (0.5,) * 3)
-    left, top, right, bottom = crop_box(preprocess, shape)
+    left, top, right, bottom = preprocess.seen(*shape)
     assert 0 <= left < right <= 1
     assert 0 <= top < bottom <= 1
     for axis, (low, high) in enumerate([(top, bottom), (left, right)]):
