@@ -24,15 +24,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "encoders"))
 
-from blindpairs.embed import EmbedOptions, embed
+from demo_stores import demo_store
+from photographs import save_photos
+
 from blindpairs.encoders import Encoder, load_encoder
 from blindpairs.errors import Undecodable
-from blindpairs.images import open_corpus
 from blindpairs.mine.differences import differences
 from blindpairs.mine.maps import WHOLE
 from blindpairs.mine.patches import AXES, BATCH, PatchFields, StorePatches, blocks_to_compare
@@ -48,23 +48,6 @@ GRID, BLOCKS = (16, 16), 3  # of a ViT-B/14 at 224 pixels
 MAPS = 300  # as many as pairs are kept by default
 
 Figures = dict[str, Any]
-
-
-def embedded(source: Path, folder: Path) -> Store:
-    """A store of the images. The demo's encoders made it, and any encoder can read the patches of its images."""
-    specs = {name: f"demo:{name}" for name in ("clip", "dino")}
-    embed(open_corpus([str(source)]), folder, specs, load_encoder, EmbedOptions.suited_to("cpu"))
-    return Store.open(folder)
-
-
-def save_photos(folder: Path, count: int) -> Path:
-    """JPEG files of 500 x 375 pixels and some 60 KB, as ImageNet's are."""
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for number in range(count):
-        coarse = Image.fromarray(random.integers(0, 256, (47, 63, 3), dtype=np.uint8))
-        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{number:05d}.jpg", quality=90)
-    return folder
 
 
 def ready_batches(store: Store, image_ids: list[str], encoder: Encoder) -> list[torch.Tensor]:
@@ -183,11 +166,11 @@ def reading_figures(photos: Path | None, rounds: int) -> dict[str, Figures]:
 
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside)
-        scenes = embedded(demo_folder() / "scenes.parquet", folder / "scenes")
+        scenes = demo_store(demo_folder() / "scenes.parquet", folder / "scenes")
         demo = compare_reading(scenes, load_encoder("dino", "demo:dino"), SCENES, rounds)
         (folder / "base").mkdir()
         base = load_encoder("dino", f"hf:{save_dinov2(folder / 'base', layers=12, shape=BASE_14)}")
-        store = embedded(photos or save_photos(folder / "jpeg", PHOTOS), folder / "photos")
+        store = demo_store(photos or save_photos(folder / "jpeg", PHOTOS), folder / "photos")
         return {
             "demo encoder, scenes of 64 pixels": demo,
             f"ViT-B/14, {'photographs' if photos else 'generated JPEG files'}": compare_reading(

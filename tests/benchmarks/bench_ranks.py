@@ -20,8 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from bench_differences import embedded
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from demo_stores import demo_store
 
 from blindpairs.demo.corpus import COUNT, SEED, build_corpus
 from blindpairs.demo.truth import cluster_agreement, judge, judge_controls, read_truth
@@ -86,7 +89,7 @@ def main(arguments: list[str]) -> None:
             if asked.offset:
                 moved(corpus, asked.offset, seed)
             sys.stdout.write(f"{asked.count:,} scenes of seed {seed}, moved by up to {asked.offset} pixels\n")
-            store, truth = embedded(corpus, folder / "store"), read_truth(corpus)
+            store, truth = demo_store(corpus, folder / "store"), read_truth(corpus)
             for label, options in OPTIONS.items():
                 print_figures(label, mine_store(store, folder / "pairs", MiningOptions(**options)).pairs, truth)
 

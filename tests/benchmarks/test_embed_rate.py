@@ -12,10 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from photographs import save_photos
 
 from blindpairs.embed import EmbedOptions, embed
 from blindpairs.encoders import Encoder, load_encoder
@@ -90,15 +89,6 @@ def save_large_encoders(folder: Path) -> dict[str, str]:
     Dinov2Model(large).save_pretrained(dino)
     BitImageProcessor(size={"shortest_edge": 256}, crop_size={"height": 224, "width": 224}).save_pretrained(dino)
     return {"clip": f"open_clip:local-dir:{clip}", "dino": f"hf:{dino}"}
-
-
-def save_photos(folder: Path, count: int) -> None:
-    """JPEG files of 500 x 375 pixels and some 60 KB, as ImageNet's are."""
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for number in range(count):
-        coarse = Image.fromarray(random.integers(0, 256, (47, 63, 3), dtype=np.uint8))
-        coarse.resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{number:05d}.jpg", quality=90)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with bf16")

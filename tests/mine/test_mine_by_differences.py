@@ -4,24 +4,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from demo_stores import demo_store
 
 from blindpairs.demo.corpus import build_corpus
-from blindpairs.embed import EmbedOptions, embed
-from blindpairs.encoders import DEMO_ENCODERS, load_encoder
-from blindpairs.images import open_corpus
 from blindpairs.mine import MiningOptions, mine_store
 from blindpairs.mine.maps import read_maps
 from blindpairs.store import Store
 
 OPTIONS = MiningOptions(top=30, differences=True, spread=True, controls=True)
-
-
-def embedded(corpus: Path, folder: Path) -> Store:
-    """A store of a corpus, by the demo's encoders."""
-    embed(
-        open_corpus([str(corpus)]), folder, DEMO_ENCODERS, load_encoder, EmbedOptions.suited_to("cpu"), lambda *_: None
-    )
-    return Store.open(folder)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +31,7 @@ def test_the_order_of_the_corpus_and_a_second_run_change_nothing(scenes: Path, t
     pq.write_table(table.take(list(range(len(table)))[::-1]), tmp_path / "reversed.parquet")
     runs = {}
     for name, corpus in (("once", scenes / "scenes.parquet"), ("reversed", tmp_path / "reversed.parquet")):
-        store = embedded(corpus, tmp_path / name)
+        store = demo_store(corpus, tmp_path / name)
         mine_store(store, tmp_path / f"{name}-pairs", OPTIONS)
         runs[name] = (
             pq.read_table(tmp_path / f"{name}-pairs" / "pairs.parquet"),
@@ -56,7 +46,7 @@ def test_the_order_of_the_corpus_and_a_second_run_change_nothing(scenes: Path, t
 
 
 def test_pairs_of_an_image_that_is_gone_are_ranked_by_cosine_and_it_is_counted(scenes: Path, tmp_path: Path) -> None:
-    store = embedded(scenes / "files", tmp_path / "store")
+    store = demo_store(scenes / "files", tmp_path / "store")
     gone = mine_store(store, tmp_path / "pairs", OPTIONS).pairs["uri_a"][0].as_py()
     Path(gone).rename(tmp_path / "elsewhere.jpg")
     try:

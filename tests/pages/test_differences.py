@@ -11,18 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from demo_stores import demo_store
 from PIL import Image
 from test_gallery import HOSTILE, PIXELS, SUMMARY, THREE, Visit, chromium, embedded, pair, photo, scene  # noqa: F401
 
-from blindpairs.embed import EmbedOptions, embed
-from blindpairs.encoders import load_encoder
 from blindpairs.errors import Undecodable
-from blindpairs.images import open_corpus
 from blindpairs.mine import MiningOptions, mine_store
 from blindpairs.mine.maps import WHOLE, DifferenceMap
 from blindpairs.pages import GalleryPair, write_gallery, write_mined_gallery
 from blindpairs.pages.heat import heat_image
-from blindpairs.store import Store
 
 CENTRE = (0.25, 0.0, 0.75, 1.0)
 CONTROL = pair(9, "a", "f", clip=0.5, dino=0.1, control_of=THREE[0].pair_id)
@@ -130,9 +127,7 @@ def test_an_image_of_a_control_that_cannot_be_read_is_counted_as_missing(tmp_pat
 def test_columns_of_the_table_and_maps_reach_the_page(tmp_path: Path) -> None:
     for seed in range(6):
         Image.fromarray(scene(seed)).save(tmp_path / f"{seed}.png")
-    specs = {"clip": "demo:clip", "dino": "demo:dino"}
-    embed(open_corpus([str(tmp_path)]), tmp_path / "store", specs, load_encoder, EmbedOptions.suited_to("cpu"))
-    store = Store.open(tmp_path / "store")
+    store = demo_store(tmp_path, tmp_path / "store")
     mined = mine_store(store, tmp_path / "pairs", MiningOptions(clip_min=-1.0, dino_max=0.94))
     first, second, *_ = mined.pairs["pair_id"].to_pylist()
     columns = {

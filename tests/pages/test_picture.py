@@ -5,17 +5,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from demo_stores import demo_store
 from PIL import Image
 
-from blindpairs.embed import EmbedOptions, embed
-from blindpairs.encoders import load_encoder
 from blindpairs.errors import Undecodable
-from blindpairs.images import open_corpus
 from blindpairs.mine import MiningOptions, mine_store
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.pages import GalleryPair, pair_picture, pair_pictures
 from blindpairs.pages.picture import COLOURS
-from blindpairs.store import Store
 
 PAIR = GalleryPair("1", "a", "b", "/x/a.jpg", "/x/b.jpg", clip_sim=0.96, dino_sim=0.1, gap=0.86, differs=("hat",))
 SIZE = (1144, 702)
@@ -51,9 +48,7 @@ def test_an_image_that_cannot_be_read_is_its_reason_in_its_place() -> None:
 def test_pictures_of_a_store_are_the_first_pairs_with_the_corpus_pixels(tmp_path: Path) -> None:
     for seed in range(6):
         Image.fromarray(scene(seed)).save(tmp_path / f"{seed}.png")
-    specs = {"clip": "demo:clip", "dino": "demo:dino"}
-    embed(open_corpus([str(tmp_path)]), tmp_path / "store", specs, load_encoder, EmbedOptions.suited_to("cpu"))
-    store = Store.open(tmp_path / "store")
+    store = demo_store(tmp_path, tmp_path / "store")
     mined = mine_store(store, tmp_path / "pairs", MiningOptions(clip_min=-1.0, dino_max=0.94))
     assert isinstance(mined.pairs, pa.Table)
     before = pair_pictures(store, mined.pairs, 2)
