@@ -62,6 +62,11 @@ class Workspace:
         return self.pairs / PAIRS
 
     @property
+    def runs(self) -> Path:
+        """The folder of the training runs."""
+        return self.root / "runs"
+
+    @property
     def gallery(self) -> Path:
         """The page of the mined pairs."""
         return self.pairs / GALLERY
