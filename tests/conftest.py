@@ -6,6 +6,7 @@ tests start inherit them.
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,20 @@ def chromium() -> Path:
     if found is None:
         pytest.skip("no browser: install chromium to run the tests that look at a page")
     return Path(found)
+
+
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision-language model in the hub's layout: a LLaVA of two layers with random weights."""
+    from tiny_llava import save_llava
+
+    return save_llava(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="session")
+def served(llava: Path) -> Iterator[str]:
+    """The spec of the same model behind `transformers serve`."""
+    from served_llava import serving
+
+    with serving(llava) as spec:
+        yield spec
