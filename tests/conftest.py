@@ -4,13 +4,13 @@ The settings stand in the environment before any library reads them, so that wor
 tests start inherit them.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from demo_run import DEMO, ROOT, DemoRun, execute
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read by torch at import; more threads than cores only slow each other
@@ -32,3 +32,12 @@ def chromium() -> Path:
     if found is None:
         pytest.skip("no browser: install chromium to run the tests that look at a page")
     return Path(found)
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """The demo, run once: half a minute on two cores."""
+    folder = tmp_path_factory.mktemp("reader")
+    code, printed, complaints = execute(DEMO, folder)
+    record = folder / "blindpairs-work" / "pairs" / "pairs.json"
+    return DemoRun(folder, code, printed, complaints, json.loads(record.read_text("utf-8")) if code == 0 else {})
