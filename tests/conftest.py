@@ -35,6 +35,16 @@ def chromium() -> Path:
 
 
 @pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 of the demo's scenes as files in `images`, and their store in `embeddings`; tests leave both as they are."""
+    from demo_stores import demo_store, scene_files
+
+    folder = tmp_path_factory.mktemp("scenes")
+    demo_store(scene_files(folder / "images", 60), folder / "embeddings")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     """The demo, run once: half a minute on two cores."""
     folder = tmp_path_factory.mktemp("reader")
