@@ -4,14 +4,14 @@ The settings stand in the environment before any library reads them, so that wor
 tests start inherit them.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from demo_run import DEMO, ROOT, DemoRun, execute
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read by torch at import; more threads than cores only slow each other
@@ -50,3 +50,22 @@ def served(llava: Path) -> Iterator[str]:
 
     with serving(llava) as spec:
         yield spec
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 of the demo's scenes as files in `images`, and their store in `embeddings`; tests leave both as they are."""
+    from demo_stores import demo_store, scene_files
+
+    folder = tmp_path_factory.mktemp("scenes")
+    demo_store(scene_files(folder / "images", 60), folder / "embeddings")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """The demo, run once: half a minute on two cores."""
+    folder = tmp_path_factory.mktemp("reader")
+    code, printed, complaints = execute(DEMO, folder)
+    record = folder / "blindpairs-work" / "pairs" / "pairs.json"
+    return DemoRun(folder, code, printed, complaints, json.loads(record.read_text("utf-8")) if code == 0 else {})
