@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DEMO = "blindpairs demo --work blindpairs-work"
@@ -14,13 +13,13 @@ DEMO = "blindpairs demo --work blindpairs-work"
 
 @dataclass(frozen=True)
 class DemoRun:
-    """What `DEMO` gave in `folder`. Later commands there replace its pairs, so their record is kept here."""
+    """What `DEMO` gave in `folder`. Later commands there replace its pairs, so these are kept in `pairs`, too."""
 
     folder: Path
     code: int
     printed: str
     complaints: str
-    record: dict[str, Any]  # pairs.json
+    pairs: Path  # a copy of the folder pairs/
 
 
 def execute(command: str, folder: Path) -> tuple[int, str, str]:
