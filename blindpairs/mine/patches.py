@@ -34,7 +34,7 @@ from blindpairs.store.memory import map_rows
 AXES = 32  # coordinates of a token: nine tenths of the variance of the encoders that were tried
 BATCH = 32  # images of a forward pass, always: another shape would round differently
 SAMPLE_VALUES = 1 << 24  # numbers of the sample's tokens in one block, for the axes
-DECODED_AHEAD = 2 * BATCH
+DECODED_AHEAD = 2  # batches
 
 # B image ids, and their tokens (BATCH, L, N, D), of which the first B count: the same shape through all products.
 TokenBatch = tuple[list[str], NDArray[np.float16]]
@@ -167,14 +167,24 @@ class _Reader:
 
     def tokens(self, image_ids: Collection[str]) -> Iterator[TokenBatch]:
         """The tokens of the images that can be read, up to BATCH at a time."""
-        batch: list[tuple[str, NDArray[np.uint8]]] = []
-        for one in _ahead(self._squares(image_ids)):
-            batch.append(one)
-            if len(batch) == BATCH:
-                yield self._encode(batch)
-                batch = []
-        if batch:
-            yield self._encode(batch)
+        for ids, squares in _ahead(self._batches(image_ids)):
+            read = self._encoder.tokens_of(torch.from_numpy(squares).to(self._encoder.device), self._layers)
+            stacked = torch.stack([tokens.patches for tokens in read], 1).clamp(-LARGEST, LARGEST)  # (BATCH, L, N, D)
+            yield ids, stacked.half().cpu().numpy()
+
+    def _batches(self, image_ids: Collection[str]) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
+        """B ids and (BATCH, 3, S, S): the last batch is filled up, so that its images are computed as any others."""
+        shape = (BATCH, 3, self._encoder.preprocess.size, self._encoder.preprocess.size)
+        ids, squares = [], np.empty(shape, np.uint8)
+        for image_id, square in self._squares(image_ids):
+            squares[len(ids)] = square
+            ids.append(image_id)
+            if len(ids) == BATCH:
+                yield ids, squares
+                ids, squares = [], np.empty(shape, np.uint8)
+        if ids:
+            squares[len(ids) :] = squares[len(ids) - 1]
+            yield ids, squares
 
     def _squares(self, image_ids: Collection[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         preprocess = self._encoder.preprocess
@@ -185,14 +195,6 @@ class _Reader:
             self.boxes[image_id] = preprocess.seen(*pixels.shape[:2])
             yield image_id, preprocess.apply(pixels)
 
-    def _encode(self, batch: list[tuple[str, NDArray[np.uint8]]]) -> TokenBatch:
-        squares = np.stack([square for _, square in batch])
-        # The last batch is filled up, so that its images are computed as those of any other.
-        filled = np.concatenate([squares, np.repeat(squares[-1:], BATCH - len(squares), axis=0)])
-        read = self._encoder.tokens_of(torch.from_numpy(filled).to(self._encoder.device), self._layers)
-        stacked = torch.stack([tokens.patches for tokens in read], 1).clamp(-LARGEST, LARGEST)  # (BATCH, L, N, D)
-        return [image_id for image_id, _ in batch], stacked.half().cpu().numpy()
-
 
 @dataclass(frozen=True)
 class _Axes:
@@ -200,25 +202,25 @@ class _Axes:
     basis: Tensor  # (D, AXES)
 
 
-def _in_order(batches: Sequence[TokenBatch], layer: int) -> list[NDArray[np.float16]]:
-    """The tokens (N, D) of one layer of all images, in the order of their ids: images are read as they lie on disk."""
+def _in_order(batches: Sequence[TokenBatch], layer: int) -> NDArray[np.float16]:
+    """The tokens (n, N, D) of one layer of all n images, in the order of their ids: they are read as they lie on disk."""
     tokens = {key: read[row, layer] for ids, read in batches for row, key in enumerate(ids)}
-    return [tokens[key] for key in sorted(tokens)]
+    return np.stack([tokens[key] for key in sorted(tokens)]) if tokens else np.empty((0, 1, 1), np.float16)
 
 
-def _principal_axes(sample: Sequence[NDArray[np.float16]]) -> _Axes:
-    """The axes of the largest variance of the tokens (N, D) of images, around the mean of each place."""
-    if not sample:
+def _principal_axes(sample: NDArray[np.float16]) -> _Axes:
+    """The axes of the largest variance of the tokens (n, N, D) of images, around the mean of each place."""
+    if not len(sample):
         return _Axes(torch.zeros(1), torch.zeros(1, AXES))
-    width = sample[0].shape[-1]
-    batches = [sample[start : start + BATCH] for start in range(0, len(sample), BATCH)]
-    sums = torch.zeros(sample[0].shape, dtype=torch.float64)  # (N, D)
+    width = sample.shape[-1]
+    batches = torch.from_numpy(sample).split(BATCH)
+    sums = torch.zeros(sample.shape[1:], dtype=torch.float64)  # (N, D)
     for batch in batches:
-        sums += torch.from_numpy(np.stack(batch)).double().sum(0)
+        sums += batch.double().sum(0)
     mean = (sums / len(sample)).float()
     covariance = torch.zeros(width, width, dtype=torch.float64)
     for batch in batches:
-        centred = (torch.from_numpy(np.stack(batch)).float() - mean).flatten(0, 1)
+        centred = (batch.float() - mean).flatten(0, 1)
         covariance += (centred.T @ centred).double()
     _, vectors = torch.linalg.eigh(covariance)
     basis = torch.zeros(width, AXES)  # an encoder narrower than AXES leaves the last coordinates 0
