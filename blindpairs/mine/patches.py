@@ -186,7 +186,7 @@ class _Reader:
         """The tokens of these images, on the encoder's device."""
         ids, squares = batch
         read = self._encoder.tokens_of(torch.from_numpy(squares).to(self.device), self._layers)
-        return ids, torch.stack([tokens.patches for tokens in read], 1).clamp(-LARGEST, LARGEST).half()
+        return ids, torch.stack([tokens.patches.clamp(-LARGEST, LARGEST).half() for tokens in read], 1)
 
     def _batches(self, image_ids: Collection[str]) -> Iterator[Squares]:
         shape = (BATCH, 3, self._encoder.preprocess.size, self._encoder.preprocess.size)
