@@ -21,6 +21,9 @@ STEPS = [
     "index",
     "mine",
     "pages",
+    "benchmark",
+    "vlm",
+    "author",
     "executors",
     "demo",
     "doctor",
@@ -33,7 +36,14 @@ TERMINAL = {"typer", "rich"}
 STORE_FILES = re.compile(r"manifest\.json|plan\.parquet|\bpart-|\.done\.json|^failures$")
 NAMES_A_STORE_FILE = {"workspace.py"}  # where each artefact is, for messages
 # Parquet files of other formats, each of its own module: corpora, mined pairs, the demo's scenes.
-READS_PARQUET = {"images/parquet.py", "mine/files.py", "mine/maps.py", "demo/corpus.py", "demo/truth.py"}
+READS_PARQUET = {
+    "images/parquet.py",
+    "mine/files.py",
+    "mine/maps.py",
+    "benchmark/native.py",
+    "demo/corpus.py",
+    "demo/truth.py",
+}
 
 
 def module_of(path: Path) -> str:

@@ -42,12 +42,12 @@ from blindpairs.cores import Cores
 from blindpairs.encoders import Encoder, choose_device, load_encoder
 from blindpairs.errors import Undecodable
 from blindpairs.mine.differences import differences
+from blindpairs.mine.fields import PatchFields
 from blindpairs.mine.maps import WHOLE
 from blindpairs.mine.patches import (
     AXES,
     BATCH,
     SAMPLE_VALUES,
-    PatchFields,
     StorePatches,
     _in_turn,
     _principal_axes,
