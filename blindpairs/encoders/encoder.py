@@ -83,7 +83,8 @@ class Encoder:
 
         Patches are (B, rows * columns, D) float32, not projected and not of unit length. Layer 0 is the input of the
         first block, k is the output of block k, -1 that of the last block. H and W are the preprocessing's size, or
-        other multiples of the patch size if the tower takes them. ConfigError: no such layer or size, or no tokens.
+        other multiples of the patch size if the tower takes them. Blocks after the last layer that is asked for are not
+        run. ConfigError: no such layer or size, or no tokens.
         """
         transformer = self.transformer
         hidden = self._read(lambda pixels: transformer.hidden(pixels, layers), batch)

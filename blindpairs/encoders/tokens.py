@@ -6,13 +6,13 @@ output of block k, -1 the output of the last block. Each can be read before or a
 Words: `Layer` says what to read, `Tokens` is what `Encoder.tokens_of` returns, `Transformer` is the tower read from.
 
 Promises: the library's own forward runs once, unchanged, for all layers that are asked for, and the pooled vectors of
-`pool=cls` and `pool=mean` come from that same forward; class token and registers are never among the patches; patches
-are row-major over the grid, from the top left corner, and number rows * columns. A model whose tokens do not fit this
-is refused.
+`pool=cls` and `pool=mean` come from that same forward; if all layers lie before the last block, the forward ends once
+they are read, with the same bits; class token and registers are never among the patches; patches are row-major over the
+grid, from the top left corner, and number rows * columns. A model whose tokens do not fit this is refused.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import get_ident
@@ -22,6 +22,10 @@ from torch import Tensor, nn
 from blindpairs.errors import ConfigError
 
 CHOOSE = "choose a plain vision transformer, such as open_clip:ViT-B-16/openai or hf:facebook/dinov2-base"
+
+
+class _AllRead(Exception):
+    """Ends a forward of which nothing more is wanted: a hook raises it, and it never leaves this module."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,21 @@ class Transformer:
         wanted = [self._resolved(layer) for layer in layers]
         last = Layer(self.depth, norm=True)
         rows, columns = self.grid(*pixels.shape[-2:])
-        with self._recorded({layer.index for layer in wanted if layer != last}) as seen:
-            final = self._final(pixels)
-        if final.shape[1] != self.prefix + rows * columns:
+        shape = (len(pixels), self.prefix + rows * columns, self.width)
+        indices = {layer.index for layer in wanted if layer != last}
+        seen, final = self._run(pixels, indices, whole=any(layer.index == self.depth for layer in wanted))
+        if final is None and any(not isinstance(tokens, Tensor) or tokens.shape != shape for tokens in seen.values()):
+            seen, final = self._run(pixels, indices, whole=True)  # whether these tokens can be used, the last ones tell
+        if final is not None and final.shape[1] != shape[1]:
             raise ConfigError(f"{self.spec}: its {final.shape[1]} tokens do not form a grid of patches; {CHOOSE}")
         read: list[Tensor] = []
         for layer in wanted:
-            tokens = final if layer == last else self._checked(seen.get(layer.index), layer.index, final)
+            tokens = final if layer == last else seen.get(layer.index)
+            if not isinstance(tokens, Tensor) or (final is not None and tokens.shape != final.shape):
+                raise ConfigError(
+                    f"{self.spec}: layer {layer.index} has other tokens than the last layer after the norm; read the "
+                    "last layer, or " + CHOOSE
+                )
             read.append(self.norm(tokens) if layer.norm and layer != last and self.norm is not None else tokens)
         return read
 
@@ -125,18 +137,32 @@ class Transformer:
             raise no_patches(self.spec)
         return tokens
 
+    def _run(self, pixels: Tensor, indices: set[int], *, whole: bool) -> tuple[dict[int, object], Tensor | None]:
+        """The hidden states of these layers, and the last tokens; None for those if the forward ended before them.
+
+        Unless it is to run `whole`, the forward ends as soon as the last of the layers is there.
+        """
+        final: Tensor | None = None
+        with self._recorded(indices, whole=whole) as seen, suppress(_AllRead):
+            final = self._final(pixels)
+        return seen, final
+
     @contextmanager
-    def _recorded(self, indices: set[int]) -> Iterator[dict[int, object]]:
+    def _recorded(self, indices: set[int], *, whole: bool) -> Iterator[dict[int, object]]:
         """Record the hidden states of these layers while the forward runs in this thread.
 
-        By hooks, so that the library's own forward runs unchanged.
+        By hooks, so that the library's own forward runs unchanged. Unless it is to run `whole`, the last of them raises
+        `_AllRead`.
         """
         seen: dict[int, object] = {}
         thread = get_ident()
 
         def note(index: int, passed: object) -> None:
-            if get_ident() == thread:  # hooks belong to the module: another thread's forward calls them too
-                seen[index] = passed[0] if isinstance(passed, tuple) and passed else passed
+            if get_ident() != thread:  # hooks belong to the module: another thread's forward calls them too
+                return
+            seen[index] = passed[0] if isinstance(passed, tuple) and passed else passed
+            if not whole and len(seen) == len(indices):
+                raise _AllRead
 
         def enters(_module: nn.Module, arguments: tuple[object, ...]) -> None:
             note(0, arguments)
@@ -156,14 +182,6 @@ class Transformer:
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _checked(self, tokens: object, index: int, final: Tensor) -> Tensor:
-        if not isinstance(tokens, Tensor) or tokens.shape != final.shape:
-            raise ConfigError(
-                f"{self.spec}: layer {index} has other tokens than the last layer after the norm; read the last "
-                "layer, or " + CHOOSE
-            )
-        return tokens
 
 
 def no_patches(spec: str) -> ConfigError:

@@ -101,7 +101,16 @@ def image_id(data: bytes) -> str:
 
 
 def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
-    """The pixels of one image file.
+    """One image file: its pixels and what embedding records of it. Raises what `decode_pixels` raises."""
+    pixels, flags = decode_pixels(data, limits)
+    grey = grey_thumbnail(pixels)
+    if float(grey.std()) < LOW_INFORMATION_SPREAD:
+        flags.append("low_information")
+    return Decoded(pixels, pixels.shape[1], pixels.shape[0], perceptual_hash(grey), tuple(flags))
+
+
+def decode_pixels(data: bytes, limits: Limits) -> tuple[Pixels, list[str]]:
+    """The pixels of one image file, (H, W, 3) upright, and what its decoder says of it: `frames>1`, `truncated`.
 
     Raises Undecodable with one of the codes empty, lfs_pointer, not_image, unsupported_format, unsupported_mode,
     too_many_pixels, too_small, aspect, truncated, corrupt, metadata_bomb.
@@ -117,11 +126,7 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
         pixels, animated = _pillow_pixels(data, kind, limits)
         if animated:
             flags.append("frames>1")
-    grey = grey_thumbnail(pixels)
-    if float(grey.std()) < LOW_INFORMATION_SPREAD:
-        flags.append("low_information")
-    height, width = pixels.shape[:2]
-    return Decoded(pixels, width, height, perceptual_hash(grey), tuple(flags))
+    return pixels, flags
 
 
 def _check_size(size: tuple[int, int] | None, limits: Limits) -> None:

@@ -187,10 +187,11 @@ def rows_named(path: str, names: Iterable[str]) -> Iterator[Item]:
     mtime_ns = changed_at(os.stat(path))
     with open_parquet(path) as file:
         schema, count = file.schema_arrow, file.metadata.num_rows
+        usual = obvious_column(schema, False) or ""
         asked: list[tuple[int, str, str]] = []  # (row, column, uri)
         for name in names:
             digits, _, column = os.fsencode(name[len(path) + 1 :]).decode(errors="replace").partition(":")
-            column = column or obvious_column(schema, False) or ""
+            column = column or usual
             if digits.isdecimal() and int(digits) < count and kind_of_column(schema, column) is not None:
                 asked.append((int(digits), column, name))
     for row, column, name in sorted(asked, key=lambda found: (found[1], found[0])):

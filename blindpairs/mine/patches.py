@@ -4,25 +4,28 @@ A ViT-L/14 gives 256 x 1,024 numbers an image and block. They are read a batch a
 coordinates on the few principal axes of its block. These fields lie in a file that is mapped into memory, so a million
 images take no more memory than a thousand.
 
-Promises: each image's tokens are the same bits whatever stands beside it, in which order the images come, and how many
-there are (every forward pass has the same shape); an image that cannot be read is counted by its reason and left out.
+Promises: each image's tokens are the same bits whatever stands beside it, in which order the images come, how many
+there are, and on how many cores (every forward pass has the same shape and one core); an image that cannot be read is
+counted by its reason and left out. Forward passes stop at the last block that is compared, half of the way, and
+another thread decodes ahead: reading takes less time than whole forward passes (tests/benchmarks/bench_differences.py).
 """
 
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blindpairs.cores import Cores
 from blindpairs.encoders import Encoder, Layer, choose_device, load_encoder
 from blindpairs.encoders.tokens import no_patches
 from blindpairs.errors import ConfigError, Undecodable
@@ -35,10 +38,15 @@ from blindpairs.store.memory import map_rows
 AXES = 32  # coordinates of a token: nine tenths of the variance of the encoders that were tried
 BATCH = 32  # images of a forward pass, always: another shape would round differently
 SAMPLE_VALUES = 1 << 24  # numbers of the sample's tokens in one block, for the axes
-DECODED_AHEAD = 2 * BATCH
+DECODED_AHEAD = 2  # batches
 
-# B image ids, and their tokens (BATCH, L, N, D), of which the first B count: the same shape through all products.
-TokenBatch = tuple[list[str], NDArray[np.float16]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# B image ids, and (BATCH, ...) of which the first B count: the same shape through all products.
+Squares = tuple[list[str], NDArray[np.uint8]]  # (BATCH, 3, S, S)
+TokenBatch = tuple[list[str], Tensor]  # (BATCH, L, N, D) float16
+FieldBatch = tuple[list[str], NDArray[np.float16]]  # (BATCH, L, N, AXES)
 LARGEST = 6e4  # some models have a few channels in the thousands: beyond float16 they are all the same to a comparison
 
 
@@ -79,15 +87,18 @@ class StorePatches:
         sample = wanted[: max(BATCH, SAMPLE_VALUES // size)]
         batches: list[TokenBatch] = []  # kept until the axes are known: no image is read twice
         sampled = 0
-        for batch in reader.tokens(sample):
-            batches.append(batch)
-            sampled += len(batch[0])
-            progress(sampled, len(wanted), sum(reader.unread.values()))
-        axes = [_principal_axes(_in_order(batches, layer)) for layer in range(len(self._layers))]
-        for ids, read in chain(_emptied(batches), reader.tokens(wanted[len(sample) :])):
-            rows.update(zip(ids, range(len(rows), len(rows) + len(ids)), strict=True))
-            yield _project(read, axes)[: len(ids)]
-            progress(max(sampled, len(rows)), len(wanted), sum(reader.unread.values()))
+        with Cores(self._encoder.device) as cores:
+            for ids, tokens in _in_turn(cores, reader.encode, reader.squares(sample)):
+                batches.append((ids, tokens.cpu()))
+                sampled += len(ids)
+                progress(sampled, len(wanted), sum(reader.unread.values()))
+            axes = _Axes(_in_turn(cores, partial(_principal_axes, batches), range(len(self._layers))), reader.device)
+            read = _in_turn(cores, axes.fields, _emptied(batches))
+            rest = _in_turn(cores, lambda some: axes.fields(reader.encode(some)), reader.squares(wanted[len(sample) :]))
+            for ids, fields in chain(read, rest):
+                rows.update(zip(ids, range(len(rows), len(rows) + len(ids)), strict=True))
+                yield fields[: len(ids)]
+                progress(max(sampled, len(rows)), len(wanted), sum(reader.unread.values()))
         progress(len(rows), len(wanted), sum(reader.unread.values()))
 
     @property
@@ -142,19 +153,33 @@ class _Reader:
 
     def __init__(self, store: Store, encoder: Encoder, layers: Sequence[Layer]) -> None:
         self._store, self._encoder, self._layers = store, encoder, layers
+        self.device = encoder.device
         self.boxes: dict[str, Box] = {}
         self.unread: Counter[str] = Counter()
 
-    def tokens(self, image_ids: Collection[str]) -> Iterator[TokenBatch]:
-        """The tokens of the images that can be read, up to BATCH at a time."""
-        batch: list[tuple[str, NDArray[np.uint8]]] = []
-        for one in _ahead(self._squares(image_ids)):
-            batch.append(one)
-            if len(batch) == BATCH:
-                yield self._encode(batch)
-                batch = []
-        if batch:
-            yield self._encode(batch)
+    def squares(self, image_ids: Collection[str]) -> Iterator[Squares]:
+        """The images that can be read, up to BATCH at a time."""
+        return _ahead(self._batches(image_ids))
+
+    def encode(self, batch: Squares) -> TokenBatch:
+        """The tokens of these images, on the encoder's device."""
+        ids, squares = batch
+        read = self._encoder.tokens_of(torch.from_numpy(squares).to(self.device), self._layers)
+        return ids, torch.stack([tokens.patches.clamp(-LARGEST, LARGEST).half() for tokens in read], 1)
+
+    def _batches(self, image_ids: Collection[str]) -> Iterator[Squares]:
+        shape = (BATCH, 3, self._encoder.preprocess.size, self._encoder.preprocess.size)
+        ids: list[str] = []
+        squares = np.empty(shape, np.uint8)
+        for image_id, square in self._squares(image_ids):
+            squares[len(ids)] = square
+            ids.append(image_id)
+            if len(ids) == BATCH:
+                yield ids, squares
+                ids, squares = [], np.empty(shape, np.uint8)
+        if ids:
+            squares[len(ids) :] = squares[len(ids) - 1]  # filled up, so that these are computed as any others
+            yield ids, squares
 
     def _squares(self, image_ids: Collection[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         preprocess = self._encoder.preprocess
@@ -165,52 +190,46 @@ class _Reader:
             self.boxes[image_id] = preprocess.seen(*pixels.shape[:2])
             yield image_id, preprocess.apply(pixels)
 
-    def _encode(self, batch: list[tuple[str, NDArray[np.uint8]]]) -> TokenBatch:
-        squares = np.stack([square for _, square in batch])
-        # The last batch is filled up, so that its images are computed as those of any other.
-        filled = np.concatenate([squares, np.repeat(squares[-1:], BATCH - len(squares), axis=0)])
-        read = self._encoder.tokens_of(torch.from_numpy(filled).to(self._encoder.device), self._layers)
-        stacked = torch.stack([tokens.patches for tokens in read], 1).clamp(-LARGEST, LARGEST)  # (BATCH, L, N, D)
-        return [image_id for image_id, _ in batch], stacked.half().cpu().numpy()
 
-
-@dataclass(frozen=True)
 class _Axes:
-    mean: Tensor  # (N, D): what a place has in all images is no difference
-    basis: Tensor  # (D, AXES)
+    """The principal axes of each block, on the encoder's device; tokens -> fields."""
+
+    def __init__(self, blocks: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> None:
+        """The (mean, basis) of each block: the basis is (D, AXES), and the mean (N, D), for each place of the grid.
+
+        What a place has in all images is no difference.
+        """
+        self._blocks = [(mean.to(device), basis.to(device)) for mean, basis in blocks]
+        self._device = device
+
+    def fields(self, batch: TokenBatch) -> FieldBatch:
+        """(BATCH, L, N, D) -> (BATCH, L, N, AXES)."""
+        ids, tokens = batch
+        blocks = zip(tokens.to(self._device).float().unbind(1), self._blocks, strict=True)
+        projected = torch.stack([(block - mean) @ basis for block, (mean, basis) in blocks], 1)
+        return ids, projected.clamp(-LARGEST, LARGEST).half().cpu().numpy()
 
 
-def _in_order(batches: Sequence[TokenBatch], layer: int) -> list[NDArray[np.float16]]:
-    """The tokens (N, D) of one layer of all images, in the order of their ids: images are read as they lie on disk."""
-    tokens = {key: read[row, layer] for ids, read in batches for row, key in enumerate(ids)}
-    return [tokens[key] for key in sorted(tokens)]
-
-
-def _principal_axes(sample: Sequence[NDArray[np.float16]]) -> _Axes:
-    """The axes of the largest variance of the tokens (N, D) of images, around the mean of each place."""
-    if not sample:
-        return _Axes(torch.zeros(1), torch.zeros(1, AXES))
-    width = sample[0].shape[-1]
-    batches = [sample[start : start + BATCH] for start in range(0, len(sample), BATCH)]
-    sums = torch.zeros(sample[0].shape, dtype=torch.float64)  # (N, D)
-    for batch in batches:
-        sums += torch.from_numpy(np.stack(batch)).double().sum(0)
+def _principal_axes(batches: Sequence[TokenBatch], layer: int) -> tuple[Tensor, Tensor]:
+    """The mean of each place, (N, D), and the axes of the largest variance of the tokens of a block around it."""
+    found = {key: tokens[row, layer] for ids, tokens in batches for row, key in enumerate(ids)}
+    if not found:
+        return torch.zeros(1), torch.zeros(1, AXES)
+    # In the order of the ids, because sums depend on it: images are read as they lie on disk.
+    sample = torch.stack([found[key] for key in sorted(found)])  # (n, N, D)
+    width = sample.shape[2]
+    sums = torch.zeros(sample.shape[1:], dtype=torch.float64)
+    for some in sample.split(BATCH):
+        sums += some.double().sum(0)
     mean = (sums / len(sample)).float()
     covariance = torch.zeros(width, width, dtype=torch.float64)
-    for batch in batches:
-        centred = (torch.from_numpy(np.stack(batch)).float() - mean).flatten(0, 1)
+    for some in sample.split(BATCH):
+        centred = (some.float() - mean).flatten(0, 1)
         covariance += (centred.T @ centred).double()
     _, vectors = torch.linalg.eigh(covariance)
     basis = torch.zeros(width, AXES)  # an encoder narrower than AXES leaves the last coordinates 0
     basis[:, : min(width, AXES)] = vectors.flip(1)[:, :AXES].float()
-    return _Axes(mean, basis)
-
-
-def _project(tokens: NDArray[np.float16], axes: Sequence[_Axes]) -> NDArray[np.float16]:
-    """(B, L, N, D) -> (B, L, N, AXES)."""
-    read = torch.from_numpy(tokens).float().unbind(1)
-    projected = torch.stack([(one - each.mean) @ each.basis for one, each in zip(read, axes, strict=True)], 1)
-    return projected.clamp(-LARGEST, LARGEST).half().numpy()
+    return mean, basis
 
 
 def _emptied(batches: list[TokenBatch]) -> Iterator[TokenBatch]:
@@ -218,6 +237,17 @@ def _emptied(batches: list[TokenBatch]) -> Iterator[TokenBatch]:
     batches.reverse()
     while batches:
         yield batches.pop()
+
+
+def _in_turn(cores: Cores, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """The results of `work` in the order of the items, of which at most one more than there are cores are in flight."""
+    running: deque[Future[Result]] = deque()
+    for item in items:
+        running.append(cores.start(partial(work, item)))
+        if len(running) > cores.count:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
 
 
 def _ahead(items: Iterable[Any]) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 
 from blindpairs.errors import Undecodable
 from blindpairs.images import Limits, image_id, read_many
-from blindpairs.images.decode import decode
+from blindpairs.images.decode import decode_pixels
 from blindpairs.images.samples import Pixels
 from blindpairs.store.store import Store
 
@@ -42,7 +42,7 @@ def pixels_of(store: Store, image_ids: Collection[str]) -> Iterator[tuple[str, P
     limits = Limits(**store.manifest["settings"].get("limits", {}))  # stores imported by older releases have none
     for key, data in images_of(store, image_ids):
         try:
-            yield key, data if isinstance(data, Undecodable) else decode(data, limits).pixels
+            yield key, data if isinstance(data, Undecodable) else decode_pixels(data, limits)[0]
         except Undecodable as error:
             yield key, error
         except MemoryError:

@@ -169,6 +169,67 @@ def test_several_layers_take_one_forward_pass(dino: Encoder) -> None:
     assert passes == [1]
 
 
+@pytest.mark.parametrize(
+    ("layers", "blocks"),
+    [
+        ([Layer(0, norm=False)], []),
+        ([Layer(2, norm=False), Layer(0), Layer(1)], [0, 1]),
+        ([Layer(-2)], [0, 1, 2]),
+        ([Layer(0), Layer(4, norm=False)], [0, 1, 2, 3]),
+        ([Layer(1), Layer()], [0, 1, 2, 3]),
+    ],
+)
+def test_forward_ends_with_the_last_layer_that_is_read(dino: Encoder, layers: list[Layer], blocks: list[int]) -> None:
+    ran: list[int] = []
+    handles = [
+        block.register_forward_hook(lambda *_, number=number: ran.append(number))
+        for number, block in enumerate(dino.transformer.blocks)
+    ]
+    dino.tokens_of(noise(1, 64, 64), layers)
+    for handle in handles:
+        handle.remove()
+    assert ran == blocks
+
+
+@every_tower
+def test_forward_that_ends_early_gives_the_same_bits_and_leaves_no_trace(case: Case, encoder: Encoder) -> None:
+    batch = noise(2, case.size, case.size)
+    vectors = encoder.encode(batch)
+    early = [Layer(index, norm) for index in (1, 0) for norm in (False, True)]
+    ran: list[int] = []
+    handle = encoder.transformer.blocks[-1].register_forward_hook(lambda *_: ran.append(1))
+    found = encoder.tokens_of(batch, early)
+    assert ran == []
+    whole = encoder.tokens_of(batch, [*early, Layer()])
+    handle.remove()
+    assert ran == [1]
+    for one, other in zip(found, whole[:-1], strict=True):
+        assert torch.equal(one.patches, other.patches)
+        assert (one.class_token is None) == (other.class_token is None)
+        assert one.class_token is None or torch.equal(one.class_token, other.class_token)  # type: ignore[arg-type]
+    assert torch.is_grad_enabled()
+    assert not torch.is_autocast_enabled("cpu")
+    assert torch.equal(encoder.encode(batch), vectors)
+
+
+def test_forward_that_ends_early_under_autocast_reads_bad_rows_again(dino: Encoder) -> None:
+    batch, layers = noise(3, 64, 64), [Layer(0, norm=False), Layer(1, norm=False)]
+    expected = dino.tokens_of(batch, layers)
+    calls: list[int] = []
+
+    def overflow(_module: nn.Module, _arguments: object, output: Tensor) -> Tensor:
+        calls.append(len(output))
+        return torch.full_like(output, torch.inf) if torch.is_autocast_enabled("cpu") else output
+
+    handle = dino.transformer.blocks[0].register_forward_hook(overflow)
+    dino._autocast = True
+    found = dino.tokens_of(batch, layers)
+    handle.remove()
+    assert calls == [3, 3]
+    assert all(torch.equal(one.patches, theirs.patches) for one, theirs in zip(found, expected, strict=True))
+    assert not torch.is_autocast_enabled("cpu")
+
+
 def test_failed_reading_leaves_no_hook_behind(dino: Encoder) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
@@ -180,19 +241,20 @@ def test_failed_reading_leaves_no_hook_behind(dino: Encoder) -> None:
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in dino._tower.module.modules())
 
 
-def test_threads_that_share_an_encoder_read_their_own_tokens(dino: Encoder) -> None:
+@pytest.mark.parametrize("layers", [(1, 1), (1, -1), (0, 3)])
+def test_threads_that_share_an_encoder_read_their_own_tokens(dino: Encoder, layers: tuple[int, int]) -> None:
     batches = [noise(1, 64, 64), 255 - noise(1, 64, 64)]
-    alone = [dino.tokens(batch, 1, norm=False).patches for batch in batches]
+    alone = [dino.tokens(batch, layer, norm=False).patches for batch, layer in zip(batches, layers, strict=True)]
     both = threading.Barrier(2, timeout=60)
 
     def meet(*_: object) -> None:
         both.wait()
 
-    handle = dino.transformer.blocks[1].register_forward_pre_hook(meet)
+    handle = dino.transformer.blocks[0].register_forward_pre_hook(meet)  # before any of them ends its forward
     found: dict[int, Tensor] = {}
 
     def read(place: int) -> None:
-        found[place] = dino.tokens(batches[place], 1, norm=False).patches
+        found[place] = dino.tokens(batches[place], layers[place], norm=False).patches
 
     threads = [threading.Thread(target=read, args=(place,)) for place in range(2)]
     for thread in threads:

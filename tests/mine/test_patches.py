@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from patch_fields import GRID, PlainEncoder, ids_of, pictures, store_of
 
+from blindpairs.cores import Cores
 from blindpairs.encoders import Encoder, Layer, load_encoder
 from blindpairs.errors import InputError
 from blindpairs.images.preprocess import Preprocess
@@ -53,6 +54,22 @@ def test_field_is_the_same_bits_whatever_is_asked_with_it_and_in_any_order_of_th
         some = [*first, *rest[seed::2]]
         found = by_id(StorePatches(store_of(tmp_path / f"{seed}", shuffled), encoder, tmp_path).fields(some[::-1]))
         assert found == {key: whole[key] for key in some}
+
+
+@pytest.mark.parametrize("demo", [True, False], ids=["demo encoder", "plain encoder"])
+def test_field_is_the_same_bits_on_any_number_of_cores(tmp_path: Path, dino: Encoder, demo: bool) -> None:
+    encoder = dino if demo else cast(Encoder, PlainEncoder(width=200))
+    files = pictures(tmp_path / "images", 3 * BATCH + 9, SIZES)
+    store, before = store_of(tmp_path / "store", files), torch.get_num_threads()
+    found = []
+    try:
+        for cores in (1, 2, 5):
+            torch.set_num_threads(cores)
+            found.append(StorePatches(store, encoder, tmp_path).fields(ids_of(files)))
+    finally:
+        torch.set_num_threads(before)
+    assert [list(one.rows) for one in found] == [list(found[0].rows)] * 3
+    assert [one.values.tobytes() for one in found] == [found[0].values.tobytes()] * 3
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, BATCH - 1, BATCH, BATCH + 1, 2 * BATCH + 3])
@@ -147,6 +164,23 @@ def test_failed_reading_stops_the_decoding_that_runs_ahead() -> None:
     assert next(ahead) == 0
     ahead.close()  # type: ignore[attr-defined]
     assert len(made) < 20
+
+
+def test_work_on_several_cores_comes_in_turn_and_does_not_run_ahead() -> None:
+    started: list[int] = []
+
+    def work(number: int) -> int:
+        started.append(number)
+        time.sleep(0.01 * (number % 3))
+        return number * number
+
+    with Cores(torch.device("cpu")) as cores:
+        results = patches._in_turn(cores, work, range(20))
+        assert next(results) == 0
+        assert len(started) <= cores.count + 1
+        assert list(results) == [number * number for number in range(1, 20)]
+        with pytest.raises(ZeroDivisionError):
+            list(patches._in_turn(cores, lambda number: 1 // (number - 3), range(20)))
 
 
 def test_items_made_ahead_keep_their_order_and_their_error() -> None:
