@@ -110,7 +110,8 @@ SPENT = "the model said nothing; max_tokens=512 was used up before it said anyth
     ],
 )
 def test_response_without_an_answer_is_a_typed_failure(response: Response, code: str, message: str) -> None:
-    assert failure_of(always(response), attempts=2, attempt=10) == (code, message)
+    total = 0.1 if code == "rate_limited" else 10
+    assert failure_of(always(response), attempts=2, attempt=10, total=total) == (code, message)
 
 
 def test_connection_refused_is_a_failure_after_all_attempts() -> None:
@@ -170,6 +171,11 @@ def test_endpoint_that_says_how_long_to_wait_is_left_alone_by_all_requests(heade
         outcomes = list(open_model(endpoint.spec, work=Path(), patience=quick(concurrency=1)).ask(some_asks(2)))
     assert [type(outcome) for outcome in outcomes] == [Reply, Reply]
     assert endpoint.received[1].at - endpoint.received[0].at >= 0.9  # a date has whole seconds
+
+
+def test_endpoint_that_asks_for_time_gets_more_than_the_usual_attempts() -> None:
+    outcome = outcome_of(first(*[error(429)] * 10), attempts=2)
+    assert isinstance(outcome, Reply)
 
 
 def test_longer_wait_than_the_patience_allows_is_a_failure_at_once() -> None:
