@@ -204,10 +204,10 @@ def test_requests_at_once_are_halved_by_too_many() -> None:
 
     def overloaded(number: int, _: object) -> Response:
         at_once.append(endpoint.at_once)
-        return Response(error(429).body, 429, pause=0.05) if number < 8 else Response(completion().body, pause=0.02)
+        return Response(error(429).body, 429, pause=0.4) if number < 8 else Response(completion().body, pause=0.02)
 
     with FakeEndpoint(overloaded) as endpoint:
-        model = open_model(endpoint.spec, work=Path(), patience=quick(concurrency=8, attempts=6))
+        model = open_model(endpoint.spec, work=Path(), patience=quick(concurrency=8, attempt=5))
         assert [type(outcome) for outcome in model.ask(some_asks(12))] == [Reply] * 12
     assert max(at_once[:8]) == 8
     assert max(at_once[16:]) <= 5  # 4, and one more after as many successes
