@@ -11,7 +11,7 @@ from typing import Any
 from blindpairs.vlm import Ask, Patience, Picture
 
 QUICK = Patience(
-    attempts=3, connect=1, attempt=0.5, total=5, first_wait=0.01, longest_wait=0.02, straight_failures=1000
+    attempts=3, connect=1, attempt=0.5, total=3, first_wait=0.01, longest_wait=0.02, straight_failures=1000
 )
 PICTURE = Picture(b"\x89PNG not looked at by the client", "image/png")
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, field, replace
 
-from blindpairs.errors import BudgetSpent, EndpointFailed
+from blindpairs.errors import BudgetSpent
 from blindpairs.progress import Progress, silent
 from blindpairs.vlm.asking import Answerer, Ask, Failure, Reply
 from blindpairs.vlm.budget import Budget, Meter
@@ -59,7 +59,6 @@ class _Asking:
     total: int | None
     jobs: dict[str, _Job] = field(default_factory=dict)  # content key -> what waits for its outcome
     failures: dict[str, Failure] = field(default_factory=dict)  # content key -> its failure in this run
-    over: set[str] = field(default_factory=set)  # content keys for which the budget had no room
     kept: set[str] = field(default_factory=set)  # content keys of replies that are stored and not settled yet
     waiting: deque[_Job] = field(default_factory=deque)  # before anything new: repairs, and what had no room yet
     ready: deque[Outcome] = field(default_factory=deque)  # outcomes that the caller has not taken yet
@@ -73,14 +72,10 @@ class _Asking:
         """Ask in rounds: one ends where a request must wait for another's outcome, or repairs came late."""
         remaining = iter(asks)
         while self.waiting or not self.exhausted:
-            try:
-                for outcome in self.answerer.ask(self._requests(remaining), keep=self._keep):
-                    self.meter.end(outcome)
-                    self._settle(outcome)
-                    yield from self._taken()
-            except EndpointFailed:
+            for outcome in self.answerer.ask(self._requests(remaining), keep=self._keep):
+                self.meter.end(outcome)
+                self._settle(outcome)
                 yield from self._taken()
-                raise
             yield from self._taken()
         if self.left:
             raise BudgetSpent(self.meter.spent(self.left))
@@ -94,7 +89,6 @@ class _Asking:
                 self.waiting.appendleft(job)  # what is under way may turn out to be cheaper than its reservation
                 return
             else:  # the budget is spent: the rest is only looked up in the cache, and counted
-                self.over.add(job.ask.key)
                 self.left += len(self.jobs.pop(job.ask.key).callers)
 
     def _next_job(self, asks: Iterator[Ask]) -> _Job | None:
@@ -114,8 +108,6 @@ class _Asking:
         job = _Job(replace(ask, key=key), callers, earlier)
         if key in self.jobs:
             self.jobs[key].callers += callers
-        elif key in self.over:
-            self.left += len(callers)
         elif (failure := self.failures.get(key)) is not None:
             self._finish(job, failure)
         elif (reply := self.cache.get(key)) is not None:

@@ -91,9 +91,10 @@ class Endpoint:
         """Try until there is a reply, or no hope of one."""
         patience, began = self._patience, time.monotonic()
         last = Trouble("unreachable", "the endpoint failed before this was asked")
-        for attempt in range(1, patience.attempts + 1):
-            async with session.throttle.slot() as open_:
-                if not open_:
+        attempts = failed = 0
+        while failed < patience.attempts:
+            async with session.throttle.slot() as may_ask:
+                if not may_ask:
                     break
                 started = time.monotonic()
                 try:
@@ -105,10 +106,12 @@ class Endpoint:
                     last = trouble_
                 if last.code == "rate_limited":
                     session.throttle.too_many(started, last.wait)
-            pause = patience.wait(attempt) if last.wait is None else last.wait
+            attempts += 1
+            failed += last.code != "rate_limited"  # it works, and asks for time: only the time is limited
+            pause = patience.wait(attempts) if last.wait is None else last.wait
             if not last.again or time.monotonic() - began + pause > patience.total:
                 break
-            if attempt < patience.attempts:
+            if failed < patience.attempts:
                 await session.throttle.rest(pause)
         return Failure(ask.key, last.code, self._without_key(last.message))
 
@@ -177,6 +180,7 @@ class Endpoint:
         client = httpx2.AsyncClient(
             headers=headers,
             timeout=httpx2.Timeout(self._patience.attempt, connect=self._patience.connect),
+            limits=httpx2.Limits(max_connections=self._patience.concurrency),
             follow_redirects=False,
             trust_env=not _is_loopback(self._base_url),  # a proxy is for the world outside
         )

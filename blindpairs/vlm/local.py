@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from blindpairs.encoders.encoder import choose_device
 from blindpairs.encoders.weights import hub_folder, loading, quiet, state_hash
 from blindpairs.errors import AssetMissing, ConfigError, Undecodable
 from blindpairs.images.decode import decode
@@ -97,26 +98,28 @@ class LocalModel:
                 self._batch = max(1, len(part) // 2)
                 conversations = part + conversations
             else:
-                why = "one question with its images does not fit into the memory of the device"
-                yield Failure(part[0][0].key, "out_of_memory", why)
+                yield _too_large(part[0][0])
 
     def _generated(self, part: list[tuple[Ask, list[dict[str, Any]]]]) -> list[Reply | Failure] | None:
         """The outcomes of one forward pass; None where the memory does not suffice."""
-        started = time.monotonic()
-        generated = None
+        started, generated, why = time.monotonic(), None, ""
         try:
             generated = self._tokens([conversation for _, conversation in part], part[0][0])
         except torch.OutOfMemoryError:
             pass
-        if generated is None:
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()  # after the except block, which keeps the tensors of the failed pass alive
-            return None
-        seconds = (time.monotonic() - started) / len(part)
-        return [
-            self._outcome(ask, prompt, answer, seconds)
-            for (ask, _), prompt, answer in zip(part, *generated, strict=True)
-        ]
+        except (ValueError, IndexError, RuntimeError) as error:  # what libraries say to a prompt that is too long
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if generated is not None:
+            seconds = (time.monotonic() - started) / len(part)
+            counted = zip(part, *generated, strict=True)
+            return [self._outcome(ask, prompt, answer, seconds) for (ask, _), prompt, answer in counted]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # after the except blocks, which keep the tensors of the failed pass alive
+        if why and len(part) == 1:
+            return [Failure(part[0][0].key, "bad_request", f"the model cannot take this question ({why})")]
+        if why:  # one of them is to blame
+            return [outcome for one in part for outcome in self._generated([one]) or [_too_large(one[0])]]
+        return None
 
     @torch.inference_mode()
     def _tokens(self, conversations: list[list[dict[str, Any]]], ask: Ask) -> tuple[list[int], list[list[int]]]:
@@ -165,7 +168,7 @@ def load_local(spec: str, target: str, *, device: str = "auto", trusted: bool = 
     folder = hub_folder(spec, target, OTHERS)
     if absent := missing_weights(folder) + _missing_processor(folder):
         raise AssetMissing(f"{spec}: {folder} has no {', no '.join(absent)}; copy the whole folder of the model")
-    place = torch.device(_device(device))
+    place = torch.device(choose_device(device))
     dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
     with loading(spec, folder), quiet():
         processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=trusted)
@@ -175,20 +178,15 @@ def load_local(spec: str, target: str, *, device: str = "auto", trusted: bool = 
     if report["missing_keys"]:
         lacking = sorted(report["missing_keys"])
         raise ConfigError(f"{spec}: {folder} lacks {len(lacking)} tensors of this model, such as {lacking[0]}")
-    if getattr(processor, "tokenizer", None) is None:
-        raise ConfigError(f"{spec}: {folder} has a tokenizer only; a model that sees needs an image processor, too")
+    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+        raise ConfigError(f"{spec}: {folder} has no processor for texts and images together, which asking needs")
     processor.tokenizer.padding_side = "left"  # generation continues at the right end of every prompt
     if processor.tokenizer.pad_token is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
-    known = processor.chat_template or processor.tokenizer.chat_template
-    template = None if known else PLAIN_TEMPLATE.replace("IMAGE_TOKEN", processor.image_token)
+    # A template of the tokenizer alone comes from the language model, and has no place for images.
+    plain = PLAIN_TEMPLATE.replace("IMAGE_TOKEN", getattr(processor, "image_token", "<image>"))
+    template = None if processor.chat_template else plain
     return LocalModel(spec, _Loaded(model.requires_grad_(False).eval().to(place), processor, place, dtype, template))
-
-
-def _device(asked: str) -> str:
-    from blindpairs.encoders.encoder import choose_device
-
-    return choose_device(asked)
 
 
 def _missing_processor(folder: Path) -> list[str]:
@@ -196,7 +194,7 @@ def _missing_processor(folder: Path) -> list[str]:
 
 
 def _settings(loaded: _Loaded) -> dict[str, Any]:
-    template = loaded.template or loaded.processor.chat_template or loaded.processor.tokenizer.chat_template
+    generation = loaded.model.generation_config.to_diff_dict()
     image_processor = {key: str(value) for key, value in loaded.processor.image_processor.to_dict().items()}
     return {
         "kind": "hf",
@@ -204,9 +202,14 @@ def _settings(loaded: _Loaded) -> dict[str, Any]:
         "weights": state_hash(loaded.model),
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "image_processor": digest(image_processor),
-        "chat_template": digest(template),
-        "generation": digest(loaded.model.generation_config.to_diff_dict()),
+        "chat_template": digest(loaded.template or loaded.processor.chat_template),
+        # Without the version of transformers, which is in it whatever it decides.
+        "generation": digest({key: value for key, value in generation.items() if key != "transformers_version"}),
     }
+
+
+def _too_large(ask: Ask) -> Failure:
+    return Failure(ask.key, "out_of_memory", "one question with its images does not fit into the memory of the device")
 
 
 def _kind(ask: Ask) -> tuple[int, int, float]:

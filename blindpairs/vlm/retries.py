@@ -1,8 +1,9 @@
 """Patience with an endpoint: when to ask again, how many at once, and when to give up.
 
-Promises: a request is tried a bounded number of times within a bounded time; an endpoint that says how long to wait is
-left alone for that long, by all requests; no more attempts run at once than `concurrency`, half as many after each
-"too many requests"; an endpoint that fails several requests in a row is asked nothing more.
+Promises: a request is tried a bounded number of times within a bounded time ("too many requests" counts towards the
+time only); an endpoint that says how long to wait is left alone for that long, by all requests; no more attempts run at
+once than `concurrency`, half as many after each "too many requests"; an endpoint that fails several requests in a row
+is asked nothing more.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ class Patience:
     """How long and how often an endpoint is tried. All times in seconds."""
 
     concurrency: int = 8  # requests at once
-    attempts: int = 6  # of one request
+    attempts: int = 6  # of one request; one that came too early for the endpoint does not count
     connect: float = 10.0
     attempt: float = 300.0  # from connecting to the last byte: a large model on a CPU takes minutes
     total: float = 900.0  # all attempts of one request, with the waiting between them

@@ -63,7 +63,7 @@ def parse_model_spec(text: str) -> ModelSpec:
     kind, _, target = text.partition(":")
     if kind not in ("hf", "openai", "run") or not target:
         raise ConfigError(f"{_shown(text)!r} is not a model that answers: give {FORMS}{', '.join(SERVICES)}")
-    if kind == "run" and not re.fullmatch(r"[\w.-]+", target):
+    if kind == "run" and not re.fullmatch(r"\w[\w.-]*", target):
         raise ConfigError(f"{text}: the name of a run has letters, digits, dots, dashes and underscores only")
     return _endpoint(text, target) if kind == "openai" else ModelSpec(text, kind, target)
 

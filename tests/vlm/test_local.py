@@ -23,6 +23,7 @@ ASKS = [
     Ask("told", (picture(2), "What?"), "Be brief.", max_tokens=12),
     Ask("shorter", (picture(2), "What?"), max_tokens=3),
 ]
+TILDE = 99  # the token of ~
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +129,16 @@ def test_image_that_cannot_be_used_is_a_failure_of_its_ask_alone(model: LocalMod
 
 @pytest.fixture
 def sizes(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the batches, of which more than two ask for too much memory."""
+    """The sizes of the batches, of which more than three ask for too much memory."""
     seen: list[int] = []
     generate = model._loaded.model.generate
 
     def small(**inputs: Any) -> Any:
         seen.append(len(inputs["input_ids"]))
-        if len(inputs["input_ids"]) > 2 or inputs["generation_config"].max_new_tokens == 11:
+        if len(inputs["input_ids"]) > 3 or inputs["generation_config"].max_new_tokens == 11:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        if (inputs["input_ids"] == TILDE).any():
+            raise IndexError("index out of range\nin self")
         return generate(**inputs)
 
     monkeypatch.setattr(model._loaded.model, "generate", small)
@@ -154,6 +157,16 @@ def test_question_that_does_not_fit_alone_is_a_failure(model: LocalModel, sizes:
     (outcome,) = model.ask([replace(ASKS[1], max_tokens=11)])
     why = "one question with its images does not fit into the memory of the device"
     assert outcome == Failure("short", "out_of_memory", why)
+
+
+def test_question_that_the_library_cannot_take_is_a_failure_of_its_own(model: LocalModel, sizes: list[int]) -> None:
+    asks = [Ask(key, (picture(1), f"What is {key}?"), max_tokens=4) for key in ("a", "~", "b")]
+    outcomes = {one.key: one for one in model.ask(asks)}
+    why = "the model cannot take this question (IndexError: index out of range in self)"
+    assert outcomes.pop("~") == Failure("~", "bad_request", why)
+    assert [type(one) for one in outcomes.values()] == [Reply, Reply]
+    assert sizes == [3, 1, 1, 1]
+    assert model._batch == 8
 
 
 def test_settings_tell_models_apart_and_know_no_folder(model: LocalModel, copied: Path, llava: Path) -> None:

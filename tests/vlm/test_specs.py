@@ -48,6 +48,7 @@ def test_model_of_transformers_and_run_are_taken_as_they_are() -> None:
         ("llava", f"'llava' is not a model that answers: give hf:REPO_OR_FOLDER, .*{', '.join(SERVICES)}"),
         ("openai:", "'openai:' is not a model that answers"),
         ("run:../secrets", "run:../secrets: the name of a run has letters"),
+        ("run:..", "run:..: the name of a run has letters"),
         ("openai:llava@nowhere", "openai:llava@nowhere: 'nowhere' is neither an address .* nor one of vllm, "),
         ("openai:llava@http://", "http:// is not an address: it names no host"),
         ("openai:llava@http:///v1", "http:///v1 is not an address: it names no host"),
