@@ -212,6 +212,9 @@ class AuthoringDatabase:
             seen_later = (latest, latest_draft(history, based.author))
             if newer := [one for one in seen_later if one and one.id > based.id]:
                 raise Conflict(max(newer, key=lambda one: one.id))
+        own = based if based and based.author == annotator else None
+        if own and (own.kind, own.draft, own.reason) == (kind, decision.draft, decision.reason):
+            return own, False  # a row of an exported file that nobody changed says nothing new
         source = source_of(decision.draft, annotator, based, history)
         made = Revision(
             0,
