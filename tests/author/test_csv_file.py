@@ -271,7 +271,7 @@ def drafts(draw: st.DrawFn) -> Draft:
     return Draft(Question(draw(TEXTS), options, answers), second, tuple(patterns), draw(TEXTS), draw(TEXTS))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drafts(), TEXT)
 def test_every_text_comes_back_as_it_was(draft: Draft, reason: str) -> None:
     with tempfile.TemporaryDirectory() as folder, authoring(Path(folder), 1, drafter="") as database:
