@@ -186,9 +186,8 @@ class AuthoringDatabase:
         A draft that was made with a second question also serves where none is asked for.
         """
         where = "kind = 'draft' AND author = ? AND second >= ?"
-        return {
-            name for (name,) in self._read(f"SELECT DISTINCT pair_id FROM revisions WHERE {where}", (drafter, second))
-        }
+        rows = self._read(f"SELECT DISTINCT pair_id FROM revisions WHERE {where}", (drafter.strip(), second))
+        return {pair_id for (pair_id,) in rows}
 
     def _decide(self, decision: Decision, history: list[Revision], *, refuse_stale: bool) -> tuple[Revision, bool]:
         """The revision of a decision, and whether it is new."""
@@ -203,31 +202,21 @@ class AuthoringDatabase:
         latest = latest_decision(history, annotator)
         if latest and (latest.kind, latest.draft, latest.reason) == (kind, decision.draft, decision.reason):
             return latest, False
+        if based and refuse_stale:
+            seen_later = (latest, latest_draft(history, based.author))
+            if newer := [one for one in seen_later if one and one.id > based.id]:
+                raise Conflict(max(newer, key=lambda one: one.id))
         start = decision.based_on if based else latest.id if latest else None
         content = [decision.pair_id, annotator, kind, decision.draft.as_json(), decision.reason, start]
         key = digest(content)
         if rows := self._read(f"SELECT {_REVISION} FROM revisions WHERE key = ?", (key,)):
             return _revision(rows[0]), False
-        if based and refuse_stale:
-            seen_later = (latest, latest_draft(history, based.author))
-            if newer := [one for one in seen_later if one and one.id > based.id]:
-                raise Conflict(max(newer, key=lambda one: one.id))
         own = based if based and based.author == annotator else None
         if own and (own.kind, own.draft, own.reason) == (kind, decision.draft, decision.reason):
             return own, False  # a row of an exported file that nobody changed says nothing new
         source = source_of(decision.draft, annotator, based, history)
-        made = Revision(
-            0,
-            decision.pair_id,
-            annotator,
-            kind,
-            decision.draft,
-            decision.reason,
-            source,
-            False,
-            decision.based_on,
-            _now(),
-        )
+        text, shown = (decision.draft, decision.reason, source), decision.based_on
+        made = Revision(0, decision.pair_id, annotator, kind, *text, False, shown, _now())
         return self._insert(made, key), True
 
     def _known_history(self, pair_id: str) -> list[Revision]:

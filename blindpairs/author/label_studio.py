@@ -190,7 +190,8 @@ def _rows(path: Path, tasks: Iterable[Any], annotator: str) -> Iterator[Row]:
 def _person(completed_by: Any, annotator: str) -> str:
     """A number without an email says nothing outside of that one Label Studio."""
     known = completed_by if isinstance(completed_by, dict) else {"id": completed_by}
-    return str(known.get("email") or annotator or f"label-studio-{known['id']}")
+    number = known.get("id")
+    return str(known.get("email") or annotator or ("" if number is None else f"label-studio-{number}"))
 
 
 def _cells(results: Iterable[Mapping[str, Any]]) -> dict[str, str]:

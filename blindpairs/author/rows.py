@@ -139,7 +139,8 @@ def _shown(database: AuthoringDatabase, pair_id: str, number: str) -> tuple[Revi
     history = database.history(pair_id)
     if not number:
         return None, history
-    shown = next((one for one in history if str(one.id) == number), None)
+    # Table libraries turn a column of whole numbers with gaps into "1.0".
+    shown = next((one for one in history if str(one.id) == number.removesuffix(".0")), None)
     if shown is None:
         raise InputError(f"revision {number} is not one of this pair")
     return shown, history

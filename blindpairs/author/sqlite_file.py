@@ -6,6 +6,8 @@ before anything in it changes. It is a file of one machine: SQLite's write-ahead
 which a network file system cannot give (sqlite.org/wal.html, section 1).
 """
 
+import errno
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -32,13 +34,21 @@ def connect(path: Path, version: int, tables: str, busy_seconds: float = BUSY_SE
     except OSError as error:
         raise unwritable(path, error) from error
     if present(path):
-        with reading(path), path.open("rb"):  # says which folder or file denies access; SQLite does not
-            pass
+        # Says which folder or file denies access; SQLite does not. The file itself is never opened here: closing it
+        # would drop the locks that this process holds on it for SQLite (sqlite.org/howtocorrupt.html, section 2.2).
+        with reading(path):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "is a folder")
+            if not os.access(path, os.R_OK):
+                raise PermissionError(errno.EACCES, "not readable")
     with explained(path):
         connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
         try:
             # Read before anything is written: a change of the journal already writes to the header of the file.
-            if _is_new(connection, path, version):
+            connection.execute("BEGIN")  # three reads of one state: another process may be making the file
+            is_new = _is_new(connection, path, version)
+            connection.execute("ROLLBACK")
+            if is_new:
                 _journal(connection, busy_seconds)
                 _make(connection, path, version, tables)
             _journal(connection, busy_seconds)

@@ -147,6 +147,12 @@ def test_what_spreadsheets_save_is_read(database: AuthoringDatabase, convert: Ca
     assert {text.replace("\r\n", "\n") for text in questions} == {"Is “it”, or; not,\topen?\nÜberall"}
 
 
+def test_revisions_that_became_decimals_are_read(database: AuthoringDatabase) -> None:
+    rows = [row | {"decision": "accept", "revision": row["revision"] + ".0"} for row in exported(database)]
+    assert imported(database, sheet(rows)).saved.added == 3
+    assert [database.history(f"p{number}")[-1].based_on for number in range(3)] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [

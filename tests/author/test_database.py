@@ -85,6 +85,15 @@ def test_a_stale_decision_is_a_conflict_that_carries_the_other(database: Authori
     assert database.history("p0")[1:] == [other]
 
 
+def test_a_delayed_repeat_is_not_taken_for_the_decision_that_counts(database: AuthoringDatabase) -> None:
+    early = Decision("p0", "Ann", True, DRAFT, based_on=1)
+    first = database.decide(early)
+    later = database.decide(Decision("p0", "Ann", False, DRAFT, "blurred", based_on=first.id))
+    with pytest.raises(Conflict) as raised:
+        database.decide(early)
+    assert raised.value.revision == later
+
+
 def test_a_new_draft_makes_a_decision_on_the_old_one_stale(database: AuthoringDatabase) -> None:
     redrafted = database.add_draft("p0", "model", REWORDED)
     with pytest.raises(Conflict) as raised:

@@ -117,6 +117,19 @@ def test_a_full_disk_loses_nothing_that_was_saved(tmp_path: Path) -> None:
         assert database.add_draft("p0", "another", DRAFT).author == "another"
 
 
+def test_opening_the_file_again_keeps_the_locks_of_this_process(tmp_path: Path) -> None:
+    path = tmp_path / "authoring.sqlite"
+    code = (
+        "import sqlite3, sys; other = sqlite3.connect(sys.argv[1]); other.execute('SELECT * FROM pairs'); other.close()"
+    )
+    with authoring(tmp_path, 1):
+        AuthoringDatabase(path).close()
+        # Whoever closes the file last removes its write-ahead log: this process is still there, so it stays.
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+        assert path.with_name("authoring.sqlite-wal").exists()
+    assert not path.with_name("authoring.sqlite-wal").exists()
+
+
 MOUNTS = """/dev/sda1 / ext4 rw 0 0
 server:/home /home nfs4 rw 0 0
 /dev/sdb1 /home/local ext4 rw 0 0
