@@ -78,6 +78,39 @@ def draft_of(value: Mapping[str, Any]) -> Draft:
         raise InputError(f"a draft has another shape than blindpairs writes ({error!r})") from error
 
 
+def fault_of(draft: Draft) -> str:
+    """Why nobody can accept a draft, as half a sentence; "" where somebody can.
+
+    These are the faults that leave a pair without meaning. `benchmark.checks` says more when it is exported.
+    """
+    statements = (draft.statement_a.strip(), draft.statement_b.strip())
+    if draft.question is None and not all(statements):
+        return "it has neither a question nor two statements"
+    if draft.question is None and draft.second is not None:
+        return "it has a second question without a first one"
+    faults = {"question": _fault(draft.question), "second question": _fault(draft.second)}
+    return "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
+
+
+def _fault(question: Question | None) -> str:
+    if question is None:
+        return ""
+    if not question.text.strip():
+        return "it is empty"
+    if not all(option.strip() for option in question.options):
+        return "an option is empty"
+    if same_words(*question.options):
+        return f"both options are {question.options[0]!r}"
+    if sorted(question.answers) != [0, 1]:
+        return "its answers must be both options, one for each image"
+    return ""
+
+
+def same_words(one: str, other: str) -> bool:
+    """Whether two texts differ at most in case and in white space."""
+    return one.casefold().split() == other.casefold().split()
+
+
 def _as_json(question: Question | None) -> dict[str, Any] | None:
     if question is None:
         return None

@@ -1,0 +1,85 @@
+"""Drafts and decisions as they are kept: values, and what can be told from those of one pair.
+
+A decision is what a person said of a pair, accepted or rejected, with the text that the person saw or wrote.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from blindpairs.author.drafts import Draft
+from blindpairs.errors import InputError
+
+Kind = Literal["draft", "accepted", "rejected"]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One draft or decision, as it was kept."""
+
+    id: int  # grows with every revision, whatever its pair
+    pair_id: str
+    author: str  # the drafter, or the person who decided
+    kind: Kind
+    draft: Draft  # of a rejection: what was rejected
+    reason: str  # "" for most
+    source: str  # who wrote the text: a drafter, or "person:NAME"
+    second: bool  # of a draft: whether a second question was asked for
+    based_on: int | None  # the revision that the person saw
+    created_at: str  # UTC, ISO 8601
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person says of a pair."""
+
+    pair_id: str
+    annotator: str
+    accepted: bool
+    draft: Draft  # as accepted, with the person's changes; of a rejection: what is rejected
+    reason: str = ""
+    based_on: int | None = None  # the revision that the person saw; None where that is not known
+
+
+class Conflict(InputError):
+    """The pair has a later revision than the one that a decision is based on: `revision`."""
+
+    def __init__(self, revision: Revision) -> None:
+        super().__init__(
+            f"pair {revision.pair_id} has a later revision ({revision.kind} by {revision.author}, "
+            f"{revision.created_at}): look at it, then decide again"
+        )
+        self.revision = revision
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What became of decisions that were handed in together."""
+
+    added: int  # new revisions
+    known: int  # kept before, as after the second import of one file
+    superseded: tuple[str, ...]  # pair ids whose decision was kept before, and replaced by the same person since
+
+
+def latest_draft(history: Iterable[Revision], drafter: str) -> Revision | None:
+    """The last draft of one drafter."""
+    return next((one for one in reversed(list(history)) if one.kind == "draft" and one.author == drafter), None)
+
+
+def latest_decision(history: Iterable[Revision], annotator: str) -> Revision | None:
+    """The last decision of one person."""
+    return next((one for one in reversed(list(history)) if one.kind != "draft" and one.author == annotator), None)
+
+
+def source_of(draft: Draft, annotator: str, based: Revision | None, history: Iterable[Revision]) -> str:
+    """Who wrote the text of a draft: the author of the revision that the person saw, or of a draft with this text.
+
+    Patterns are no text: a person who only classifies a pair otherwise did not write its question.
+    """
+    seen = [based] if based else []
+    drafts = [one for one in history if one.kind == "draft"]
+    return next((one.source for one in [*seen, *drafts] if _text(one.draft) == _text(draft)), f"person:{annotator}")
+
+
+def _text(draft: Draft) -> Draft:
+    return replace(draft, patterns=())
