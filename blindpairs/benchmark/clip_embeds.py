@@ -6,7 +6,8 @@ In its folder additional_questions/:
     Questions-llava.csv    lndex,Question,Options,Correct Answer    beside MMVP-VLM: a question for each of its 270 rows
 
 Rows are matched by their id. Where a file has no ids, and for the two rows that carry wrong ones (277 and 278 in the
-place of 225 and 226), the number of the line is used, and a note says so.
+place of 225 and 226), the number of the line is used, and a note says so. Quotes that are doubled in cells without
+quotes around them (`(a) ""0"" (b) ""80""`) are single ones.
 """
 
 from collections.abc import Iterable, Mapping
@@ -62,7 +63,7 @@ def _numbered(
     path: Path, rows: Iterable[dict[str, str]], notes: list[str], known: Mapping[int, object] | None = None
 ) -> list[dict[str, str]]:
     """The rows, each with an id: its own, or the number of its line where it has none or one that nobody else knows."""
-    taken = list(rows)
+    taken = [{name: cell.replace('""', '"') for name, cell in row.items()} for row in rows]
     if not any(row["Question ID"].strip() for row in taken):
         notes.append(f"{path.name} has no ids: its rows are matched by line, so they must be in the order of the rows.")
         return [{**row, "Question ID": str(line)} for line, row in enumerate(taken, 1)]

@@ -153,7 +153,7 @@ def _count_notes(pairs: Sequence[BenchmarkPair]) -> list[str]:
 
 def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Path) -> list[str]:
     """Write one table with its images; returns what is worth a note."""
-    folder.mkdir(exist_ok=True)
+    (folder / IMAGES).mkdir(parents=True)
     places: dict[str, list[Path]] = {}
     rows = []
     for place, pair in enumerate(pairs):

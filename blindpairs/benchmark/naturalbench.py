@@ -99,13 +99,18 @@ def import_naturalbench(path: Path) -> Imported:
 def _objection(pair: BenchmarkPair) -> str:
     if pair.question is None or pair.second is None:
         return "it has no two questions"
-    if pair.question.answers[0] == pair.question.answers[1] or pair.second.answers != pair.question.answers[::-1]:
+    if pair.second.answers != pair.question.answers[::-1]:
         return "the answers of its two questions are not exchanged"
     kind = _kind(pair.question, pair.second)
     for question in (pair.question, pair.second):
-        if _parsed(_text(question, kind), kind) != (question.text, question.options):
-            return "its options, or its question, would be read differently (they hold ; or Option: or outer spaces)"
-    return objection((pair.question.text, *pair.question.options, pair.second.text, *pair.second.options))
+        sides = dict(zip("ab", question.answers, strict=True))
+        again = question_or_objection(*_parsed(_text(question, kind), kind), sides)
+        if isinstance(again, str):
+            return again
+        if again != question:
+            return "a question or an option would be read differently (it holds ; or Option: or outer spaces)"
+    texts = (pair.question.text, *pair.question.options, pair.second.text, *pair.second.options)
+    return objection((*texts, *pair.patterns))
 
 
 def _kind(question: Question, second: Question) -> str:

@@ -5,12 +5,15 @@ the line; what is written is read back unchanged, quotes, line breaks and formul
 """
 
 import csv
+import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from blindpairs.access import listed, reading
 from blindpairs.errors import InputError
+
+END = "\x1eend of the table"  # read after the last row; inside a cell, a quote was never closed
 
 
 def plain_name(name: str) -> str:
@@ -31,37 +34,40 @@ def read_table(
     """The rows of a CSV file: {column: cell} for each of `columns`, a name and its other spellings.
 
     Other columns are ignored. A missing one of `optional` has the cell "" in every row. InputError for another missing
-    column, a doubled column, a row that is cut short, bytes that are not UTF-8, and broken quotes.
+    column, a doubled column, a row that is cut short, bytes that are not UTF-8, and a quote that is never closed.
+    Other loose quotes are read as the csv module reads them: the files of CLIP-Embeds have some.
     """
+    with reading(path):
+        content = path.read_bytes()
     try:
-        with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            header = [plain_name(name) for name in next(lines, [])]
-            places = {name: _place(path, header, (name, *more)) for name, more in columns.items()}
-            _refuse_missing(path, header, [name for name in places if places[name] is None and name not in optional])
-            rows = []
-            for cells in lines:
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if len(cells) < len(header):
-                    raise InputError(
-                        f"{path}, line {lines.line_num}: it has {len(cells)} cells, and the header {len(header)} "
-                        "(was the download cut short?)"
-                    )
-                rows.append({name: "" if at is None else cells[at] for name, at in places.items()})
+        lines = csv.reader(io.StringIO(f"{content.decode('utf-8-sig')}\n{END}\n", newline=""))
+        header = [plain_name(name) for name in next(lines)]
+        places = {name: _place(path, header, (name, *more)) for name, more in columns.items()}
+        _refuse_missing(path, header, [name for name in places if places[name] is None and name not in optional])
+        rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start:,}): save it as CSV in UTF-8") from error
     except csv.Error as error:
-        raise InputError(f"{path}, line {lines.line_num}: {error}: it is no CSV table, or was cut short") from error
-    return rows
+        raise InputError(f"{path}, line {lines.line_num}: {error}: it is no CSV table") from error
+    if not rows or rows.pop()[1] != [END]:
+        raise InputError(f"{path} ends inside a quoted cell: it was cut short, or a closing quote is missing")
+    for line, cells in rows:
+        if len(cells) < len(header):
+            many = f"{len(cells)} cells, and the header {len(header)}"
+            raise InputError(f"{path}, line {line}: it has {many} (was the download cut short?)")
+    return [{name: "" if at is None else cells[at] for name, at in places.items()} for _, cells in rows]
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file as the official ones are: commas, LF, quotes only where they are needed."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        for row in (header, *rows):
+            file.write(",".join(_cell(str(value)) for value in row) + "\n")
+
+
+def _cell(text: str) -> str:
+    """A cell, in quotes also for a lone carriage return, which the csv module of Python 3.11 leaves bare."""
+    return '"' + text.replace('"', '""') + '"' if any(each in text for each in ',"\r\n') else text
 
 
 def number_of(path: Path, column: str, cell: str) -> int:

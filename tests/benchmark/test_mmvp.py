@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from blindpairs.errors import InputError
 from blindpairs.images import image_id
 from blindpairs.images.decode import decode
 from blindpairs.mine import pair_id
+from blindpairs.workspace import host_name
 
 
 def rewrite(folder: Path, change: tuple[str, str]) -> None:
@@ -146,7 +149,7 @@ def test_questions_that_differ_in_spaces_alone_are_one(tmp_path: Path) -> None:
         (("4,Is the dog", "x,Is the dog"), "Index 'x' is no whole number"),
         (("Correct Answer", "Solution"), "has no column 'Correct Answer': it has index, question, options, solution"),
         (("Index,Question", "Index,Index"), "has the column 'Index' 2 times"),
-        (('5,"Is there', '5,"Is" there'), "line 6: .* it is no CSV table, or was cut short"),
+        (('(b) No",(b)', "(b) No,(b)"), "ends inside a quoted cell: it was cut short"),
         ((",(a) Right (b) Left,(b)", ""), "line 4: it has 2 cells, and the header 4"),
     ],
 )
@@ -388,6 +391,16 @@ def test_unreadable_image_is_named_and_the_older_export_stays(tmp_path: Path) ->
         export_mmvp(broken, tmp_path / "out")
     assert files(tmp_path / "out") == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_unfinished_folder_of_a_dead_export_is_removed_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    dead, alive = (tmp_path / f".out.{host_name()}.{process}.00ff00ff.tmp" for process in (ended.pid, os.getppid()))
+    for folder in (dead, alive):
+        (folder / "MMVP Images").mkdir(parents=True)
+    export_mmvp(benchmark_of(1), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "out"]
 
 
 def official_pair_accuracy(folder: Path, right: dict[int, bool]) -> float:

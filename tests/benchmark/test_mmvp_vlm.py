@@ -262,6 +262,33 @@ def test_ids_that_the_benchmark_does_not_have_are_taken_for_their_line(tmp_path:
     )
 
 
+def test_doubled_quotes_of_clip_embeds_are_single_ones(tmp_path: Path) -> None:
+    place = write_mmvp_vlm(tmp_path / "files", {"Text": 1})
+    rows = [
+        f'{number},"Is it ""0"" or ""80"""?,(a) ""0"" (b) ""80"",({letter})\n'
+        for number, letter in ((1, "a"), (2, "b"))
+    ]
+    clip_embeds(place, "".join(rows))
+    (pair,) = import_mmvp_vlm(place).benchmark.pairs
+    assert pair.question == Question('Is it "0" or "80"?', ('"0"', '"80"'), (0, 1))
+
+
+def test_table_that_ends_inside_a_cell_is_an_error_and_loses_no_row_in_silence(tmp_path: Path) -> None:
+    place = write_mmvp_vlm(tmp_path / "files", {"State": 3})
+    table = place / "Questions.csv"
+    table.write_text(table.read_text().replace("two of pair 1", '"two of pair 1'))  # rows 3 to 6 would be gone
+    with pytest.raises(InputError, match="ends inside a quoted cell"):
+        import_mmvp_vlm(place)
+
+
+def test_quote_that_opens_in_the_header_is_an_error(tmp_path: Path) -> None:
+    place = write_mmvp_vlm(tmp_path / "files", {"State": 1})
+    table = place / "Questions.csv"
+    table.write_text(table.read_text().replace("Type,Statement", 'Type,Statement,"more'))
+    with pytest.raises(InputError, match="ends inside a quoted cell"):
+        import_mmvp_vlm(place)
+
+
 def test_known_wrong_options_are_left_out_and_the_statements_stay(tmp_path: Path) -> None:
     place = write_mmvp_vlm(tmp_path / "files", {"Presence": 1})
     asked = "Are there any bars of chocolates in the image?,(a) Pink (b) Violet"
