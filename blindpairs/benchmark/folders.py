@@ -136,7 +136,7 @@ def write_jpegs(
 def converted_note(exported: Mapping[str, str]) -> list[str]:
     """A sentence about the images that did not keep their bytes; none if all did."""
     converted = sum(key != new for key, new in exported.items())
-    return [f"{converted:,} images became upright RGB JPEGs, and so have new ids."] if converted else []
+    return [f"Images that became upright RGB JPEGs, and so have new ids: {converted:,}."] if converted else []
 
 
 def as_jpeg(data: bytes) -> bytes:

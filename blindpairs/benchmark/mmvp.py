@@ -60,7 +60,7 @@ def export_mmvp(benchmark: Benchmark, folder: Path) -> Exported:
     lost = ("second", "statement_a", "annotators", "source", "license")
     notes = not_carried(benchmark, kept, lost)
     if controls:
-        notes.append(f"{len(controls):,} control pairs are in {CONTROLS}/, which the official scripts do not read.")
+        notes.append(f"Control pairs in {CONTROLS}/, which the official scripts do not read: {len(controls):,}.")
     with new_folder(folder, FORMAT) as aside:
         for pairs, place in ((blind, aside), (controls, aside / CONTROLS)):
             if pairs or place == aside:
@@ -141,7 +141,7 @@ def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
     if missing:
         raise InputError(f"{images} has no {missing[0]}.jpg ({len(missing):,} of {len(rows):,} are missing)")
     if len(files) > len(rows):
-        assembly.notes.append(f"{len(files) - len(rows):,} images in {images.name} have no row in {table.name}.")
+        assembly.notes.append(f"Images in {images.name} without a row in {table.name}: {len(files) - len(rows):,}.")
     beside = read_sidecar(folder)
     said = statements(folder, assembly.notes)
     for a, b in pairs_of(rows, beside, table):

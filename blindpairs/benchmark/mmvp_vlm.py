@@ -72,7 +72,7 @@ def export_mmvp_vlm(benchmark: Benchmark, folder: Path, per_pattern: int | None 
     lost = ("question", "second", "annotators", "source", "license")
     notes = [*not_carried(benchmark, both, lost), *_count_notes(kept[0])]
     if kept[1]:
-        notes.append(f"{len(kept[1]):,} control pairs are in {CONTROLS}/, which the official script does not read.")
+        notes.append(f"Control pairs in {CONTROLS}/, which the official script does not read: {len(kept[1]):,}.")
     with new_folder(folder, FORMAT) as aside:
         for part, place in zip(kept, (aside, aside / CONTROLS), strict=True):
             if part or place == aside:

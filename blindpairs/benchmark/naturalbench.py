@@ -58,7 +58,7 @@ def export_naturalbench(benchmark: Benchmark, folder: Path) -> Exported:
     controls = [pair for pair in kept if pair.control_of is not None]
     notes = not_carried(benchmark, kept, ("statement_a", "annotators", "source", "license"))
     if controls:
-        notes.append(f"{len(controls):,} control pairs are in {CONTROLS}, which `load_dataset` does not read.")
+        notes.append(f"Control pairs in {CONTROLS}, which `load_dataset` does not read: {len(controls):,}.")
     with new_folder(folder, FORMAT) as aside:
         (aside / "images").mkdir()
         names = {}

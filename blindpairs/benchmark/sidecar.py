@@ -99,8 +99,8 @@ def not_carried(benchmark: Benchmark, pairs: Iterable[BenchmarkPair], fields: Se
     """A sentence if pairs have values in fields that a format has no place for, and one for other ground truths."""
     kept = list(pairs)
     lost = {name: sum(bool(getattr(pair, name)) for pair in kept) for name in fields}
-    parts = [f"{name} ({count:,} pairs)" for name, count in lost.items() if count]
-    notes = [f"This format has no place for {', '.join(parts)}."] if parts else []
+    parts = [f"{name} (of {count:,})" for name, count in lost.items() if count]
+    notes = [f"This format has no place for these fields of pairs: {', '.join(parts)}."] if parts else []
     if benchmark.corrections:
         others = ", ".join(benchmark.corrections)
         notes.append(f"The answers are those of the ground truth {benchmark.ground_truth!r}; left out: {others}.")

@@ -181,7 +181,7 @@ def test_image_that_is_missing_or_an_error_page_is_an_error(tmp_path: Path) -> N
 def test_image_without_a_row_is_noted(tmp_path: Path) -> None:
     folder = write_mmvp(tmp_path / "mmvp")
     (folder / "MMVP Images" / "7.jpg").write_bytes(picture(7))
-    assert import_mmvp(folder).notes == ("1 images in MMVP Images have no row in Questions.csv.",)
+    assert import_mmvp(folder).notes == ("Images in MMVP Images without a row in Questions.csv: 1.",)
 
 
 def test_second_question_about_the_same_images_gets_an_id_of_its_own(tmp_path: Path) -> None:
@@ -231,9 +231,9 @@ def test_export_and_import_keep_ids_patterns_cosines_and_controls(tmp_path: Path
     exported = export_mmvp(made, tmp_path / "out")
     read = import_mmvp(tmp_path / "out").benchmark
     assert exported.notes == (
-        "This format has no place for "
-        "statement_a (1 pairs), annotators (1 pairs), source (1 pairs), license (1 pairs).",
-        "1 control pairs are in controls/, which the official scripts do not read.",
+        "This format has no place for these fields of pairs: "
+        "statement_a (of 1), annotators (of 1), source (of 1), license (of 1).",
+        "Control pairs in controls/, which the official scripts do not read: 1.",
     )
     assert (read.name, read.patterns) == (made.name, made.patterns)
     kept = ("pair_id", "image_ids", "question", "patterns", "clip_sim", "dino_sim", "control_of")
@@ -312,7 +312,7 @@ def test_image_that_is_no_plain_jpeg_becomes_an_upright_one_and_the_pair_keeps_i
     odd = ODD_IMAGES[kind]
     pair = replace(pair, image_id_b=image_id(odd))
     exported = export_mmvp(Benchmark("odd", (pair,), Held({**data, image_id(odd): odd})), tmp_path / "out")
-    assert exported.notes[-1] == "1 images became upright RGB JPEGs, and so have new ids."
+    assert exported.notes[-1] == "Images that became upright RGB JPEGs, and so have new ids: 1."
     with Image.open(tmp_path / "out" / "MMVP Images" / "2.jpg") as image:
         assert (image.format, image.mode, image.getexif().get(0x0112)) == ("JPEG", "RGB", None)
         difference = np.asarray(image).astype(int) - decode(odd).pixels.astype(int)
