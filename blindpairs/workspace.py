@@ -214,12 +214,12 @@ def sweep(folder: Path) -> None:
     """Remove the temporary files of dead runs below a folder, where that is allowed."""
     for place, _, names in os.walk(folder):  # skips folders that cannot be read
         for name in names:
-            if _owner_is_dead(name):
+            if owner_is_dead(name):
                 with suppress(OSError):
                     Path(place, name).unlink()
 
 
-def _owner_is_dead(aside: str) -> bool:
+def owner_is_dead(aside: str) -> bool:
     """Whether the writer of a temporary file is gone; False for one on another machine, which may be alive."""
     # The number has at most nine digits because os.kill() raises OverflowError for a larger one.
     match = re.fullmatch(rf"\..*\.{re.escape(host_name())}\.([1-9][0-9]{{0,8}})\.[0-9a-f]+\.tmp", aside, re.DOTALL)

@@ -88,6 +88,15 @@ def read_native(path: Path) -> Benchmark:
     return benchmark
 
 
+def is_native(file: Path) -> bool:
+    """Whether a file is a benchmark that `write_native` wrote, by its schema alone."""
+    with reading(file):
+        try:
+            return RECORD_KEY in (pq.read_schema(file).metadata or {})
+        except (pa.ArrowException, OSError):
+            return False
+
+
 class _Rows:
     """Reads the images of a native file by id; a class, so that a benchmark that was read can be pickled."""
 

@@ -1,0 +1,199 @@
+"""Folders that other tools read: replaced whole or not at all, with images as plain files.
+
+Promises: a folder is written aside and renamed, so that a killed export leaves the older one as it was; a folder that
+blindpairs did not write is never replaced, nor one to which something was added; the same benchmark gives the same
+bytes; images are read and written one at a time. `blindpairs.json` in the folder says what it is, and what it lacks.
+"""
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from blindpairs.access import listed, present, reading, unwritable
+from blindpairs.benchmark.foreign import Exported
+from blindpairs.benchmark.model import Benchmark, BenchmarkPair
+from blindpairs.errors import InputError, Undecodable
+from blindpairs.images import image_id
+from blindpairs.images.decode import decode
+from blindpairs.images.header import HEAD_BYTES, describe_unknown, exif_orientation, jpeg_header, sniff
+from blindpairs.workspace import aside_name, owner_is_dead, read_json, stamp
+
+RECORD = "blindpairs.json"
+JPEG_QUALITY = 95
+LONGEST_TEXT = 131_072  # characters; in a longer cell, the csv module of the official scripts stops
+
+
+@contextmanager
+def new_folder(folder: Path, form: str) -> Iterator[Path]:
+    """An empty folder that takes the place of `folder` when the block ends well, and disappears when it does not.
+
+    Raises InputError, before the block, where something else than an older export in the format `form` is there.
+    """
+    target = folder.resolve()
+    _check_replaceable(target, form)
+    aside = target.parent / aside_name(target.name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for dead in listed(target.parent):
+            if owner_is_dead(dead.name) and dead.is_dir():
+                shutil.rmtree(dead, ignore_errors=True)
+        aside.mkdir()
+        yield aside
+        if target.exists():  # a folder cannot be renamed onto one that is not empty
+            older = target.parent / aside_name(target.name)
+            target.rename(older)
+            aside.rename(target)
+            shutil.rmtree(older)
+        else:
+            aside.rename(target)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    finally:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(aside)
+
+
+def write_record(aside: Path, form: str, benchmark: Benchmark, exported: Exported) -> None:
+    """Write `blindpairs.json`, the last file of an export: it lists the others, so that nothing foreign is removed."""
+    record = {
+        **stamp(),
+        "format": form,
+        "files": sorted(path.name for path in aside.iterdir()),
+        "name": benchmark.name,
+        "fingerprint": benchmark.fingerprint,  # of the whole benchmark, with the pairs that were refused
+        "patterns": list(benchmark.patterns),
+        "ground_truth": benchmark.ground_truth,
+        "pairs": exported.pairs,
+        "refused": dict(exported.refused),
+        "notes": list(exported.notes),
+    }
+    (aside / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def read_record(folder: Path) -> Mapping[str, Any]:
+    """What `blindpairs.json` of a folder says; empty where there is none."""
+    return read_json(folder / RECORD) if present(folder / RECORD) else {}
+
+
+def _check_replaceable(folder: Path, form: str) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder for the export")
+    found = [path.name for path in listed(folder)]
+    if not found:
+        return
+    if RECORD not in found:
+        raise InputError(f"{folder} is not empty and no export of blindpairs: name another folder")
+    record = read_record(folder)
+    if record.get("format") != form:
+        raise InputError(f"{folder} is an export in the format {record.get('format')}, not {form}: name another folder")
+    added = sorted(set(found) - {RECORD, *record.get("files", [])})
+    if added:
+        raise InputError(f"{folder} also holds {added[0]}, which blindpairs did not write: move it away")
+
+
+def each_image(
+    benchmark: Benchmark, pairs: Collection[BenchmarkPair], convert: Callable[[bytes], bytes]
+) -> Iterator[tuple[str, bytes]]:
+    """Every image of some pairs once, as `convert` makes it: (id, bytes), in the order in which they are read.
+
+    Raises InputError after the last one if any image cannot be read, naming the first pair that needs one of them.
+    """
+    failed: dict[str, Undecodable] = {}
+    for key, data in benchmark.images(list(dict.fromkeys(key for pair in pairs for key in pair.image_ids))):
+        try:
+            if isinstance(data, Undecodable):
+                raise data
+            yield key, convert(data)
+        except Undecodable as error:
+            failed[key] = error
+    for pair in pairs if failed else ():
+        for key, uri in zip(pair.image_ids, (pair.uri_a, pair.uri_b), strict=True):
+            if key in failed:
+                raise InputError(
+                    f"{len(failed):,} images cannot be read, such as that of pair {pair.pair_id} at {uri} "
+                    f"({failed[key].message}): restore them and export again"
+                )
+
+
+def write_jpegs(
+    benchmark: Benchmark, pairs: Collection[BenchmarkPair], places: Mapping[str, Iterable[Path]]
+) -> dict[str, str]:
+    """Write each image, as `as_jpeg` makes it, to its places; returns the ids of the files that were written."""
+    exported: dict[str, str] = {}
+    for key, data in each_image(benchmark, pairs, as_jpeg):
+        exported[key] = image_id(data)
+        for place in places[key]:
+            place.write_bytes(data)
+    return exported
+
+
+def converted_note(exported: Mapping[str, str]) -> list[str]:
+    """A sentence about the images that did not keep their bytes; none if all did."""
+    converted = sum(key != new for key, new in exported.items())
+    return [f"Images that became upright RGB JPEGs, and so have new ids: {converted:,}."] if converted else []
+
+
+def as_jpeg(data: bytes) -> bytes:
+    """The bytes as they are if they are an upright RGB JPEG, else the image, upright, as a JPEG of quality 95.
+
+    The scripts of MMVP open `.jpg` files as they are stored, without turning or converting them.
+    """
+    if sniff(data[:HEAD_BYTES]) == "jpeg":
+        header = jpeg_header(data)
+        turned = header.exif and exif_orientation(data[header.exif : header.exif + 65536]) != 1
+        if header.components == 3 and header.precision == 8 and header.scan and not turned:
+            return data
+    out = io.BytesIO()
+    Image.fromarray(decode(data).pixels).save(out, "JPEG", quality=JPEG_QUALITY)
+    return out.getvalue()
+
+
+def objection(texts: Iterable[str]) -> str:
+    """Why a text file of a foreign format cannot hold some texts; "" if it can."""
+    for text in texts:
+        if "\0" in text:
+            return "a text holds a NUL character, at which many readers stop"
+        if len(text) > LONGEST_TEXT:
+            return f"a text has {len(text):,} characters; the csv module reads {LONGEST_TEXT:,}"
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "a text is not valid Unicode"
+    return ""
+
+
+class FolderImages:
+    """Reads images from their files by id; a class, so that a benchmark that was imported can be pickled."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = dict(paths)
+
+    def __call__(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes | Undecodable]]:
+        """(id, bytes, or why they cannot be read) for each id; a file whose bytes changed is not read as the image."""
+        for key in image_ids:
+            if key not in self._paths:
+                yield key, Undecodable("missing", "the benchmark has no image with this id")
+                continue
+            try:
+                data = self._paths[key].read_bytes()
+            except OSError as error:
+                yield key, Undecodable("io", f"cannot be read: {error.strerror or error}")
+                continue
+            changed = Undecodable("changed", "the file was changed after the benchmark was imported")
+            yield key, data if image_id(data) == key else changed
+
+
+def id_of_file(path: Path) -> str:
+    """The id of the image in a file; InputError for a file that is none, such as an error page of a download."""
+    with reading(path):
+        data = path.read_bytes()
+    if sniff(data[:HEAD_BYTES]) is None:
+        looks = describe_unknown(data) if data else "has no bytes"
+        raise InputError(f"{path} is no image (it {looks}): download the benchmark again")
+    return image_id(data)

@@ -1,0 +1,115 @@
+"""CSV tables of foreign benchmarks: columns by name, cells as they are.
+
+Promises: no column is found by its position and no row by its number; a table that is damaged is an error that names
+the line; what is written is read back unchanged, quotes, line breaks and formulas included.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from blindpairs.access import listed, reading
+from blindpairs.errors import InputError
+
+END = "\x1eend of the table"  # read after the last row; inside a cell, a quote was never closed
+
+
+def plain_name(name: str) -> str:
+    """A name in lower case with single spaces: `MMVP_VLM_Images` and `mmvp vlm images` are the same folder."""
+    return re.sub(r"[\s_]+", " ", name).strip().casefold()
+
+
+def named(folder: Path, *names: str) -> Path | None:
+    """The entry of a folder with one of these names, in any case, with spaces or underscores; None without one."""
+    wanted = [plain_name(name) for name in names]
+    found = {plain_name(path.name): path for path in reversed(listed(folder))}
+    return next((found[name] for name in wanted if name in found), None)
+
+
+def read_table(
+    path: Path, columns: Mapping[str, Sequence[str]], optional: Collection[str] = ()
+) -> list[dict[str, str]]:
+    """The rows of a CSV file: {column: cell} for each of `columns`, a name and its other spellings.
+
+    Other columns are ignored. A missing one of `optional` has the cell "" in every row. InputError for another missing
+    column, a doubled column, a row that is cut short, bytes that are not UTF-8, and a quote that is never closed.
+    Other loose quotes are read as the csv module reads them: the files of CLIP-Embeds have some.
+    """
+    with reading(path):
+        content = path.read_bytes()
+    try:
+        lines = csv.reader(io.StringIO(f"{content.decode('utf-8-sig')}\n{END}\n", newline=""))
+        header = [plain_name(name) for name in next(lines)]
+        places = {name: _place(path, header, (name, *more)) for name, more in columns.items()}
+        _refuse_missing(path, header, [name for name in places if places[name] is None and name not in optional])
+        rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start:,}): save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path}, line {lines.line_num}: {error}: it is no CSV table") from error
+    if not rows or rows.pop()[1] != [END]:
+        raise InputError(f"{path} ends inside a quoted cell: it was cut short, or a closing quote is missing")
+    for line, cells in rows:
+        if len(cells) < len(header):
+            many = f"{len(cells)} cells, and the header {len(header)}"
+            raise InputError(f"{path}, line {line}: it has {many} (was the download cut short?)")
+    return [{name: "" if at is None else cells[at] for name, at in places.items()} for _, cells in rows]
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file as the official ones are: commas, LF, quotes only where they are needed."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for row in (header, *rows):
+            file.write(",".join(_cell(str(value)) for value in row) + "\n")
+
+
+def _cell(text: str) -> str:
+    """A cell, in quotes also for a lone carriage return, which the csv module of Python 3.11 leaves bare."""
+    return '"' + text.replace('"', '""') + '"' if any(each in text for each in ',"\r\n') else text
+
+
+def number_of(path: Path, column: str, cell: str) -> int:
+    """A cell that holds a whole number of at least 1, also as a spreadsheet writes it (`7.0`)."""
+    match = re.fullmatch(r"\s*\+?(\d{1,9})(?:\.0*)?\s*", cell, re.ASCII)
+    if not match:
+        raise InputError(f"{path}: {column} {cell[:40]!r} is no whole number")
+    if int(match[1]) == 0:
+        raise InputError(f"{path}: {column} counts from 0; the official files count from 1")
+    return int(match[1])
+
+
+def by_number(path: Path, column: str, rows: Iterable[dict[str, str]]) -> dict[int, dict[str, str]]:
+    """Rows by the number in a column, which must be different in each; in the order of the numbers."""
+    found: dict[int, dict[str, str]] = {}
+    for row in rows:
+        number = number_of(path, column, row[column])
+        if number in found:
+            raise InputError(f"{path}: {column} {number} is there twice, so its rows cannot be told apart")
+        found[number] = row
+    return dict(sorted(found.items()))
+
+
+def numbered_images(folder: Path) -> dict[int, Path]:
+    """The files of a folder whose name is a number, by number; of several with one number, `.jpg` is taken."""
+    found: dict[int, Path] = {}
+    for path in listed(folder):
+        if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10:
+            number = int(path.stem)
+            if number not in found or path.name == f"{number}.jpg":
+                found[number] = path
+    return found
+
+
+def _place(path: Path, header: Sequence[str], spellings: Sequence[str]) -> int | None:
+    wanted = {plain_name(one) for one in spellings}
+    places = [place for place, one in enumerate(header) if one in wanted]
+    if len(places) > 1:
+        raise InputError(f"{path} has the column {spellings[0]!r} {len(places)} times")
+    return places[0] if places else None
+
+
+def _refuse_missing(path: Path, header: Sequence[str], missing: Sequence[str]) -> None:
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}: it has {', '.join(header[:20]) or 'no header'}")
