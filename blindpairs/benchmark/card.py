@@ -96,8 +96,8 @@ def _about(benchmark: Benchmark) -> str:
         )
     if controls:
         text += (
-            f"\n\nThere are also {controls:,} control pairs, which CLIP tells apart (`control_of` names the blind pair "
-            "that each belongs to). A model that fails on both kinds has another weakness than its vision encoder; "
+            f"\n\nControl pairs, which CLIP tells apart: {controls:,} (`control_of` names the blind pair that each "
+            "belongs to). A model that fails on both kinds has another weakness than its vision encoder; "
             "report them apart."
         )
     return text
@@ -121,7 +121,7 @@ def _patterns(benchmark: Benchmark) -> str:
     rows = [(_plain(name) or "(none)", f"{blind[name]:,}", f"{controls[name]:,}") for name in order]
     several = sum(len(pair.patterns) > 1 for pair in benchmark.pairs)
     table = _table(("Visual pattern", "Blind pairs", "Controls"), rows)
-    return table + (f"\n\n{several:,} pairs have several patterns and are counted under each." if several else "")
+    return table + (f"\n\nPairs with several patterns, counted under each: {several:,}." if several else "")
 
 
 def _loading(shipped: Shipped) -> str:
@@ -168,7 +168,7 @@ def _made(benchmark: Benchmark, findings: Sequence[Finding]) -> str:
     if findings:
         checks = Counter(finding.check for finding in findings)
         counted = ", ".join(f"{name} ({count:,})" for name, count in sorted(checks.items()))
-        parts.append(f"Its checks left out {len(refused):,} pairs and found: {counted} (all in `benchmark.json`).")
+        parts.append(f"Pairs that its checks left out: {len(refused):,}; findings, all in `benchmark.json`: {counted}.")
     text = " ".join(parts)
     if not benchmark.provenance:
         return text

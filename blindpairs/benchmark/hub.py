@@ -96,7 +96,7 @@ def _notes(benchmark: Benchmark, folder: Path, *, images: bool) -> tuple[str, ..
     unknown = sum(not pair.license for pair in benchmark.pairs)
     notes = [f'Read it with datasets.load_dataset("{folder.resolve()}").']
     if images and unknown:
-        notes.append(f"{unknown:,} pairs have no licence of their images: say it before you publish them.")
+        notes.append(f"Pairs without a licence of their images: {unknown:,}. Find it before you publish them.")
     if not images:
         notes.append("It has no images: nothing can be asked of it until they are there.")
     return tuple(notes)

@@ -23,7 +23,7 @@ from blindpairs.benchmark.card import yaml_text
 from blindpairs.benchmark.folders import each_image, new_folder, write_record
 from blindpairs.benchmark.foreign import Exported
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair
-from blindpairs.benchmark.native import IMAGE, WRITING, file_name, typed_schema
+from blindpairs.benchmark.native import IMAGE, ROW_GROUP, WRITING, file_name, typed_schema
 from blindpairs.benchmark.rgb import as_rgb
 from blindpairs.benchmark.sidecar import not_carried
 from blindpairs.errors import InputError
@@ -32,7 +32,7 @@ FORMAT = "lmms-eval"
 TASK = "blindpairs"
 COMPATIBLE = "blindpairs_mmvp_compat"
 CONTROLS = "_controls"  # after the name of a task
-PAIRS_AT_ONCE = 50  # a row group of 100 rows, whose images are in memory
+PAIRS_AT_ONCE = ROW_GROUP  # whose images are in memory: as they lie in the native file, so that each is read once
 FIELDS = {
     "Index": pa.int32(),
     "Question": pa.string(),

@@ -23,6 +23,7 @@ from blindpairs.benchmark.checks import READ_AS_MISSING
 from blindpairs.benchmark.folders import each_image, new_folder, objection, write_record
 from blindpairs.benchmark.foreign import Exported
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair, Question
+from blindpairs.benchmark.native import ROW_GROUP
 from blindpairs.benchmark.rgb import as_rgb
 from blindpairs.benchmark.sidecar import not_carried
 from blindpairs.errors import InputError
@@ -33,7 +34,7 @@ COLUMNS = (
     *("pair_id", "side", "image_id", "patterns", "clip_sim", "dino_sim", "control_of"),
 )
 GROUP = "g_index"
-PAIRS_AT_ONCE = 100  # whose images are in memory
+PAIRS_AT_ONCE = ROW_GROUP  # whose images are in memory: as they lie in the native file, so that each is read once
 NO_PATTERN = "no pattern"
 BLIND, CONTROL = "blind pairs", "controls"  # the l2-category
 LONGEST_CELL = 32_767  # characters that a cell of the Excel file of its answers holds
@@ -188,7 +189,8 @@ def _commands(tables: Mapping[str, Sequence[BenchmarkPair]], names: Mapping[str,
 def _notes(benchmark: Benchmark, pairs: Sequence[BenchmarkPair]) -> tuple[str, ...]:
     notes = ["Overall of a table with _circular is pair accuracy, and question accuracy of one without."]
     notes.append(f"VLMEvalKit enlarges images with an edge below {SHORTEST_EDGE} pixels.")
+    notes.append("It writes images/ beside the tables: remove that folder before you export here again.")
     if several := sum(len(pair.patterns) > 1 for pair in pairs):
-        notes.append(f"Of {several:,} pairs with several patterns, the category is the first; `patterns` has all.")
+        notes.append(f"Pairs with several patterns: {several:,}. Their category is the first; `patterns` has all.")
     lost = not_carried(benchmark, pairs, ("second", "statement_a", "annotators", "source", "license"))
     return (*notes, *lost)

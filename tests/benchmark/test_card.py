@@ -74,7 +74,7 @@ def test_patterns_are_counted_apart_for_blind_pairs_and_controls() -> None:
         "| Texts | 1 | 0 |",
         "| (none) | 1 | 0 |",
         "",
-        "1 pairs have several patterns and are counted under each.",
+        "Pairs with several patterns, counted under each: 1.",
     ]
 
 
@@ -82,8 +82,8 @@ def test_controls_are_explained_and_kept_out_of_the_figures_of_blind_pairs() -> 
     card = write_card(mixed(), SHIPPED)
     assert "6 pairs of images that a CLIP model takes for nearly the same" in card
     assert "Their CLIP cosines are 0.970 to 0.970" in card
-    assert "There are also 1 control pairs, which CLIP tells apart" in card
-    assert "control" not in write_card(benchmark_of(2), SHIPPED).split("## How a score")[0].replace("Controls |", "")
+    assert "Control pairs, which CLIP tells apart: 1 (" in card
+    assert "Control pairs" not in write_card(benchmark_of(2), SHIPPED)
 
 
 def test_licences_are_counted_by_image() -> None:
@@ -157,7 +157,7 @@ def test_what_the_checks_left_out_and_found_is_counted() -> None:
         Finding("", "no_pattern", "x", refuses=False),
     ]
     made = section(write_card(benchmark, replace(SHIPPED, findings=findings)), "How it was made")
-    assert "left out 1 pairs and found: bracket (1), no_pattern (2), same_answer (1)" in made
+    assert "left out: 1; findings, all in `benchmark.json`: bracket (1), no_pattern (2), same_answer (1)." in made
 
 
 def test_fingerprint_and_hash_of_the_data_are_stated() -> None:

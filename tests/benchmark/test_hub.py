@@ -171,7 +171,7 @@ def test_benchmark_without_pairs_is_refused(tmp_path: Path) -> None:
 
 def test_missing_licences_are_said(tmp_path: Path) -> None:
     exported = export_hub(benchmark_of(2, license=""), tmp_path / "out")
-    assert "2 pairs have no licence of their images: say it before you publish them." in exported.notes
+    assert "Pairs without a licence of their images: 2. Find it before you publish them." in exported.notes
 
 
 def test_datasets_reads_the_folder_offline_with_images_and_typed_lists(

@@ -184,7 +184,7 @@ def test_pattern_that_would_replace_a_column_of_the_report_is_refused(tmp_path: 
     assert list(exported.refused) == [pairs[0].pair_id]
     plain, _ = tables(benchmark, tmp_path / "out")
     assert [(row["category"], row["patterns"]) for row in plain[::2]] == [("no pattern", ""), ("x", "x | y")]
-    assert "Of 1 pairs with several patterns, the category is the first; `patterns` has all." in exported.notes
+    assert "Pairs with several patterns: 1. Their category is the first; `patterns` has all." in exported.notes
 
 
 def test_controls_have_tables_of_their_own(tmp_path: Path) -> None:
