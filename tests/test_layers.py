@@ -41,6 +41,7 @@ READS_PARQUET = {
     "mine/files.py",
     "mine/maps.py",
     "benchmark/native.py",
+    "benchmark/lmms_eval.py",
     "demo/corpus.py",
     "demo/truth.py",
 }

@@ -26,11 +26,13 @@ from blindpairs.workspace import canonical_json, stamp, written_atomically
 DATA = "data/test-00000-of-00001.parquet"  # below the folder of a benchmark: the name tells `datasets` the split
 ROW_GROUP = 100  # pairs; more make the viewer of the Hugging Face hub slow, and need more memory here
 RECORD_KEY = b"blindpairs"  # of the schema's metadata
+WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True, "write_page_index": True}
+WRITING["use_content_defined_chunking"] = True  # a changed pair does not change the pages after it
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # which `datasets` decodes
 
 _TEXTS = ("pair_id", "image_id_a", "image_id_b", "uri_a", "uri_b")
 _MORE_TEXTS = ("statement_a", "statement_b", "source", "control_of", "license", "source_id_a", "source_id_b")
 _QUESTION = {"text": pa.string(), "options": pa.list_(pa.string()), "answers": pa.list_(pa.int8())}
-_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def write_native(benchmark: Benchmark, path: Path, *, images: bool = True) -> None:
@@ -39,10 +41,8 @@ def write_native(benchmark: Benchmark, path: Path, *, images: bool = True) -> No
     Raises InputError that names the pairs of images that cannot be read, before anything is replaced.
     """
     schema = _schema(benchmark, images=images)
-    options = {"compression": "zstd", "write_page_checksum": True, "write_page_index": True}
-    options["use_content_defined_chunking"] = True  # a changed pair does not change the pages after it
     with written_atomically(path) as aside:
-        with pq.ParquetWriter(aside, schema, **options) as writer:
+        with pq.ParquetWriter(aside, schema, **WRITING) as writer:
             for start in range(0, len(benchmark.pairs), ROW_GROUP):
                 pairs = benchmark.pairs[start : start + ROW_GROUP]
                 pixels = _encoded(benchmark.images, pairs) if images else {}
@@ -188,7 +188,7 @@ def _two(values: list[Any]) -> tuple[Any, Any]:
 def _schema(benchmark: Benchmark, *, images: bool) -> pa.Schema:
     fields = {
         **dict.fromkeys(_TEXTS, pa.string()),
-        **({"image_a": _IMAGE, "image_b": _IMAGE} if images else {}),
+        **({"image_a": IMAGE, "image_b": IMAGE} if images else {}),
         "question": pa.string(),
         "options": pa.list_(pa.string()),
         "answer_a": pa.int8(),
@@ -201,7 +201,6 @@ def _schema(benchmark: Benchmark, *, images: bool) -> pa.Schema:
         "annotators": pa.list_(pa.string()),
         "revision": pa.string(),
     }
-    features = {name: _feature(kind) for name, kind in fields.items()}
     record = {
         **stamp(),
         "name": benchmark.name,
@@ -211,13 +210,18 @@ def _schema(benchmark: Benchmark, *, images: bool) -> pa.Schema:
         "corrections": benchmark.corrections,
         "provenance": benchmark.provenance,
     }
-    metadata = {"huggingface": json.dumps({"info": {"features": features}}), RECORD_KEY: canonical_json(record)}
-    return pa.schema(list(fields.items()), metadata=metadata)
+    schema = typed_schema(fields)
+    return schema.with_metadata({**schema.metadata, RECORD_KEY: canonical_json(record)})
+
+
+def typed_schema(fields: Mapping[str, pa.DataType]) -> pa.Schema:
+    """A schema that tells `datasets` the type of each column; without it, images would be plain structs."""
+    features = {name: _feature(kind) for name, kind in fields.items()}
+    return pa.schema(list(fields.items()), metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
 def _feature(kind: pa.DataType) -> Mapping[str, Any]:
-    """The type of a column as `datasets` reads it from the schema; without it, images would be plain structs."""
-    if kind == _IMAGE:
+    if kind == IMAGE:
         return {"_type": "Image"}
     if pa.types.is_struct(kind):
         return {one.name: _feature(one.type) for one in kind}
