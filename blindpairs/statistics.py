@@ -1,4 +1,4 @@
-"""Confidence intervals, a two-sample test and the agreement of two labellings, for any measurement.
+"""Confidence intervals, two tests and the agreement of two labellings, for any measurement.
 
 All intervals are two-sided. Trials that come in groups (the two images of a pair, the pairs of one image) are not
 independent: pass the groups to `bootstrap_interval`, or their `effective_count` to `wilson_interval`.
@@ -30,6 +30,18 @@ def wilson_interval(share: float, count: float, level: float = 0.95) -> tuple[fl
     scale = 1 + z * z / count
     # Rounding can put a limit a last bit outside of [0, 1].
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def binomial_test(successes: int, trials: int) -> float:
+    """The two-sided p-value that a fair coin gives a split as unequal as `successes` of `trials` (exact).
+
+    McNemar's exact test is this one on the pairs that only one of two models answers rightly. 1 without any trial.
+    """
+    fewer = min(successes, trials - successes)
+    # Logarithms, because 2 ** trials overflows a float from 1,024 trials on.
+    chosen = [math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) for k in range(fewer + 1)]
+    tail = sum(math.exp(term - trials * math.log(2)) for term in chosen)
+    return min(1.0, 2 * tail)
 
 
 def effective_count(sizes: Floats | NDArray[np.integer[Any]]) -> float:

@@ -1,9 +1,12 @@
 """Intervals hold what they promise: their published values, and the truth as often as they say."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from blindpairs.statistics import bootstrap_interval, effective_count, mann_whitney, wilson_interval
+from blindpairs.statistics import binomial_test, bootstrap_interval, effective_count, mann_whitney, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -81,3 +84,15 @@ def test_mann_whitney_with_ties_agrees_with_permutations() -> None:
 def test_mann_whitney_of_nothing_to_tell_apart_is_one() -> None:
     assert mann_whitney(np.ones(5), np.ones(7)) == 1.0
     assert mann_whitney(np.empty(0), np.ones(7)) == 1.0
+
+
+@pytest.mark.parametrize(("trials", "fewer"), [(0, 0), (1, 0), (8, 1), (8, 4), (31, 7), (60, 20)])
+def test_binomial_test_is_the_exact_sum_of_both_tails(trials: int, fewer: int) -> None:
+    exact = min(Fraction(1), 2 * sum(Fraction(math.comb(trials, k), 2**trials) for k in range(fewer + 1)))
+    assert binomial_test(fewer, trials) == pytest.approx(float(exact), rel=1e-12)
+    assert binomial_test(trials - fewer, trials) == binomial_test(fewer, trials)
+
+
+def test_binomial_test_of_many_trials_neither_overflows_nor_vanishes() -> None:
+    assert binomial_test(10_000, 20_000) == 1.0
+    assert 0.15 < binomial_test(9_900, 20_000) < 0.17  # 1.41 standard deviations
