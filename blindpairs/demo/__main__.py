@@ -1,20 +1,37 @@
-"""`python -m blindpairs.demo FOLDER`: build the corpus and train both encoders, as was done for those in data/demo."""
+"""The commands that made what is in data/demo, so that anyone can make it again.
+
+python -m blindpairs.demo FOLDER             the corpus and both encoders
+python -m blindpairs.demo benchmark FOLDER   the benchmark, from the encoders in data/demo
+"""
 
 import sys
 from pathlib import Path
 
-from blindpairs.demo.corpus import build_corpus
-from blindpairs.demo.train import train_demo
-
 
 def main(arguments: list[str]) -> None:
     """Fill the given folder, and print progress."""
-    if len(arguments) != 1:
-        raise SystemExit("usage: python -m blindpairs.demo FOLDER")
-    folder = Path(arguments[0])
+    if len(arguments) == 2 and arguments[0] == "benchmark":
+        _build_benchmark(Path(arguments[1]))
+    elif len(arguments) == 1:
+        _build_encoders(Path(arguments[0]))
+    else:
+        raise SystemExit("usage: python -m blindpairs.demo [benchmark] FOLDER")
+
+
+def _build_encoders(folder: Path) -> None:
+    from blindpairs.demo.corpus import build_corpus
+    from blindpairs.demo.train import train_demo
+
     folder.mkdir(parents=True, exist_ok=True)
     build_corpus(folder / "scenes.parquet")
     train_demo(folder, progress=_print_progress)
+
+
+def _build_benchmark(folder: Path) -> None:
+    from blindpairs.demo.benchmark import CARD, FILE, build_benchmark
+
+    benchmark = build_benchmark(folder)
+    sys.stderr.write(f"{len(benchmark.pairs)} pairs: copy {folder / FILE} and {folder / CARD} to data/demo\n")
 
 
 def _print_progress(done: int, total: int, failed: int = 0, /) -> None:

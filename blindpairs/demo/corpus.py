@@ -17,6 +17,8 @@ from PIL import Image
 
 from blindpairs.demo.draw import Pixels, render
 from blindpairs.demo.world import FIELDS, Scene, caption, family
+from blindpairs.images import image_id
+from blindpairs.workspace import written_atomically
 
 COUNT = 3000
 SEED = 20240111
@@ -82,5 +84,10 @@ def build_corpus(path: Path, *, count: int = COUNT, seed: int = SEED) -> None:
                 **asdict(scene),
             }
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, _schema()), path, row_group_size=500, compression="zstd")
+    with written_atomically(path) as aside:
+        pq.write_table(pa.Table.from_pylist(rows, _schema()), aside, row_group_size=500, compression="zstd")
+
+
+def read_images(path: Path) -> dict[str, bytes]:
+    """The encoded images of a corpus by image id, in the order of its rows."""
+    return {image_id(row["bytes"]): row["bytes"] for row in pq.read_table(path, columns=["image"])["image"].to_pylist()}

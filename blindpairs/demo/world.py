@@ -18,18 +18,36 @@ CATEGORIES = ("cat", "fish", "duck", "car", "snail", "rabbit", "elephant", "teap
 BACKGROUNDS = ("beach", "forest", "city", "snow", "desert", "night", "meadow", "sea")
 
 
+NEUTRAL = "figure"  # instead of a category where the two images of a pair show different ones
+
+
 @dataclass(frozen=True)
 class Pattern:
-    """A hidden attribute: the paper's name of the pattern, a question about it, and the words for each value.
+    """A hidden attribute: the paper's name of the pattern, two questions about it, and the words for each value.
 
-    `question` has the placeholder `{category}`. `answers` maps each value to the answer to the question, and `captions`
-    maps it to the words for it in one of the few captions that mention it.
+    `answers` maps each value to the answer to `question`, `second_answers` to that of `second_question`, which asks for
+    the same attribute in other words. `statements` maps it to a sentence that is true of scenes with this value alone,
+    and `captions` to the words for it in one of the few captions that mention it. The questions and statements have the
+    placeholders of `nouns`.
     """
 
     name: VisualPattern
     question: str
     answers: Mapping[str, str]
     captions: Mapping[str, str]
+    second_question: str
+    second_answers: Mapping[str, str]
+    statements: Mapping[str, str]
+
+
+def nouns(category: str) -> Mapping[str, str]:
+    """The placeholders of questions and statements: the bare word, with its article, and its plural."""
+    article = "an" if category[0] in "aeiou" else "a"
+    return {
+        "category": category,
+        "a_category": f"{article} {category}",
+        "categories": category if category == "fish" else f"{category}s",
+    }
 
 
 def _same(words: str, template: str = "{}") -> Mapping[str, str]:
@@ -37,60 +55,93 @@ def _same(words: str, template: str = "{}") -> Mapping[str, str]:
     return {word: template.format(word) for word in words.split()}
 
 
+# A second question asks for the opposite where there is one, as NaturalBench does (arXiv 2410.14669), else in other
+# words. Who always gives the same answer, or always the first option, is wrong about one of the two.
 PATTERNS: Mapping[str, Pattern] = {
     "facing": Pattern(
         VisualPattern.ORIENTATION,
         "Which way does the {category} face?",
         _same("left right"),
         _same("left right", "facing {}"),
+        "Which side is the {category} turned away from?",
+        {"left": "right", "right": "left"},
+        _same("left right", "{{a_category}} facing {}"),
     ),
     "hat": Pattern(
         VisualPattern.PRESENCE,
         "Does the {category} wear a hat?",
         _same("yes no"),
         {"yes": "with a hat", "no": "without a hat"},
+        "Is the {category} without a hat?",
+        {"yes": "no", "no": "yes"},
+        {"yes": "{a_category} with a hat", "no": "{a_category} without a hat"},
     ),
     "lamp": Pattern(
         VisualPattern.STATE,
         "Is the lamp in the upper left corner on or off?",
         _same("on off"),
         _same("on off", "with the lamp {}"),
+        "Is the lamp in the upper left corner dark or lit?",
+        {"on": "lit", "off": "dark"},
+        _same("on off", "{{a_category}} with the lamp {}"),
     ),
     "count": Pattern(
         VisualPattern.QUANTITY,
-        "How many of the {category} kind are there?",
+        "How many {categories} are there?",
         {"1": "one", "2": "two", "3": "three"},
         {"1": "all alone", "2": "two of them", "3": "three of them"},
+        "What is the number of {categories} in the picture?",
+        {"1": "one", "2": "two", "3": "three"},
+        {"1": "one {category}", "2": "two {categories}", "3": "three {categories}"},
     ),
     "ball": Pattern(
         VisualPattern.POSITION,
         "Where is the ball at the bottom of the picture?",
         {"left": "on the left", "middle": "in the middle", "right": "on the right"},
         {"left": "ball on the left", "middle": "ball in the middle", "right": "ball on the right"},
+        "In which part of the picture does the ball lie?",
+        {"left": "in the left part", "middle": "in the middle part", "right": "in the right part"},
+        {
+            "left": "{a_category} with the ball on the left",
+            "middle": "{a_category} with the ball in the middle",
+            "right": "{a_category} with the ball on the right",
+        },
     ),
     "colour": Pattern(
         VisualPattern.COLOR,
         "What colour is the {category}?",
         _same("red blue green yellow"),
         _same("red blue green yellow", "painted {}"),
+        "In which colour is the {category} painted?",
+        _same("red blue green yellow"),
+        _same("red blue green yellow", "{{a_category}} painted {}"),
     ),
     "stripes": Pattern(
         VisualPattern.STRUCTURE,
         "Is the {category} striped or plain?",
         _same("striped plain"),
         _same("striped plain"),
+        "Is the {category} without stripes or with stripes?",
+        {"striped": "with stripes", "plain": "without stripes"},
+        _same("striped plain", "a {} {{category}}"),
     ),
     "letter": Pattern(
         VisualPattern.TEXT,
         "Which letter is on the sign?",
-        _same("A L T X"),
+        _same("A L T X", "the letter {}"),  # a bare A would also be the name of an option
         _same("A L T X", "sign says {}"),
+        "What does the sign show?",
+        _same("A L T X", "the letter {}"),
+        _same("A L T X", "{{a_category}} with a sign that says {}"),
     ),
     "zoom": Pattern(
         VisualPattern.VIEWPOINT,
         "Is the {category} seen from near or from afar?",
         {"near": "from near", "far": "from afar"},
         {"near": "close up", "far": "seen from afar"},
+        "Is the {category} far away or close up?",
+        {"near": "close up", "far": "far away"},
+        {"near": "{a_category} close up", "far": "{a_category} seen from afar"},
     ),
 }
 # In the paper's order, which is also the order in which the random draws are made: the corpus depends on it.
@@ -115,7 +166,7 @@ class Scene:
 
     def question(self, attribute: str) -> str:
         """Return the question about one hidden attribute, in plain words."""
-        return PATTERNS[attribute].question.format(category=self.category)
+        return PATTERNS[attribute].question.format(**nouns(self.category))
 
     def answer(self, attribute: str) -> str:
         """Return the right answer to `question(attribute)`."""
