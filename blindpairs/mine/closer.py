@@ -1,8 +1,9 @@
 """`mine --differences`: the best candidates by cosine, looked at through their patch tokens, and ranked again.
 
 What is looked at: the first pairs in rank, one for each two near-duplicate groups, up to PAIRS_PER_WANTED for each pair
-that is wanted, as long as they show at most IMAGES_PER_WANTED images for each: images are what takes time. A pair with
-an image that cannot be read again keeps its rank by cosine, behind those that were looked at.
+that is wanted. They show at most IMAGES_PER_WANTED images for each, because images are what takes time; when so many
+have been chosen, the pairs that follow are those of the same images. A pair with an image that cannot be read again
+keeps its rank by cosine, behind those that were looked at.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,11 +63,14 @@ def places_to_look_at(ranked: Pairs, groups: Groups, options: MiningOptions) -> 
     for place, both in enumerate(groups.of_pairs(ranked)):
         if both is None or both in seen:
             continue
+        unread = {int(ranked.i[place]), int(ranked.j[place])} - images
+        if len(images) + len(unread) > most_images:
+            continue
         seen.add(both)
-        images.update((int(ranked.i[place]), int(ranked.j[place])))
-        if len(places) == most_pairs or len(images) > most_images:
-            break
+        images |= unread
         places.append(place)
+        if len(places) == most_pairs:
+            break
     return np.array(places, np.int64)
 
 

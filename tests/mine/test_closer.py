@@ -34,7 +34,7 @@ def grouped(images: int, seed: int) -> Groups:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("top", [None, 1, 2, 5, 1000])
-def test_first_pairs_of_new_groups_are_looked_at_until_pairs_or_images_suffice(
+def test_first_pairs_of_new_groups_are_looked_at_until_there_are_enough_and_then_those_of_the_same_images(
     seed: int, top: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(closer, "PAIRS_PER_WANTED", 12)
@@ -47,11 +47,10 @@ def test_first_pairs_of_new_groups_are_looked_at_until_pairs_or_images_suffice(
         roots = frozenset(groups.roots(np.array([pairs.i[place], pairs.j[place]])).tolist())
         if len(roots) == 1 or roots in seen:
             continue
-        seen.add(roots)
         shown = {int(row) for other in [*expected, place] for row in (pairs.i[other], pairs.j[other])}
-        if len(expected) == 12 * wanted or len(shown) > [4, 8, 30][seed % 3] * wanted:
-            break
-        expected.append(place)
+        if len(expected) < 12 * wanted and len(shown) <= [4, 8, 30][seed % 3] * wanted:
+            seen.add(roots)
+            expected.append(place)
     assert places_to_look_at(pairs, groups, MiningOptions(top=top)).tolist() == expected
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from patch_fields import fields_of
 
 from blindpairs.mine import differences as module
-from blindpairs.mine.differences import Differences, differences
+from blindpairs.mine.differences import Comparison, Differences, differences
 from blindpairs.mine.fields import PatchFields
 
 FAMILIES, SIDE, BLOCKS, AXES = 9, 8, 3, 12
@@ -84,7 +84,11 @@ def world() -> World:
     return World(fields, alike, single, double)
 
 
-def test_pairs_that_differ_in_one_thing_come_before_those_that_differ_in_two(world: World) -> None:
+def test_pairs_that_differ_in_one_thing_come_before_those_that_differ_in_two(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With 16 lines each of the few combinations of two kinds would have a line of its own, as if it were a kind.
+    monkeypatch.setattr(module, "CLUSTERS", 4)
     pairs = [*world.double, *world.single]
     found = world.compared(pairs)
     two, one = found.difference[: len(world.double)], found.difference[len(world.double) :]
@@ -100,6 +104,27 @@ def test_clusters_are_the_kinds_that_were_planted(world: World, monkeypatch: pyt
     assert {cluster for cluster, _ in kinds} == {kind for _, kind in kinds} == {0, 1, 2, 3}
     sizes = np.bincount(found.cluster)
     assert sizes.tolist() == sorted(sizes.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("count", [1, 5, 200])
+def test_axes_of_the_kinds_are_the_first_singular_vectors_of_balanced_signatures(
+    world: World, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", 64)
+    monkeypatch.setattr(module, "KIND_AXES", 6)
+    pairs = [*world.single, *world.double][:: len(world.single) // 90][:count]
+    plain = Comparison.of(world.fields, pairs, world.alike)
+    comparison, axes = plain.balanced()
+    signatures = plain.signatures(slice(None)).double().numpy()
+    signatures /= np.sqrt(np.square(signatures).sum(2).mean(0))[:, None]
+    balanced = comparison.signatures(slice(None)).numpy()
+    assert balanced == pytest.approx(signatures, rel=1e-3, abs=1e-4)
+    assert np.square(balanced).sum(2).mean(0) == pytest.approx([1] * BLOCKS, rel=1e-4)
+    flat = signatures.reshape(len(pairs), -1)
+    on_axes = flat @ np.linalg.svd(flat, full_matrices=False)[2][:6].T
+    expected = on_axes @ on_axes.T * BLOCKS / np.square(on_axes).sum(1).mean()
+    found = flat @ axes.numpy()
+    assert found @ found.T == pytest.approx(expected, rel=1e-3, abs=1e-3)  # axes have no sign
 
 
 def test_map_is_hot_where_the_difference_was_planted_and_nowhere_else(world: World) -> None:
