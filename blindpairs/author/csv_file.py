@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blindpairs.access import reading
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.rows import COLUMNS, NEEDED, SHOWN, Imported, Row, import_rows, rows_of
+from blindpairs.author.rows import COLUMNS, NEEDED, SHOWN, ImportedDecisions, Row, import_rows, rows_of
 from blindpairs.errors import InputError
 from blindpairs.workspace import written_atomically
 
@@ -37,7 +37,7 @@ def write_csv(database: AuthoringDatabase, path: Path, annotator: str = "") -> i
     return count
 
 
-def import_csv(database: AuthoringDatabase, path: Path, annotator: str = "") -> Imported:
+def import_csv(database: AuthoringDatabase, path: Path, annotator: str = "") -> ImportedDecisions:
     """Keep the decisions in a CSV file, all or none, as `rows.import_rows` says.
 
     Raises InputError for a file of another encoding, and for one without a column that is needed.

@@ -59,7 +59,9 @@ class NotDrafted:
 class Drafter(Protocol):
     """Proposes drafts: a vision-language model, or the ground truth of the demo."""
 
-    name: str  # for people, and recorded as the source of each draft
+    @property
+    def name(self) -> str:
+        """For people, and recorded as the source of each draft."""
 
     def draft(self, pairs: Iterable[MinedPair], *, second: bool) -> Iterator[tuple[str, Draft | NotDrafted]]:
         """(pair id, draft or why there is none) of each pair, as they are made; `second` also asks for that question.

@@ -20,7 +20,16 @@ from blindpairs.access import reading
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import MinedPair
 from blindpairs.author.revisions import Revision
-from blindpairs.author.rows import BETWEEN_PATTERNS, TEXTS, WORDS, Imported, Row, draft_cells, import_rows, rows_of
+from blindpairs.author.rows import (
+    BETWEEN_PATTERNS,
+    TEXTS,
+    WORDS,
+    ImportedDecisions,
+    Row,
+    draft_cells,
+    import_rows,
+    rows_of,
+)
 from blindpairs.benchmark import ImageReader
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import image_id
@@ -67,7 +76,7 @@ def write_tasks(
     return left_out
 
 
-def import_tasks(database: AuthoringDatabase, path: Path, annotator: str = "") -> Imported:
+def import_tasks(database: AuthoringDatabase, path: Path, annotator: str = "") -> ImportedDecisions:
     """Keep the decisions in a JSON export of Label Studio, all or none, as `rows.import_rows` says.
 
     The person is the annotation's `completed_by`: its email, else `annotator`, else "label-studio-ID".

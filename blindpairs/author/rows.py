@@ -35,7 +35,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedDecisions:
     """What became of the rows of a file."""
 
     saved: Saved
@@ -69,7 +69,7 @@ def rows_of(
         yield pair, shown, _row(pair, shown, annotator)
 
 
-def import_rows(database: AuthoringDatabase, rows: Iterable[Row], name: str, annotator: str = "") -> Imported:
+def import_rows(database: AuthoringDatabase, rows: Iterable[Row], name: str, annotator: str = "") -> ImportedDecisions:
     """Keep the decisions in rows of the file `name`, all or none; `annotator` decided where a row names nobody.
 
     Raises RowsRefused with every fault: a pair that is not known or comes twice, a revision of another pair, a
@@ -98,7 +98,7 @@ def import_rows(database: AuthoringDatabase, rows: Iterable[Row], name: str, ann
         outdated += [pair_id] if shown and drafter and drafter.id > shown.id else []
     if faults:
         raise RowsRefused(name, faults)
-    return Imported(database.decide_all(decisions), undecided, tuple(edited), tuple(outdated))
+    return ImportedDecisions(database.decide_all(decisions), undecided, tuple(edited), tuple(outdated))
 
 
 def draft_cells(draft: Draft) -> dict[str, str]:

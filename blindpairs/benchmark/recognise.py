@@ -10,8 +10,10 @@ from pathlib import Path
 
 from blindpairs.access import listed, present, reading
 from blindpairs.benchmark import mediconfusion, mmvp, mmvp_vlm, naturalbench
-from blindpairs.benchmark.native import DATA, is_native
+from blindpairs.benchmark.foreign import Imported
+from blindpairs.benchmark.native import DATA, is_native, read_native
 from blindpairs.benchmark.tables import named, plain_name
+from blindpairs.errors import InputError
 
 HEAD = 1 << 20  # bytes; the first row or object of a table is expected in it
 # What is recognised, and by what, for the message when nothing fits.
@@ -53,6 +55,25 @@ def recognise(path: Path) -> str | None:
         return "native"
     columns, fields = _columns(path), _fields(path)
     return _first(COLUMNS, columns) or _first(FIELDS, fields)
+
+
+def read_benchmark(path: Path) -> Imported:
+    """The benchmark at a path, in whatever format; InputError where it holds none that is known."""
+    kind = recognise(path)
+    folder = path if path.is_dir() else path.parent
+    if kind == "native":
+        return Imported(read_native(path), ())
+    if kind == "mmvp":
+        return mmvp.import_mmvp(folder)
+    if kind == "mmvp-vlm":
+        return mmvp_vlm.import_mmvp_vlm(folder)
+    if kind == "naturalbench":
+        return naturalbench.import_naturalbench(path)
+    if kind == "mediconfusion":
+        return mediconfusion.import_mediconfusion(path)
+    if kind is None:
+        raise InputError(unrecognised(path))
+    raise InputError(f"{path} holds {KINDS[kind]}, where a benchmark is wanted")
 
 
 def unrecognised(path: Path) -> str:

@@ -13,7 +13,11 @@ import sys
 import blindpairs.cli.embed
 import blindpairs.cli.index
 import blindpairs.cli.mine
+import blindpairs.cli.draft
+import blindpairs.cli.patterns
+import blindpairs.cli.export
 import blindpairs.cli.imports
+import blindpairs.cli.benchmark
 import blindpairs.cli.demo
 import blindpairs.cli.doctor  # noqa: F401
 

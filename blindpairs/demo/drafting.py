@@ -32,6 +32,10 @@ class DemoDrafter:
         self._truth, self._wrong, self._seed = truth, wrong, seed
         self._asked: dict[str, str] = {}  # pair id -> attribute, for the controls of these pairs
 
+    def knows(self, pair: MinedPair) -> bool:
+        """Whether both images show scenes of which the truth is known."""
+        return {pair.image_id_a, pair.image_id_b} <= self._truth.keys()
+
     def draft(self, pairs: Iterable[MinedPair], *, second: bool) -> Iterator[tuple[str, Draft | NotDrafted]]:
         """See `Drafter.draft`. A control is asked about the attribute of its blind pair, if that differs too."""
         for pair in pairs:

@@ -17,7 +17,7 @@ from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.decisions import accepted_pairs
 from blindpairs.author.drafts import Draft
 from blindpairs.author.revisions import Decision, Saved
-from blindpairs.author.rows import COLUMNS, Imported, RowsRefused
+from blindpairs.author.rows import COLUMNS, ImportedDecisions, RowsRefused
 from blindpairs.benchmark import Question
 from blindpairs.errors import InputError
 
@@ -45,7 +45,7 @@ def sheet(rows: Cells, delimiter: str = ",", columns: tuple[str, ...] = COLUMNS)
     return text.getvalue()
 
 
-def imported(database: AuthoringDatabase, content: str | bytes, annotator: str = "Ann") -> Imported:
+def imported(database: AuthoringDatabase, content: str | bytes, annotator: str = "Ann") -> ImportedDecisions:
     path = database.path.with_name("back.csv")
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return import_csv(database, path, annotator)
@@ -78,7 +78,7 @@ def test_accepted_unchanged_is_the_draft_and_edited_is_the_persons(database: Aut
     rows[0]["decision"] = "accept"
     rows[1] |= {"decision": " Accept ", "question": "Open?", "pattern": "Texts; my own", "annotator": "Ben"}
     rows[2] |= {"decision": "reject", "reason": "blurred", "question": "not read"}
-    assert imported(database, sheet(rows)) == Imported(Saved(3, 0, ()), 0, (), ())
+    assert imported(database, sheet(rows)) == ImportedDecisions(Saved(3, 0, ()), 0, (), ())
     kept = [database.history(f"p{number}")[-1] for number in range(3)]
     edited = replace(DRAFT, question=replace(DOOR, text="Open?"), patterns=("Texts", "my own"))
     assert [(one.kind, one.author, one.source, one.draft, one.based_on, one.reason) for one in kept] == [
@@ -110,14 +110,14 @@ def test_each_annotator_gets_their_own_decisions_and_the_latest_drafts(database:
 def test_what_was_edited_without_a_decision_is_said(database: AuthoringDatabase) -> None:
     rows = exported(database)
     rows[1]["question"] = "Open?"
-    assert imported(database, sheet(rows)) == Imported(Saved(0, 0, ()), 3, ("p1",), ())
+    assert imported(database, sheet(rows)) == ImportedDecisions(Saved(0, 0, ()), 3, ("p1",), ())
 
 
 def test_a_draft_that_changed_since_the_export_is_said(database: AuthoringDatabase) -> None:
     rows = exported(database)
     rows[0]["decision"] = rows[1]["decision"] = "accept"
     database.add_draft("p0", "model", replace(DRAFT, statement_a="another"))
-    assert imported(database, sheet(rows)) == Imported(Saved(2, 0, ()), 1, (), ("p0",))
+    assert imported(database, sheet(rows)) == ImportedDecisions(Saved(2, 0, ()), 1, (), ("p0",))
     assert database.history("p0")[-1].draft == DRAFT  # what the person saw
 
 

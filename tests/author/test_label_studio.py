@@ -21,7 +21,7 @@ from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft, MinedPair
 from blindpairs.author.label_studio import CONFIG, import_tasks, labeling_config, write_tasks
 from blindpairs.author.revisions import Saved
-from blindpairs.author.rows import Imported, RowsRefused
+from blindpairs.author.rows import ImportedDecisions, RowsRefused
 from blindpairs.benchmark import Question
 from blindpairs.errors import InputError
 from blindpairs.images import image_id
@@ -69,7 +69,7 @@ def annotated(task: dict[str, Any], completed_by: Any = 7, **changes: str | None
     return {"id": 1, "annotations": [one], **task}
 
 
-def imported(database: AuthoringDatabase, tasks: object, annotator: str = "") -> Imported:
+def imported(database: AuthoringDatabase, tasks: object, annotator: str = "") -> ImportedDecisions:
     path = database.path.with_name("export.json")
     path.write_text(json.dumps(tasks), encoding="utf-8")
     return import_tasks(database, path, annotator)
@@ -133,7 +133,7 @@ def test_accepted_unchanged_is_the_draft_and_edited_is_the_persons(database: Aut
     mail = {"id": 3, "email": "ann@example.org"}
     own = {"question": "Lit?", "option_1": "Yes", "option_2": "No", "answer_a": "Option 2", "answer_b": "Option 1"}
     tasks = [annotated(first), annotated(second, mail, **own)]
-    assert imported(database, tasks) == Imported(Saved(2, 0, ()), 0, (), ())
+    assert imported(database, tasks) == ImportedDecisions(Saved(2, 0, ()), 0, (), ())
     assert imported(database, tasks).saved == Saved(0, 2, ())
     (_, kept), (edited,) = database.history("p0"), database.history("p1")
     assert (kept.author, kept.source, kept.draft, kept.based_on) == ("label-studio-7", "model", BOTH, 1)

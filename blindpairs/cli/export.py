@@ -1,0 +1,247 @@
+"""`blindpairs export`."""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blindpairs.cli.app import WORK, Json, Work, command, counted, named_folder, print_json, say
+from blindpairs.cli.benchmark import MOST_LISTED, described, open_benchmark, pattern_counts, print_findings
+from blindpairs.cli.draft import read_patterns, tell_notice
+from blindpairs.cli.groups import grouped
+from blindpairs.errors import ConfigError
+from blindpairs.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blindpairs.benchmark import Benchmark
+    from blindpairs.benchmark.checks import Finding
+    from blindpairs.benchmark.foreign import Exported
+
+
+TO_DECIDE = "decide on the drafts with `export --format csv` and `import`"
+
+
+class Format(StrEnum):
+    """What an export is read by."""
+
+    hf = "hf"
+    mmvp = "mmvp"
+    mmvp_vlm = "mmvp-vlm"
+    naturalbench = "naturalbench"
+    vlmevalkit = "vlmevalkit"
+    lmms_eval = "lmms-eval"
+    csv = "csv"
+    label_studio = "label-studio"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the exported benchmark holds."""
+
+    name: Annotated[
+        str, typer.Option(rich_help_panel="Selection", help="The benchmark's name. [default: blindpairs]")
+    ] = ""
+    license: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Selection",
+            metavar="[PREFIX=]TEXT",
+            help="The licence of the images, such as CC-BY-4.0; with PREFIX, of those whose path begins so.",
+        ),
+    ] = None
+    patterns: Annotated[
+        str,
+        typer.Option(rich_help_panel="Selection", help="FILE with one pattern a line. [default: the paper's nine]"),
+    ] = ""
+    per_pattern: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            rich_help_panel="Selection",
+            help="For mmvp-vlm: so many pairs of each pattern, by agreement, then rank; its script needs 15.",
+        ),
+    ] = 0
+    ground_truth: Annotated[
+        str, typer.Option(rich_help_panel="Selection", help="original, or the name of a correction.")
+    ] = ""
+    images: Annotated[
+        bool,
+        typer.Option(rich_help_panel="Output", help="For hf: with the images, or only their ids, hashes and paths."),
+    ] = True
+
+
+@command
+@grouped
+def export(
+    contents: Contents,
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            rich_help_panel="Output",
+            help="hf: Parquet and card, for datasets.load_dataset. mmvp, mmvp-vlm, naturalbench: the layouts of these "
+            "benchmarks. vlmevalkit, lmms-eval: for these harnesses. csv, label-studio: drafts, to decide on.",
+        ),
+    ] = Format.hf,
+    benchmark: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel="Corpus",
+            help="A benchmark in any format that `import` knows. [default: what people accepted, else the one in the "
+            "work folder, else the demo's]",
+        ),
+    ] = "",
+    output: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel="Output",
+            help="Folder, or file for csv. [default: benchmark/, benchmark/exports/FORMAT or decisions.csv in the work "
+            "folder]",
+        ),
+    ] = "",
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Write the accepted pairs as a benchmark, in the format of a tool that reads it; or the drafts, to decide on.
+
+    What a check or a format refuses is listed with its reason.
+    """
+    space = Workspace(work)
+    target = named_folder("--output", output) if output else None
+    if format_ in (Format.csv, Format.label_studio):
+        _export_drafts(space, format_, target, tuple(read_patterns(contents.patterns)), as_json=as_json)
+        return
+    found, findings = _benchmark(space, contents, named_folder("--benchmark", benchmark) if benchmark else None)
+    found = found.with_ground_truth(contents.ground_truth or found.ground_truth)
+    if not found.pairs:
+        counts = Counter(finding.check for finding in findings if finding.refuses)
+        raise ConfigError(f"no pair can be exported ({counted(counts) or 'nothing was drafted'}): {TO_DECIDE}")
+    written = write_format(found, format_, target or default_folder(space, format_), contents, findings)
+    if as_json:
+        fields: dict[str, Any] = {"folder": str(written.folder), "format": format_, "pairs": written.pairs}
+        fields |= {"fingerprint": found.fingerprint, "patterns": pattern_counts(found)}
+        fields |= {"refused": dict(written.refused), "findings": [vars(one) for one in findings]}
+        print_json({**fields, "notes": written.notes})
+    else:
+        _print(found, findings, written)
+
+
+def default_folder(space: Workspace, format_: Format) -> Path:
+    """Where a format goes in the work folder."""
+    return space.benchmark if format_ is Format.hf else space.exports / format_
+
+
+def write_format(
+    benchmark: "Benchmark", format_: Format, folder: Path, contents: Contents, findings: "Sequence[Finding]"
+) -> "Exported":
+    """Write a benchmark in one format."""
+    if format_ is Format.hf:
+        from blindpairs.benchmark.hub import export_hub
+
+        return export_hub(benchmark, folder, images=contents.images, findings=findings)
+    if format_ is Format.mmvp:
+        from blindpairs.benchmark.mmvp import export_mmvp
+
+        return export_mmvp(benchmark, folder)
+    if format_ is Format.mmvp_vlm:
+        from blindpairs.benchmark.mmvp_vlm import export_mmvp_vlm
+
+        return export_mmvp_vlm(benchmark, folder, per_pattern=contents.per_pattern or None)
+    if format_ is Format.naturalbench:
+        from blindpairs.benchmark.naturalbench import export_naturalbench
+
+        return export_naturalbench(benchmark, folder)
+    if format_ is Format.vlmevalkit:
+        from blindpairs.benchmark.vlmevalkit import export_vlmevalkit
+
+        return export_vlmevalkit(benchmark, folder)
+    from blindpairs.benchmark.lmms_eval import export_lmms_eval
+
+    return export_lmms_eval(benchmark, folder)
+
+
+def _benchmark(space: Workspace, contents: Contents, given: Path | None) -> "tuple[Benchmark, list[Finding]]":
+    """The benchmark to export without its refused pairs, and every finding."""
+    from dataclasses import replace
+
+    from blindpairs.access import present
+    from blindpairs.benchmark.checks import check, without_refused
+
+    if given is None and present(space.authoring):
+        return _collected(space, contents)
+    found = open_benchmark(space, given)
+    findings = check(found)
+    return replace(found, pairs=without_refused(found.pairs, findings)), findings
+
+
+def _collected(space: Workspace, contents: Contents) -> "tuple[Benchmark, list[Finding]]":
+    from blindpairs.author import collecting
+    from blindpairs.author.database import AuthoringDatabase
+    from blindpairs.store import Store, images_of
+
+    taxonomy, licenses = tuple(read_patterns(contents.patterns)), _licenses(contents.license or [])
+    wanted = collecting.Contents(contents.name or "blindpairs", taxonomy, licenses)
+    store = Store.open(space.embeddings)
+    with AuthoringDatabase(space.authoring) as database:
+        return collecting.collect(database, partial(images_of, store), wanted)
+
+
+def _licenses(given: list[str]) -> dict[str, str]:
+    """`CC-BY-4.0` and `/photos=CC0` -> by prefix of the path; "" is every path."""
+    licenses: dict[str, str] = {}
+    for text in given:
+        prefix, found, name = text.partition("=")
+        if not (name if found else prefix):
+            raise ConfigError(f"--license {text!r} names no licence: give CC-BY-4.0, or /photos=CC-BY-4.0")
+        licenses[prefix if found else ""] = name if found else prefix
+    return licenses
+
+
+def _export_drafts(
+    space: Workspace, format_: Format, target: Path | None, patterns: "Sequence[str]", *, as_json: bool
+) -> None:
+    from blindpairs.access import present
+    from blindpairs.author.database import AuthoringDatabase
+
+    if not present(space.authoring):
+        raise ConfigError(f"there are no drafts at {space.authoring}: run `blindpairs draft` first")
+    left_out: dict[str, str] = {}
+    with AuthoringDatabase(space.authoring) as database:
+        tell_notice(database)
+        if format_ is Format.csv:
+            from blindpairs.author.csv_file import write_csv
+
+            place = target or space.root / "decisions.csv"
+            write_csv(database, place)
+        else:
+            from blindpairs.author.label_studio import write_tasks
+            from blindpairs.store import Store, images_of
+
+            place = target or space.root / "label-studio.json"
+            left_out = write_tasks(database, place, partial(images_of, Store.open(space.embeddings)), patterns)
+        count = sum(1 for _ in database.pairs()) - len(left_out)
+    if as_json:
+        print_json({"path": str(place), "format": format_, "pairs": count, "left_out": left_out})
+        return
+    typer.echo(f"{place}: {count:,} pairs to decide on; then blindpairs import FILE")
+    for pair_id, reason in list(left_out.items())[:MOST_LISTED]:
+        typer.echo(f"  left out: {pair_id}, {reason}")
+
+
+def _print(benchmark: "Benchmark", findings: "list[Finding]", written: "Exported") -> None:
+    typer.echo(f"{written.folder}: {described(benchmark)}, revision {benchmark.fingerprint}")
+    for name, count in pattern_counts(benchmark).items():
+        typer.echo(f"  {name:40} {count:5,} pairs")
+    print_findings(findings)
+    if written.refused:
+        typer.echo(f"  this format cannot carry {len(written.refused):,} pairs:")
+    for pair_id, reason in list(written.refused.items())[:MOST_LISTED]:
+        typer.echo(f"    {pair_id:18} {reason}")
+    for note in written.notes:
+        say(f"note: {note}")

@@ -1,0 +1,122 @@
+"""First mistakes with drafts, decisions and benchmarks are answered with one or two lines, and nothing is lost."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pictured_pairs import benchmark_of
+from typer.testing import CliRunner, Result
+
+from blindpairs.author.database import AuthoringDatabase
+from blindpairs.author.drafts import Draft, MinedPair
+from blindpairs.benchmark import Question
+from blindpairs.benchmark.hub import export_hub
+from blindpairs.benchmark.native import read_native
+from blindpairs.cli import app
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def complaint(*arguments: object, code: int = 3) -> str:
+    """What a command that must fail prints on stderr, as one text."""
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert len(result.stderr.strip().splitlines()) <= 2
+    return result.stderr
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> Path:
+    """The folder of a benchmark of three pairs."""
+    export_hub(benchmark_of(3), tmp_path / "doors")
+    return tmp_path / "doors"
+
+
+@pytest.fixture
+def drafted(tmp_path: Path) -> Path:
+    """A work folder with one drafted pair, of images that no store has."""
+    with AuthoringDatabase(tmp_path / "work" / "authoring.sqlite") as database:
+        database.add_pairs([MinedPair("pair1", "a", "b", "/a.jpg", "/b.jpg")])
+        question = Question("Open?", ("Yes", "No"), (0, 1))
+        database.add_draft("pair1", "demo", Draft(question, statement_a="open", statement_b="shut"))
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("draft",), "no pairs at"),
+        (("export", "--format", "csv"), "there are no drafts at"),
+        (("patterns",), "name a model that reads the questions"),
+        (("benchmark", "diff", "one"), "diff takes two benchmarks"),
+        (("benchmark", "merge", "one", "two"), "merge needs --output FOLDER"),
+        (("benchmark", "check", "nowhere"), "nowhere does not exist"),
+        (("export", "--benchmark", "nowhere"), "nowhere does not exist"),
+        (("import", "nowhere"), "nowhere does not exist"),
+    ],
+)
+def test_command_without_what_it_needs_says_what_to_do(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    assert words in complaint(*arguments, "--work", tmp_path / "work")
+
+
+def test_import_of_something_else_names_what_is_known(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing to import")
+    shown = complaint("import", tmp_path / "notes.txt", "--work", tmp_path / "work")
+    assert "recognised are:" in shown
+    assert "NaturalBench" in shown
+    assert not (tmp_path / "work").exists()
+
+
+def test_unknown_ground_truth_lists_the_known_ones(benchmark: Path, tmp_path: Path) -> None:
+    shown = complaint("export", "--benchmark", benchmark, "--ground-truth", "fixed", "--work", tmp_path / "work")
+    assert "has no ground truth 'fixed': choose one of original" in shown
+
+
+def test_licence_without_a_name_is_refused(drafted: Path) -> None:
+    assert "--license '/photos=' names no licence" in complaint("export", "--license", "/photos=", "--work", drafted)
+
+
+def test_decisions_with_a_fault_name_the_line_and_change_nothing(drafted: Path) -> None:
+    file = drafted / "decisions.csv"
+    assert call("export", "--format", "csv", "--work", drafted).exit_code == 0
+    text = file.read_text("utf-8-sig")
+    header, row = text.splitlines()
+    cells = dict(zip(header.split(","), row.split(","), strict=True)) | {"decision": "maybe"}
+    file.write_text(header + "\n" + ",".join(cells.values()) + "\n", encoding="utf-8")
+    shown = complaint("import", file, "--annotator", "ada", "--work", drafted)
+    assert "line 2" in shown
+    assert "pair1" in shown
+    with AuthoringDatabase(drafted / "authoring.sqlite") as database:
+        assert [revision.kind for revision in database.history("pair1")] == ["draft"]
+
+
+def test_imported_benchmark_goes_to_the_work_folder_and_again_changes_nothing(benchmark: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = call("import", benchmark, "--work", tmp_path / "work")
+        assert done.exit_code == 0, done.output
+    assert read_native(tmp_path / "work" / "benchmark").fingerprint == read_native(benchmark).fingerprint
+
+
+def test_other_benchmark_in_the_work_folder_is_not_replaced(benchmark: Path, tmp_path: Path) -> None:
+    export_hub(benchmark_of(2, name="other"), tmp_path / "work" / "benchmark")
+    shown = complaint("import", benchmark, "--work", tmp_path / "work")
+    assert "holds another benchmark (other, 2 pairs)" in shown
+    assert read_native(tmp_path / "work" / "benchmark").name == "other"
+
+
+def test_bare_check_uses_the_demos_benchmark_and_says_so(tmp_path: Path) -> None:
+    done = call("benchmark", "--json", "--work", tmp_path / "work")
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.stdout)
+    assert (shown["name"], len(shown["patterns"])) == ("blindpairs-demo", 9)
+    assert "this is the demo's, which ships" in done.stderr
+
+
+def test_diff_shows_what_changed_and_whether_scores_can_be_compared(benchmark: Path, tmp_path: Path) -> None:
+    export_hub(benchmark_of(4, annotators=("bob",)), tmp_path / "more")
+    shown = call("benchmark", "diff", benchmark, tmp_path / "more").stdout
+    assert "added 1:" in shown
+    assert "annotators: ada -> bob" in shown
+    assert "scores of the two cannot be compared pair by pair" in shown
