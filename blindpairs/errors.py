@@ -37,6 +37,16 @@ class AssetMissing(BlindpairsError):
     exit_code = 5
 
 
+class EndpointFailed(BlindpairsError):
+    """A remote endpoint stays down, or answers no request; what it answered so far is kept."""
+
+    exit_code = 6
+
+
+class BudgetSpent(BlindpairsError):
+    """The user's limit on requests or tokens was reached before everything was asked; what was answered is kept."""
+
+
 class Locked(BlindpairsError):
     """Another run is writing the same files."""
 

@@ -62,9 +62,39 @@ class Workspace:
         return self.pairs / PAIRS
 
     @property
+    def runs(self) -> Path:
+        """The folder of the training runs."""
+        return self.root / "runs"
+
+    @property
     def gallery(self) -> Path:
         """The page of the mined pairs."""
         return self.pairs / GALLERY
+
+    @property
+    def authoring(self) -> Path:
+        """The database of drafts and decisions."""
+        return self.root / "authoring.sqlite"
+
+    @property
+    def replies(self) -> Path:
+        """What models replied, by what they were asked: a cache."""
+        return self.root / "replies.sqlite"
+
+    @property
+    def patterns(self) -> Path:
+        """The patterns that a model proposed."""
+        return self.root / "patterns.json"
+
+    @property
+    def benchmark(self) -> Path:
+        """The folder of the benchmark."""
+        return self.root / "benchmark"
+
+    @property
+    def exports(self) -> Path:
+        """The benchmark in foreign formats, a folder each."""
+        return self.benchmark / "exports"
 
 
 def demo_folder() -> Path:

@@ -4,13 +4,14 @@ The settings stand in the environment before any library reads them, so that wor
 tests start inherit them.
 """
 
+import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from demo_run import DEMO, ROOT, DemoRun, execute
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read by torch at import; more threads than cores only slow each other
@@ -32,3 +33,39 @@ def chromium() -> Path:
     if found is None:
         pytest.skip("no browser: install chromium to run the tests that look at a page")
     return Path(found)
+
+
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision-language model in the hub's layout: a LLaVA of two layers with random weights."""
+    from tiny_llava import save_llava
+
+    return save_llava(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="session")
+def served(llava: Path) -> Iterator[str]:
+    """The spec of the same model behind `transformers serve`."""
+    from served_llava import serving
+
+    with serving(llava) as spec:
+        yield spec
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 of the demo's scenes as files in `images`, and their store in `embeddings`; tests leave both as they are."""
+    from demo_stores import demo_store, scene_files
+
+    folder = tmp_path_factory.mktemp("scenes")
+    demo_store(scene_files(folder / "images", 60), folder / "embeddings")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """The demo, run once: half a minute on two cores."""
+    folder = tmp_path_factory.mktemp("reader")
+    code, printed, complaints = execute(DEMO, folder)
+    record = folder / "blindpairs-work" / "pairs" / "pairs.json"
+    return DemoRun(folder, code, printed, complaints, json.loads(record.read_text("utf-8")) if code == 0 else {})

@@ -16,8 +16,8 @@ from torch import Tensor
 from blindpairs.encoders import Layer, Tokens
 from blindpairs.images.decode import image_id
 from blindpairs.images.preprocess import Preprocess
+from blindpairs.mine.fields import PatchFields
 from blindpairs.mine.maps import WHOLE
-from blindpairs.mine.patches import PatchFields
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Store
 

@@ -10,7 +10,15 @@ from blindpairs.errors import BlindpairsError, Undecodable
 
 @pytest.mark.parametrize(
     ("name", "status"),
-    [("InputError", 3), ("ConfigError", 3), ("TooManyFailures", 4), ("AssetMissing", 5), ("Locked", 7)],
+    [
+        ("InputError", 3),
+        ("ConfigError", 3),
+        ("BudgetSpent", 3),
+        ("TooManyFailures", 4),
+        ("AssetMissing", 5),
+        ("EndpointFailed", 6),
+        ("Locked", 7),
+    ],
 )
 def test_exit_code_belongs_to_the_class(name: str, status: int) -> None:
     kind: type[BlindpairsError] = getattr(errors, name)

@@ -3,38 +3,45 @@
 Real processes, real signals; each promise is about what is on the disk afterwards.
 """
 
+import json
 import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 import embed_process
+import mine_process
 import pytest
+import torch
 from embed_process import make_photos, run, toy, tree
 
 from blindpairs.embed import EmbedOptions, embed
 from blindpairs.errors import InputError, Locked
 from blindpairs.images import open_corpus
 from blindpairs.store import Part, Store, finished
-from blindpairs.workspace import RunLock
+from blindpairs.workspace import GALLERY, RunLock
 
 KILLS = 20
+DINO = ("auto.modeling_auto", "bit.image_processing_bit", "dinov2.modeling_dinov2")
 Whole = tuple[list[str], dict[str, bytes]]
 WIDE = {f"encoder{number}": f"toy:{number}" for number in range(30)}  # parts larger than the plan
 
 
 @pytest.fixture(scope="module")
 def server() -> ForkServerContext:
-    """Fresh processes in a few milliseconds: forked from a server that has imported torch and run nothing."""
+    """Fresh processes in a few milliseconds: forked from a server that has imported the libraries and run nothing."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["embed_process"])
+    context.set_forkserver_preload(["embed_process", "mine_process", *(f"transformers.models.{one}" for one in DINO)])
     return context
 
 
@@ -85,6 +92,47 @@ def test_run_killed_at_twenty_random_moments_resumes_to_the_same_bytes(
     assert process.exitcode == 0
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
     assert Store.open(tmp_path / "killed").rows == 156
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For 60 small images a second thread is mostly waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_mining_by_differences_killed_at_any_step_leaves_whole_files_and_a_rerun_gives_the_same_bytes(
+    tmp_path: Path, server: ForkServerContext, scenes: Path
+) -> None:
+    folder, log, embeddings = tmp_path / "pairs", tmp_path / "steps.json", scenes / "embeddings"
+    mine_process.mine(embeddings, tmp_path / "older", replace(mine_process.OPTIONS, top=3))
+
+    def mine_to(step: int | None) -> ForkServerProcess:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(tmp_path / "older", folder)
+        process = server.Process(target=mine_process.mine_to, args=(step, embeddings, folder, log))
+        process.start()
+        process.join()
+        return process
+
+    assert mine_to(None).exitcode == 0
+    older, whole = tree(tmp_path / "older"), tree(folder)
+    assert set(older) == set(whole) == set(mine_process.FILES)
+    assert not any(older[name] == whole[name] for name in whole)
+    steps = json.loads(log.read_text())
+    assert set(steps) >= {"tokens", "os.remove pairs.json", *(f"os.rename {name}" for name in whole)}
+    for step in range(len(steps)):
+        assert mine_to(step).exitcode == -signal.SIGKILL
+        left = {name: content for name, content in tree(folder).items() if not name.startswith(".")}
+        assert all(content in (older[name], whole[name]) for name, content in left.items())
+        if mine_process.RECORD in left:  # it says that the others are complete, and its own
+            run = older if left[mine_process.RECORD] == older[mine_process.RECORD] else whole
+            assert left.items() >= {name: run[name] for name in run if name != GALLERY}.items()
+        mine_process.mine(embeddings, folder)
+        assert tree(folder) == whole
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from demo_run import DEMO, ROOT, DemoRun, execute
 from typer.testing import CliRunner
 
 from blindpairs import errors
@@ -26,7 +27,6 @@ from blindpairs.cli.app import PIPE_CLOSED
 from blindpairs.errors import BlindpairsError
 from blindpairs.executors import RayMissing
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 NUMBER = r" *\b[0-9][0-9,]*(?:\.[0-9]+)?\b"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -97,14 +97,6 @@ def resolved(command: str) -> str | None:
     return last if last.split()[0] == "blindpairs" else None
 
 
-def execute(command: str, folder: Path) -> tuple[int, str, str]:
-    """Run a `blindpairs` line with this interpreter; (exit code, stdout, stderr)."""
-    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, "-m", *shlex.split(command, comments=True)]
-    done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
-
-
 def invocations(block: str) -> Iterator[list[str]]:
     """The arguments of every `blindpairs` command in a shell block: behind pipes, `&&` and settings too."""
     for line in block.replace("\\\n", " ").splitlines():
@@ -125,17 +117,16 @@ def parses(arguments: list[str]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a reader tries everything."""
-    return tmp_path_factory.mktemp("reader")
+def runs(demo_run: DemoRun) -> list[tuple[Step, int, str, str]]:
+    """Every step of the README's console blocks with its exit code and output, run once, in order, in one folder.
 
-
-@pytest.fixture(scope="module")
-def runs(folder: Path) -> list[tuple[Step, int, str, str]]:
-    """Every step of the README's console blocks with its exit code and output, run once, in order, in one folder."""
+    The first of them is the demo.
+    """
     every = [step for block in blocks(README.read_text(encoding="utf-8"), "console") for step in steps(block)]
-    commands = [(step, resolved(step.command)) for step in every]
-    return [(step, *execute(command, folder)) for step, command in commands if command is not None]
+    (first, demo), *others = [(step, command) for step in every if (command := resolved(step.command)) is not None]
+    assert demo == DEMO
+    done = [(first, demo_run.code, demo_run.printed, demo_run.complaints)]
+    return done + [(step, *execute(command, demo_run.folder)) for step, command in others]
 
 
 @pytest.mark.timeout(600)
@@ -157,11 +148,16 @@ assert [picture.mode for picture in pictures] == ["RGB"] * 3
 
 
 @pytest.mark.usefixtures("runs")
-def test_recipes_run_and_give_what_their_comments_say(folder: Path) -> None:
+def test_recipes_run_and_give_what_their_comments_say(demo_run: DemoRun) -> None:
     script = "\n".join([*blocks(README.read_text(encoding="utf-8"), "python"), RECIPES_PROMISE])
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=demo_run.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

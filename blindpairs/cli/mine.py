@@ -8,6 +8,7 @@ import typer
 from blindpairs.cli.app import WORK, Json, Work, command, print_json, progress_bar, progress_bars, say
 from blindpairs.cli.embed import Executor, RayAddress
 from blindpairs.cli.groups import grouped
+from blindpairs.defaults import CLIP_MIN, DINO_MAX
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
@@ -25,8 +26,14 @@ THRESHOLDS, SELECTION, ENCODERS, MACHINE, OUTPUT = "Thresholds", "Selection", "E
 class PairOptions:
     """Which pairs: the fields and defaults of `mine.MiningOptions`, as flags."""
 
-    clip_min: Annotated[float, typer.Option(rich_help_panel=THRESHOLDS, help="Minimum CLIP cosine of a pair.")] = 0.95
-    dino_max: Annotated[float, typer.Option(rich_help_panel=THRESHOLDS, help="Maximum DINOv2 cosine of a pair.")] = 0.6
+    clip_min: Annotated[
+        float,
+        typer.Option(rich_help_panel=THRESHOLDS, help="Minimum CLIP cosine of a pair."),
+    ] = CLIP_MIN
+    dino_max: Annotated[
+        float,
+        typer.Option(rich_help_panel=THRESHOLDS, help="Maximum DINOv2 cosine of a pair."),
+    ] = DINO_MAX
     clip_quantile: Annotated[
         float | None,
         typer.Option(

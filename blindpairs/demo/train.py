@@ -72,6 +72,7 @@ class _Log:
         path.write_text("", encoding="utf-8")
 
     def add(self, **row: Any) -> None:
+        """Append a row as one line, with the seconds since the start."""
         row["seconds"] = round(time.monotonic() - self._start, 1)
         with self._lock, self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from blindpairs.defaults import CLIP_MIN, DINO_MAX
 from blindpairs.demo.world import ATTRIBUTES, FIELDS, PATTERNS, Scene, differences
 from blindpairs.images.decode import image_id
 from blindpairs.selfjoin import UnitRows, pair_cosines
@@ -94,7 +95,7 @@ def judge_rows(alike: NDArray[np.int64], mined: NDArray[np.bool_], known: NDArra
 
 
 def judge_vectors(
-    clip: Vectors, dino: Vectors, scenes: Sequence[Scene], *, clip_min: float = 0.95, dino_max: float = 0.6
+    clip: Vectors, dino: Vectors, scenes: Sequence[Scene], *, clip_min: float = CLIP_MIN, dino_max: float = DINO_MAX
 ) -> TruthReport:
     """Judge all pairs of N images, float16 or float32 vectors (N, D) of any length; N up to some thousands.
 

@@ -5,9 +5,7 @@ Promises: the tower runs in float32 for checkpoints of any precision; a tensor t
 """
 
 import json
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,14 +17,11 @@ from torch import Tensor, nn
 from blindpairs.encoders.encoder import Tower
 from blindpairs.encoders.specs import Spec
 from blindpairs.encoders.tokens import Transformer
-from blindpairs.encoders.weights import loading, local_folder, require_weights, state_hash
+from blindpairs.encoders.weights import hub_folder, loading, quiet, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
 
-REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
 CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json")
-SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ def load_transformers(spec: Spec) -> Tower:
     """A hub repository or a local folder -> its vision tower, with the preprocessing stored beside it."""
     import transformers
 
-    folder = _folder(spec)
+    folder = hub_folder(spec.text, spec.target, CONFIGS)
     config = _read_json(spec, folder / CONFIGS[0])
     family = _family(spec, config)
     preprocess = _preprocess(spec, folder)
@@ -84,34 +79,6 @@ def load_transformers(spec: Spec) -> Tower:
         },
         weights_hash=state_hash(model),
     )
-
-
-def _folder(spec: Spec) -> Path:
-    """The local folder, or the hub's snapshot of the repository, fetched where there is a network."""
-    if Path(spec.target).expanduser().is_dir() or not REPO.fullmatch(spec.target):
-        folder = local_folder(spec.text, spec.target)
-    else:
-        with loading(spec.text, spec.target):
-            folder = _snapshot(spec.target)
-    require_weights(spec.text, folder, (SAFETENSORS[0], SAFETENSORS[1], PICKLES[0], PICKLES[1]))
-    return folder
-
-
-def _snapshot(repository: str) -> Path:
-    """The cached files if there are any, so that weights never change between two runs; else a download."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    with suppress(LocalEntryNotFoundError):
-        folder = Path(snapshot_download(repository, local_files_only=True))
-        # The folder also exists after a download that was cut off, without the weights.
-        if all((folder / name).is_file() for name in (CONFIGS[0], SAFETENSORS[0])):
-            return folder
-    # Only one kind of weights: many repositories have the same tensors as safetensors and as a pickle.
-    folder = Path(snapshot_download(repository, allow_patterns=[*CONFIGS, *SAFETENSORS]))
-    if not any(next(folder.glob(pattern), None) for pattern in SAFETENSORS):
-        folder = Path(snapshot_download(repository, allow_patterns=[*CONFIGS, *PICKLES]))
-    return folder
 
 
 def _read_json(spec: Spec, path: Path) -> dict[str, Any]:
@@ -137,7 +104,7 @@ def _model(spec: Spec, folder: Path, family: Family, raw: dict[str, Any]) -> Any
 
     model_class = getattr(transformers, family.class_name)
     extra = {"add_pooling_layer": False} if family.class_name == "ViTModel" else {}
-    with loading(spec.text, folder), _quiet():
+    with loading(spec.text, folder), quiet():
         config = model_class.config_class.from_pretrained(folder)
         if "vision_config" in raw and "projection_dim" in raw:
             config.projection_dim = raw["projection_dim"]  # that of the whole CLIP; vision_config may have another
@@ -149,22 +116,6 @@ def _model(spec: Spec, folder: Path, family: Family, raw: dict[str, Any]) -> Any
     if absent:
         raise ConfigError(f"{spec.text}: {folder} lacks {len(absent)} tensors of this model, such as {absent[0]}")
     return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides transformers' progress bar, and its table of the text tower's unused tensors."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def _preprocess(spec: Spec, folder: Path) -> Preprocess:

@@ -6,8 +6,9 @@ file and says what to do; two towers with the same numbers have the same hash, w
 
 import hashlib
 import pickle
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -15,6 +16,10 @@ from torch import nn
 
 from blindpairs.encoders.specs import LOCAL_DIR, Spec
 from blindpairs.errors import AssetMissing, BlindpairsError, ConfigError
+
+REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 
 
 def state_hash(module: nn.Module) -> str:
@@ -52,6 +57,53 @@ def require_weights(spec: str, folder: Path, patterns: tuple[str, ...]) -> None:
     """AssetMissing unless a file matches one of the patterns: without weights, some libraries use random ones."""
     if not any(next(folder.glob(pattern), None) for pattern in patterns):
         raise AssetMissing(f"{spec}: no weights in {folder}; put one of {', '.join(patterns)} there")
+
+
+def hub_folder(spec: str, target: str, others: tuple[str, ...]) -> Path:
+    """The local folder, or the hub's snapshot of the repository, fetched where there is a network.
+
+    `others` are the files besides the weights, config.json first. AssetMissing where there are no weights.
+    """
+    if Path(target).expanduser().is_dir() or not REPO.fullmatch(target):
+        folder = local_folder(spec, target)
+    else:
+        with loading(spec, target):
+            folder = _snapshot(target, others)
+    require_weights(spec, folder, (SAFETENSORS[0], SAFETENSORS[1], PICKLES[0], PICKLES[1]))
+    return folder
+
+
+def _snapshot(repository: str, others: tuple[str, ...]) -> Path:
+    """The cached files if there are any, so that weights never change between two runs; else a download."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with suppress(LocalEntryNotFoundError):
+        folder = Path(snapshot_download(repository, local_files_only=True))
+        # The folder also exists after a download that was cut off, without the weights.
+        if all((folder / name).is_file() for name in (others[0], SAFETENSORS[0])):
+            return folder
+    # Only one kind of weights: many repositories have the same tensors as safetensors and as a pickle.
+    folder = Path(snapshot_download(repository, allow_patterns=[*others, *SAFETENSORS]))
+    if not any(next(folder.glob(pattern), None) for pattern in SAFETENSORS):
+        folder = Path(snapshot_download(repository, allow_patterns=[*others, *PICKLES]))
+    return folder
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hides transformers' progress bar, and its table of tensors that the model does not use."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -80,10 +80,12 @@ class _Actor:
     """The Ray actor. Its worker is made in a method, because Ray does not pass on the exception of a constructor."""
 
     def start(self, make: Callable[[], Worker]) -> tuple[str, Mapping[str, Any]]:
+        """Make the worker; returns the name of this machine and the worker's description."""
         self._worker = make()
         return socket.gethostname(), self._worker.describe()
 
     def run_task(self, task: Any) -> Any:
+        """What the worker makes of the task."""
         return self._worker.run_task(task)
 
 

@@ -60,6 +60,7 @@ class _Streams:
         self.decoder = new_decoder()
 
     def read(self, size: int, /) -> bytes:
+        """At most `size` decompressed bytes; none only at the end. EOFError for a stream that was cut off."""
         while True:  # a decoder may take data and give none: an empty result would mean the end
             data = b""
             if self.decoder.eof:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from blindpairs.mine.candidates import Cosines, Groups, Pairs
 from blindpairs.mine.differences import Differences, differences
+from blindpairs.mine.fields import PatchSource
 from blindpairs.mine.images import Indices
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.mine.options import MiningOptions
-from blindpairs.mine.patches import PatchSource
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import UnitRows
 

@@ -78,17 +78,17 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class _Candidates:
-    """Pairs of pool places i < j, those that differ least first."""
+class _ScoredPlaces:
+    """Pairs of places i < j in the pool, with how much their images differ; those that differ least come first."""
 
     i: Tensor
     j: Tensor
     score: Tensor  # (P,) float32
 
-    def best(self, most: int) -> "_Candidates":
+    def best(self, most: int) -> "_ScoredPlaces":
         """Those that differ least; ties by place, which is the order of the ids."""
         order = torch.from_numpy(np.lexsort((self.j.numpy(), self.i.numpy(), self.score.numpy()))[:most])
-        return _Candidates(self.i[order], self.j[order], self.score[order])
+        return _ScoredPlaces(self.i[order], self.j[order], self.score[order])
 
 
 def find_controls(
@@ -116,15 +116,17 @@ def find_controls(
         float(pairs.dino_sim.min()) - request.dino_tolerance,
         float(pairs.dino_sim.max()) + request.dino_tolerance,
     )
-    held = _search(_Blocks(clip, dino, torch.from_numpy(pool.rows), features, request.clip_max, bounds), request)
-    found = _exact(vectors, pool.rows, held)
-    fits = found.clip_sim <= request.clip_max
+    held = _search(
+        _DifferenceBlocks(clip, dino, torch.from_numpy(pool.rows), features, request.clip_max, bounds), request
+    )
+    possible = _exact(vectors, pool.rows, held)
+    fits = possible.clip_sim <= request.clip_max
     likeness = None
     if pool.features is not None:
         kinds = torch.zeros(len(pairs), features.shape[1])
         kinds[known] = features[sides[0, known]] - features[sides[1, known]]
         likeness = _likeness(kinds, features[held.i] - features[held.j])[fits]
-    return _assigned(pairs, found.take(fits), likeness, groups, request)
+    return _assigned(pairs, possible.take(fits), likeness, groups, request)
 
 
 def unseen_features(vectors: tuple[UnitRows, UnitRows], pool: Pool, pairs: Tensor, axes: int) -> Tensor:
@@ -160,7 +162,7 @@ def _scaled(features: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Blocks:
+class _DifferenceBlocks:
     """The differences between the images of the pool, a block of rows at a time."""
 
     clip: UnitRows
@@ -184,15 +186,15 @@ class _Blocks:
             yield start, difference
 
 
-def _search(blocks: _Blocks, request: ControlRequest) -> _Candidates:
+def _search(blocks: _DifferenceBlocks, request: ControlRequest) -> _ScoredPlaces:
     """The candidates that differ least, in units of how much their two images differ from others."""
     scales = torch.cat([_row_quantile(difference) for _, difference in blocks]) ** SCALE_POWER
-    held = _Candidates(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
+    held = _ScoredPlaces(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0))
     worst = float("inf")
     for start, difference in blocks:
         score = difference / (scales[start : start + len(difference), None] * scales)
         i, j = ((score < worst) & torch.isfinite(score)).triu(start + 1).nonzero(as_tuple=True)
-        merged = _Candidates(
+        merged = _ScoredPlaces(
             torch.cat([held.i, i + start]), torch.cat([held.j, j]), torch.cat([held.score, score[i, j]])
         )
         held = merged.best(request.most_candidates)
@@ -209,7 +211,7 @@ def _row_quantile(differences: Tensor) -> Tensor:
     return torch.where(counts > 0, picked, 1.0)
 
 
-def _exact(vectors: tuple[UnitRows, UnitRows], rows: Indices, held: _Candidates) -> Pairs:
+def _exact(vectors: tuple[UnitRows, UnitRows], rows: Indices, held: _ScoredPlaces) -> Pairs:
     """The candidates as pairs of rows i < j, with the cosines that the join would give them."""
     ends = torch.from_numpy(rows)[torch.stack([held.i, held.j])]
     i, j = ends.amin(0), ends.amax(0)
@@ -226,16 +228,18 @@ def _likeness(kinds: Tensor, differences: Tensor) -> Tensor:
     return (normalize(differences, dim=1) @ normalize(kinds, dim=1).T).abs()
 
 
-def _assigned(pairs: Pairs, found: Pairs, likeness: Tensor | None, groups: Groups, request: ControlRequest) -> Controls:
+def _assigned(
+    pairs: Pairs, possible: Pairs, likeness: Tensor | None, groups: Groups, request: ControlRequest
+) -> Controls:
     """Walk the candidates from the smallest difference up; each goes to the free blind pair that it fits best."""
     matched: dict[int, int] = {}  # blind pair -> candidate
     free = np.ones(len(pairs), bool)
     used: Counter[int] = Counter()
     seen: set[tuple[int, int]] = set()
-    for place, both in enumerate(groups.of_pairs(found)):
+    for place, both in enumerate(groups.of_pairs(possible)):
         if both is None or both in seen or max(used[root] for root in both) >= request.max_per_image:
             continue
-        away = np.abs(pairs.dino_sim - found.dino_sim[place])
+        away = np.abs(pairs.dino_sim - possible.dino_sim[place])
         near = np.flatnonzero(free & (away <= request.dino_tolerance))
         if not len(near):
             continue
@@ -247,4 +251,4 @@ def _assigned(pairs: Pairs, found: Pairs, likeness: Tensor | None, groups: Group
         if not free.any():
             break
     control_of = np.array(sorted(matched), np.int64)
-    return Controls(found.take(np.array([matched[blind] for blind in control_of.tolist()], np.int64)), control_of)
+    return Controls(possible.take(np.array([matched[blind] for blind in control_of.tolist()], np.int64)), control_of)

@@ -33,9 +33,9 @@ from torch.nn.functional import normalize
 
 from blindpairs.mine.alignment import TRANSFORMS, Transform, choose_transforms, unmatched, warp
 from blindpairs.mine.candidates import Cosines
+from blindpairs.mine.fields import PatchFields
 from blindpairs.mine.images import Indices
 from blindpairs.mine.maps import DifferenceMap
-from blindpairs.mine.patches import PatchFields
 
 BLOCK = 512  # pairs
 FIELD_AXES = 256  # of whole fields, in each block of the encoder

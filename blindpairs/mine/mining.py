@@ -127,11 +127,11 @@ def mine(
     images = images or Images.numbered(len(vectors[0]) if vectors[0].ndim else 0)
     search = Search.of(vectors, images, options or MiningOptions(), running)
     options = (options or MiningOptions()).resolved(search.random_sims)
-    found = search.candidates(options, progress)
-    ranked = search.ranked(found)
+    candidates = search.candidates(options, progress)
+    ranked = search.ranked(candidates)
     look = CloserLook.none(len(ranked))
     if options.differences and running.patches is not None:
-        places = places_to_look_at(ranked, found.groups, options)
+        places = places_to_look_at(ranked, candidates.groups, options)
         look = look_closer(
             ranked,
             places,
@@ -140,23 +140,23 @@ def mine(
             source=running.patches,
             progress=running.patch_progress,
         )
-    chosen = search.choose(ranked.take(look.order), found, look.cluster)
-    counts = _counts(images, search, found, chosen, held=len(ranked))
+    chosen = search.choose(ranked.take(look.order), candidates, look.cluster)
+    counts = _counts(images, search, candidates, chosen, held=len(ranked))
     table = _table(chosen, images, search, look)
     names = table["pair_id"].to_pylist()
     maps = look.maps(chosen.places)
     if options.controls and len(chosen.pairs):
-        controls = _controls(chosen, ranked, search, look, found)
+        controls = _controls(chosen, ranked, search, look, candidates)
         counts = replace(counts, controls=len(controls))
         table = pa.concat_tables([table, _control_table(controls, table, images, search)])
     return Mined(
         pairs=table,
         options=options,
         counts=counts,
-        dino_histogram=found.dino_counts.tolist(),
+        dino_histogram=candidates.dino_counts.tolist(),
         quantile_pairs=len(search.random_sims[0]),
         complete=counts.not_ranked == 0 or counts.kept == options.top,
-        advice="" if counts.kept else advise(search, options, SearchSummary.of(found, 0)),
+        advice="" if counts.kept else advise(search, options, SearchSummary.of(candidates, 0)),
         closer=CloserCounts(
             look.pairs,
             look.images,
@@ -167,20 +167,20 @@ def mine(
     )
 
 
-def _counts(images: Images, search: Search, found: Candidates, chosen: Chosen, held: int) -> MiningCounts:
+def _counts(images: Images, search: Search, candidates: Candidates, chosen: Chosen, held: int) -> MiningCounts:
     return MiningCounts(
         images=len(images),
         low_information=search.low_information,
         identical=len(images) - search.low_information - len(search.ids),
         id_conflicts=search.id_conflicts,
-        above_clip_min=found.above,
-        near_duplicates=found.duplicates,
-        blind=found.blind,
+        above_clip_min=candidates.above,
+        near_duplicates=candidates.duplicates,
+        blind=candidates.blind,
         repeated=chosen.repeated,
         capped=chosen.capped,
         similar_findings=chosen.similar,
         beyond_top=chosen.beyond_top,
-        not_ranked=found.blind - held,
+        not_ranked=candidates.blind - held,
         kept=len(chosen.pairs),
     )
 
@@ -220,7 +220,7 @@ def _columns(pairs: Pairs, images: Images, search: Search) -> dict[str, Any]:
     return columns
 
 
-def _controls(chosen: Chosen, ranked: Pairs, search: Search, look: CloserLook, found: Candidates) -> Controls:
+def _controls(chosen: Chosen, ranked: Pairs, search: Search, look: CloserLook, candidates: Candidates) -> Controls:
     """Controls of the kept pairs, made of their images and others that are at hand."""
     wanted = chosen.pairs.take(np.arange(min(len(chosen.pairs), MOST_PAIRS)))
     # Those that were looked at come first, and all of their images have features.
@@ -230,5 +230,5 @@ def _controls(chosen: Chosen, ranked: Pairs, search: Search, look: CloserLook, f
     rows = sorted(at_hand, key=lambda row: (row not in first, search.ids[row]))[:MOST_IMAGES]
     features = look.found.comparison.coordinates([search.ids[row] for row in rows]) if look.found else None
     pool = Pool(np.array(rows, np.int64), features, examples)
-    request = ControlRequest(found.options.clip_min - CONTROL_MARGIN, found.options.max_per_image)
-    return find_controls((search.clip, search.dino), search.ids, wanted, pool, found.groups, request)
+    request = ControlRequest(candidates.options.clip_min - CONTROL_MARGIN, candidates.options.max_per_image)
+    return find_controls((search.clip, search.dino), search.ids, wanted, pool, candidates.groups, request)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from blindpairs.defaults import CLIP_MIN, DINO_MAX
 from blindpairs.errors import ConfigError
 from blindpairs.selfjoin.shown import as_given
 
@@ -27,8 +28,8 @@ class MiningOptions:
     direction, as CLIP's do.
     """
 
-    clip_min: float = 0.95
-    dino_max: float = 0.6
+    clip_min: float = CLIP_MIN
+    dino_max: float = DINO_MAX
     top: int | None = 300  # None: no limit but most_candidates
     max_per_image: int = 2  # images of one near-duplicate group count as one
     keep_low_information: bool = False  # blank images: CLIP calls them equal, DINOv2 sees noise

@@ -11,12 +11,12 @@ there are (every forward pass has the same shape); an image that cannot be read 
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from torch import Tensor
 from blindpairs.encoders import Encoder, Layer, choose_device, load_encoder
 from blindpairs.encoders.tokens import no_patches
 from blindpairs.errors import ConfigError, Undecodable
+from blindpairs.mine.fields import PatchFields
 from blindpairs.mine.maps import Box
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Store, pixels_of
@@ -39,27 +40,6 @@ DECODED_AHEAD = 2 * BATCH
 # B image ids, and their tokens (BATCH, L, N, D), of which the first B count: the same shape through all products.
 TokenBatch = tuple[list[str], NDArray[np.float16]]
 LARGEST = 6e4  # some models have a few channels in the thousands: beyond float16 they are all the same to a comparison
-
-
-@dataclass(frozen=True)
-class PatchFields:
-    """The patch tokens of M images in L blocks, as coordinates on `AXES` principal axes of each block.
-
-    Images that could not be read have no row: `rows` maps the ids of the others to theirs.
-    """
-
-    values: NDArray[np.float16]  # (M, L, N, AXES); patches are row-major over the grid
-    grid: tuple[int, int]  # (rows, columns), N in all
-    rows: Mapping[str, int]
-    boxes: Sequence[Box]  # (M,): which part of its image a grid covers
-    unread: Mapping[str, int]  # failure code -> images
-
-
-class PatchSource(Protocol):
-    """What gives the fields of images: a store with its encoder, or an array in tests."""
-
-    def fields(self, image_ids: Collection[str], progress: Progress = silent) -> PatchFields:
-        """The fields of these images."""
 
 
 class StorePatches:

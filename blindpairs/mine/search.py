@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import InputError
 from blindpairs.mine.candidates import EDGES, Candidates, Cosines, Groups, Pairs
+from blindpairs.mine.fields import PatchSource
 from blindpairs.mine.images import Images, Indices, check_arrays, unique_indices
 from blindpairs.mine.options import DUPLICATE_DINO, MiningOptions
-from blindpairs.mine.patches import PatchSource
 from blindpairs.mine.ranking import Chosen, KeptPairs, choose, rank_order, score_by
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import Hardware, Join, PairBlock, UnitRows, pair_cosines, similar_pairs

@@ -79,7 +79,7 @@ def _page(
     ]
     empty = f'<p class="empty">No pair meets both thresholds. {escape_text(summary.advice)}</p>'
     kinds = kinds_of(blind)
-    mapped = any(pair.pair_id in figures.maps for pair in (*blind, *controls.values()))
+    mapped = any(pair.pair_id in figures.maps for pair in blind)
     parts = {
         "corpus": escape_text(summary.corpus),
         "about": _about(blind, len(controls), figures, summary),

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from blindpairs.defaults import COLUMNS
 from blindpairs.errors import Undecodable
+from blindpairs.images.samples import Pixels
 from blindpairs.mine import Mined, rarity
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.pages.gallery import write_gallery
@@ -23,7 +22,6 @@ from blindpairs.pages.pairs import GalleryPair, GallerySummary
 from blindpairs.pages.picture import pair_picture
 from blindpairs.store import Store, pixels_of
 
-Images = Iterator[tuple[str, np.ndarray[Any, Any] | Undecodable]]  # image id, and its pixels or why there are none
 PAIR_COLUMNS = {one.name for one in fields(GalleryPair)} - {"rarity", "differs"}  # of pairs.parquet
 Differs = Callable[[str, str], tuple[str, ...]]  # two image ids -> what is known to differ between them
 
@@ -96,7 +94,10 @@ def pair_pictures(
     ]
 
 
-def _counted(images: Images, unread: Counter[str]) -> Images:
+def _counted(
+    images: Iterator[tuple[str, Pixels | Undecodable]], unread: Counter[str]
+) -> Iterator[tuple[str, Pixels | Undecodable]]:
+    """The same images; those that cannot be read are counted by failure code on the way."""
     for key, image in images:
         if isinstance(image, Undecodable):
             unread[image.code] += 1

@@ -34,8 +34,9 @@ from photographs import save_photos
 from blindpairs.encoders import Encoder, load_encoder
 from blindpairs.errors import Undecodable
 from blindpairs.mine.differences import differences
+from blindpairs.mine.fields import PatchFields
 from blindpairs.mine.maps import WHOLE
-from blindpairs.mine.patches import AXES, BATCH, PatchFields, StorePatches, blocks_to_compare
+from blindpairs.mine.patches import AXES, BATCH, StorePatches, blocks_to_compare
 from blindpairs.statistics import bootstrap_interval
 from blindpairs.store import Store, pixels_of
 from blindpairs.workspace import demo_folder

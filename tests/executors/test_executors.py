@@ -3,13 +3,16 @@
 One Ray of two CPUs serves all tests here; actors import this module by its name.
 """
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +21,9 @@ import torch
 from embed_process import ToyEncoder, make_photos, run, tree
 from executor_worker import Attempts, attempts
 from torch import Tensor
+from typer.testing import CliRunner
 
+from blindpairs.cli import app
 from blindpairs.embed import EmbedOptions, EmbedReport
 from blindpairs.errors import BlindpairsError, ConfigError, InputError
 from blindpairs.executors import RayMissing
@@ -378,6 +383,24 @@ def test_join_that_is_left_early_leaves_no_file_and_no_actor(whole: Path) -> Non
     assert list(whole.glob(".join*"))
     blocks.close()  # type: ignore[attr-defined]
     assert not list(whole.glob(".join*"))
+
+
+@pytest.mark.usefixtures("one_ray")
+def test_mining_by_differences_on_ray_writes_the_bytes_of_one_machine(tmp_path: Path, scenes: Path) -> None:
+    written: list[dict[str, bytes]] = []
+    records: list[dict[str, Any]] = []
+    for name, options in (("here", []), ("on ray", ["--executor", "ray"])):
+        work = tmp_path / name
+        shutil.copytree(scenes / "embeddings", work / "embeddings")
+        arguments = ["mine", "--differences", "--spread", "--controls", "--top", "20", "--work", str(work), *options]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        written.append(tree(work / "pairs"))
+        records.append(json.loads(written[-1].pop("pairs.json")))
+    assert [record.pop("join").get("executor") for record in records] == [None, "ray"]
+    assert records[0] == records[1]
+    assert written[0] == written[1]
+    assert set(written[0]) == {"pairs.parquet", "differences.parquet", "gallery.html"}
 
 
 def test_join_of_a_store_that_changed_is_refused(tmp_path: Path, whole: Path) -> None:

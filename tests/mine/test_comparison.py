@@ -17,7 +17,7 @@ from patch_fields import fields_of
 
 from blindpairs.mine import differences as module
 from blindpairs.mine.differences import Differences, differences
-from blindpairs.mine.patches import PatchFields
+from blindpairs.mine.fields import PatchFields
 
 FAMILIES, SIDE, BLOCKS, AXES = 9, 8, 3, 12
 PLACES = [(1, 1), (1, 5), (5, 1), (5, 5)]  # the top left patch of each attribute

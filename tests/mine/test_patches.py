@@ -17,7 +17,8 @@ from blindpairs.encoders import Encoder, Layer, load_encoder
 from blindpairs.errors import InputError
 from blindpairs.images.preprocess import Preprocess
 from blindpairs.mine import patches
-from blindpairs.mine.patches import AXES, BATCH, PatchFields, StorePatches, blocks_to_compare
+from blindpairs.mine.fields import PatchFields
+from blindpairs.mine.patches import AXES, BATCH, StorePatches, blocks_to_compare
 from blindpairs.store.memory import map_rows
 
 SIZES = [(64, 64), (1, 1), (40, 90), (3, 700), (700, 3), (1, 50), (33, 31)]

@@ -1,0 +1,244 @@
+"""A vision-language model on this machine, run by transformers.
+
+Promises: a tensor that the checkpoint lacks is an error; text in a question is never read as one of the model's control
+tokens; a batch that does not fit is halved, and its answers do not depend on what else is in the batch beyond rounding.
+"""
+
+import copy
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blindpairs.encoders.weights import hub_folder, loading, quiet, state_hash
+from blindpairs.errors import AssetMissing, ConfigError, Undecodable
+from blindpairs.images.decode import decode
+from blindpairs.vlm.asking import Ask, Failure, Keep, Part, Reply, keep_nothing
+from blindpairs.vlm.runs import missing_weights
+from blindpairs.workspace import digest
+
+# Of a processor: one file of each kind must be there.
+PROCESSOR = (("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "tokenizer.model", "vocab.json"))
+OTHERS = ("config.json", "*.json", "*.jinja", "*.model", "*.txt")
+# What LLaVA-1.5 was trained with, for processors that have no chat template (Jinja; transformers renders it).
+PLAIN_TEMPLATE = """\
+{%- for message in messages %}
+{%- if message.role != 'system' %}{{ message.role | upper }}: {% endif %}
+{%- for part in message.content %}
+{%- if part.type == 'image' %}IMAGE_TOKEN{{ '\\n' }}{% else %}{{ part.text }}{% endif %}
+{%- endfor %}
+{{- ' ' }}
+{%- endfor %}
+{%- if add_generation_prompt %}ASSISTANT:{% endif %}"""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model with its processor, on a device."""
+
+    model: Any
+    processor: Any
+    device: torch.device
+    dtype: torch.dtype
+    template: str | None  # None: the processor's own
+
+
+class LocalModel:
+    """Asks a model of a local folder or a hub repository."""
+
+    def __init__(self, name: str, loaded: _Loaded, batch: int = 8) -> None:
+        self._name = name
+        self._loaded = loaded
+        self._batch = batch  # asks at once; only ever halved
+        self._settings = _settings(loaded)
+
+    @property
+    def name(self) -> str:
+        """The spec."""
+        return self._name
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Hashes of weights, image processing and prompt, and the precision."""
+        return self._settings
+
+    def ask(self, asks: Iterable[Ask], *, keep: Keep = keep_nothing) -> Iterator[Reply | Failure]:
+        """One outcome per ask, a batch at a time."""
+        feed = iter(asks)
+        while drawn := list(islice(feed, self._batch)):
+            # Asks of one forward pass have the same number of images, and are generated in the same way.
+            for _, alike in groupby(sorted(drawn, key=_kind), key=_kind):
+                for outcome in self._outcomes(list(alike)):
+                    if isinstance(outcome, Reply):
+                        keep(outcome)
+                    yield outcome
+
+    def _outcomes(self, asks: list[Ask]) -> Iterator[Reply | Failure]:
+        """The outcomes of asks of one kind."""
+        conversations: list[tuple[Ask, list[dict[str, Any]]]] = []
+        for ask in asks:
+            try:
+                conversations.append((ask, _conversation(ask)))
+            except Undecodable as error:
+                yield Failure(ask.key, "bad_image", f"an image of it cannot be used ({error.code}): {error.message}")
+        while conversations:
+            # A sampled answer must not depend on its neighbours, so it is generated alone.
+            size = 1 if conversations[0][0].temperature > 0 else self._batch
+            part, conversations = conversations[:size], conversations[size:]
+            outcomes = self._generated(part)
+            if outcomes is not None:
+                yield from outcomes
+            elif len(part) > 1:
+                self._batch = max(1, len(part) // 2)
+                conversations = part + conversations
+            else:
+                why = "one question with its images does not fit into the memory of the device"
+                yield Failure(part[0][0].key, "out_of_memory", why)
+
+    def _generated(self, part: list[tuple[Ask, list[dict[str, Any]]]]) -> list[Reply | Failure] | None:
+        """The outcomes of one forward pass; None where the memory does not suffice."""
+        started = time.monotonic()
+        generated = None
+        try:
+            generated = self._tokens([conversation for _, conversation in part], part[0][0])
+        except torch.OutOfMemoryError:
+            pass
+        if generated is None:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # after the except block, which keeps the tensors of the failed pass alive
+            return None
+        seconds = (time.monotonic() - started) / len(part)
+        return [
+            self._outcome(ask, prompt, answer, seconds)
+            for (ask, _), prompt, answer in zip(part, *generated, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _tokens(self, conversations: list[list[dict[str, Any]]], ask: Ask) -> tuple[list[int], list[list[int]]]:
+        """Lengths of the prompts (B), and the generated tokens of each (B, up to max_tokens), without padding."""
+        loaded = self._loaded
+        inputs = loaded.processor.apply_chat_template(
+            conversations,
+            chat_template=loaded.template,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            sanitize_control_tokens=True,
+            processor_kwargs={"padding": len(conversations) > 1},
+        ).to(loaded.device, dtype=loaded.dtype)
+        config = copy.deepcopy(loaded.model.generation_config)
+        sampled = ask.temperature > 0
+        config.update(do_sample=sampled, max_new_tokens=ask.max_tokens, max_length=None)
+        config.update(temperature=ask.temperature if sampled else None)
+        config.pad_token_id = loaded.processor.tokenizer.pad_token_id
+        if sampled:
+            torch.manual_seed(_seed(ask))
+        else:
+            config.update(top_k=None, top_p=None, min_p=None)  # each would give a warning
+        output = loaded.model.generate(**inputs, generation_config=config)
+        generated = output[:, inputs["input_ids"].shape[1] :].tolist()
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        ends = _end_tokens(config)
+        return lengths, [_up_to_end(one, ends) for one in generated]
+
+    def _outcome(self, ask: Ask, prompt: int, answer: list[int], seconds: float) -> Reply | Failure:
+        text = str(self._loaded.processor.tokenizer.decode(answer, skip_special_tokens=True))
+        finish = "stop" if answer and answer[-1] in _end_tokens(self._loaded.model.generation_config) else "length"
+        if not text.strip():
+            return Failure(ask.key, "empty", "the model said nothing")
+        return Reply(ask.key, text, seconds, prompt, len(answer), finish)
+
+
+def load_local(spec: str, target: str, *, device: str = "auto", trusted: bool = False) -> LocalModel:
+    """Load a folder or hub repository. `trusted` runs Python code in it, which only our own runs may ask for.
+
+    AssetMissing names the files that are not there; ConfigError for weights that do not fit the model.
+    """
+    import transformers
+
+    folder = hub_folder(spec, target, OTHERS)
+    if absent := missing_weights(folder) + _missing_processor(folder):
+        raise AssetMissing(f"{spec}: {folder} has no {', no '.join(absent)}; copy the whole folder of the model")
+    place = torch.device(_device(device))
+    dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
+    with loading(spec, folder), quiet():
+        processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=trusted)
+        model, report = transformers.AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, trust_remote_code=trusted, output_loading_info=True
+        )
+    if report["missing_keys"]:
+        lacking = sorted(report["missing_keys"])
+        raise ConfigError(f"{spec}: {folder} lacks {len(lacking)} tensors of this model, such as {lacking[0]}")
+    if getattr(processor, "tokenizer", None) is None:
+        raise ConfigError(f"{spec}: {folder} has a tokenizer only; a model that sees needs an image processor, too")
+    processor.tokenizer.padding_side = "left"  # generation continues at the right end of every prompt
+    if processor.tokenizer.pad_token is None:
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
+    known = processor.chat_template or processor.tokenizer.chat_template
+    template = None if known else PLAIN_TEMPLATE.replace("IMAGE_TOKEN", processor.image_token)
+    return LocalModel(spec, _Loaded(model.requires_grad_(False).eval().to(place), processor, place, dtype, template))
+
+
+def _device(asked: str) -> str:
+    from blindpairs.encoders.encoder import choose_device
+
+    return choose_device(asked)
+
+
+def _missing_processor(folder: Path) -> list[str]:
+    return [" or ".join(kind) for kind in PROCESSOR if not any((folder / name).is_file() for name in kind)]
+
+
+def _settings(loaded: _Loaded) -> dict[str, Any]:
+    template = loaded.template or loaded.processor.chat_template or loaded.processor.tokenizer.chat_template
+    image_processor = {key: str(value) for key, value in loaded.processor.image_processor.to_dict().items()}
+    return {
+        "kind": "hf",
+        "architecture": type(loaded.model).__name__,
+        "weights": state_hash(loaded.model),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "image_processor": digest(image_processor),
+        "chat_template": digest(template),
+        "generation": digest(loaded.model.generation_config.to_diff_dict()),
+    }
+
+
+def _kind(ask: Ask) -> tuple[int, int, float]:
+    return len(ask.pictures), ask.max_tokens, ask.temperature
+
+
+def _conversation(ask: Ask) -> list[dict[str, Any]]:
+    """The messages of a chat template, with decoded images; raises Undecodable."""
+    system = [{"role": "system", "content": [{"type": "text", "text": ask.system}]}] if ask.system else []
+    return [*system, {"role": "user", "content": [_content(part) for part in ask.parts]}]
+
+
+def _content(part: Part) -> dict[str, Any]:
+    from PIL import Image
+
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image", "image": Image.fromarray(decode(part.data).pixels)}
+
+
+def _seed(ask: Ask) -> int:
+    """The same for the same question, so that a sampled answer can be repeated."""
+    content = [part if isinstance(part, str) else hashlib.sha256(part.data).hexdigest() for part in ask.parts]
+    return int(digest([ask.system, content])[:15], 16)
+
+
+def _end_tokens(config: Any) -> list[int]:
+    ends = config.eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _up_to_end(tokens: list[int], ends: list[int]) -> list[int]:
+    """Without the padding after the first end token."""
+    at = next((place for place, token in enumerate(tokens) if token in ends), None)
+    return tokens if at is None else tokens[: at + 1]

@@ -1,0 +1,42 @@
+"""The model of a run of `train-mof`: its newest complete checkpoint."""
+
+import json
+import re
+from pathlib import Path
+
+from blindpairs.access import listed
+from blindpairs.errors import InputError
+
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+WEIGHTS = "model.safetensors"
+
+
+def newest_checkpoint(runs: Path, name: str) -> Path:
+    """The complete checkpoint with the highest step below `runs`/`name`; InputError says what there is instead."""
+    folder = runs / name
+    numbered = [(int(match[1]), path) for path in listed(folder) if (match := CHECKPOINT.fullmatch(path.name))]
+    for _, path in sorted(numbered, reverse=True):
+        if not missing_weights(path):
+            return path
+    known = [path.name for path in listed(runs) if path.is_dir()]
+    if name in known:
+        raise InputError(
+            f"run:{name}: {folder} has no complete checkpoint yet: run `blindpairs train-mof` to resume it"
+        )
+    there = f"there are {', '.join(known)}" if known else f"there are none in {runs}"
+    raise InputError(f"run:{name}: there is no such run, {there}; train one with `blindpairs train-mof`")
+
+
+def missing_weights(folder: Path) -> list[str]:
+    """The names of files without which a folder holds no model: its configuration, and every file of weights."""
+    absent = [] if (folder / CONFIG).is_file() else [CONFIG]
+    if (folder / INDEX).is_file():
+        try:
+            files = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError):
+            return [*absent, f"{INDEX} (it is damaged)"]
+        return absent + sorted(file for file in files if not (folder / file).is_file())
+    # Pickled weights have no index that is worth reading: transformers says what is missing.
+    return absent if any(map(Path.is_file, (folder / WEIGHTS, *folder.glob("pytorch_model*")))) else [*absent, WEIGHTS]
