@@ -24,6 +24,7 @@ STEPS = [
     "benchmark",
     "vlm",
     "author",
+    "evaluate",
     "executors",
     "demo",
     "doctor",
