@@ -127,7 +127,8 @@ def _against_clip(run: ReportedRun) -> Any:
             continue
         both = [name for name in run.patterns if name in clip.patterns and name in model.patterns]
         points = [(100 * clip.patterns[name].share, 100 * model.patterns[name].share) for name in both]
-        axes.scatter(*zip(*points, strict=True), color=COLOURS[place], marker=MARKERS[place], label=_short(model.name))
+        across, up = zip(*points, strict=True) if points else ((), ())
+        axes.scatter(across, up, color=COLOURS[place], marker=MARKERS[place], label=_short(model.name))
     axes.axhline(100 * CHANCE, linestyle="--", color=QUIET, linewidth=1)
     axes.axvline(100 * CHANCE, linestyle="--", color=QUIET, linewidth=1)
     axes.set(xlim=(-3, 103), ylim=(-3, 103), xlabel=f"{_short(clip.name)}, % of a pattern's pairs", ylabel="models, %")
