@@ -24,6 +24,7 @@ class PublishedValue:
     """One published number."""
 
     table: str
+    row: int  # from 0
     benchmark: str
     model: str
     column: str
@@ -96,7 +97,7 @@ def possible_hits(text: str, count: int) -> list[int]:
 def _values(table: dict[str, Any]) -> Iterator[PublishedValue]:
     """The values of a table row by row; an empty cell is a number that was not published."""
     described: dict[str, dict[str, Any]] = table["values"]
-    for cells in table["rows"]:
+    for place, cells in enumerate(table["rows"]):
         row = dict(zip(table["columns"], cells, strict=True))
         settings = {
             name: cell
@@ -107,6 +108,7 @@ def _values(table: dict[str, Any]) -> Iterator[PublishedValue]:
             if row[column] is not None:
                 yield PublishedValue(
                     table=table["name"],
+                    row=place,
                     benchmark=table["benchmark"],
                     model=row["model"],
                     column=column,

@@ -7,6 +7,7 @@ of text second (percent, for terminals and LaTeX). Nothing here prints.
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,8 +17,13 @@ from blindpairs.evaluate.scores import Rate, Scores
 Record = dict[str, str | int | float | None]
 ALL = "all"  # in the place of a pattern: the whole benchmark
 MISSING = "-"
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    mark: f"\\{mark}" for mark in "&%$#_{}"
+_LATEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
 
 
@@ -58,29 +64,30 @@ def model_scores(
 
 
 def published_models(values: Iterable[PublishedValue]) -> list[ModelScores]:
-    """The models of a published table that gives accuracies by pattern, such as `of_table(values, "mmvp_vlm")`.
+    """The models of a published table of pair accuracies, such as `of_table(values, "mmvp_vlm")`.
 
-    A value that is no possible share is left out, and a model without a whole score too.
+    Every accuracy on a whole benchmark is one model, with the patterns of its row. Models of one name are told apart by
+    column and settings. A value that is no possible share is left out.
     """
-    rows: dict[str, dict[str, Rate]] = {}
-    settings: dict[str, dict[str, float | str]] = {}
-    for one in values:
-        if one.metric == "pair_accuracy" and (rate := one.rate):
-            rows.setdefault(one.model, {})[one.pattern or ALL] = rate
-            settings[one.model] = one.settings
+    shares = [(one, one.rate) for one in values if one.metric == "pair_accuracy"]
+    wholes = [(one, rate) for one, rate in shares if rate and not one.pattern]
+    names = Counter(one.model for one, _ in wholes)
+    columns = {one.column for one, _ in wholes}
     found = []
-    for model, rates in rows.items():
-        if overall := rates.pop(ALL, None):
-            parameters, resolution = (settings[model].get(name) for name in ("parameters", "resolution"))
-            found.append(
-                ModelScores(
-                    model,
-                    overall,
-                    rates,
-                    float(parameters) if parameters is not None else None,
-                    int(resolution) if resolution is not None else None,
-                )
+    for one, overall in wholes:
+        patterns = {other.pattern: rate for other, rate in shares if other.row == one.row and other.pattern and rate}
+        parameters, resolution = (one.settings.get(name) for name in ("parameters", "resolution"))
+        settings = [f"{name} {value}" for name, value in one.settings.items()]
+        detail = ", ".join([*([one.column] if len(columns) > 1 else []), *settings])
+        found.append(
+            ModelScores(
+                f"{one.model} ({detail})" if names[one.model] > 1 and detail else one.model,
+                overall,
+                patterns,
+                None if parameters is None else float(parameters),
+                None if resolution is None else int(resolution),
             )
+        )
     return found
 
 

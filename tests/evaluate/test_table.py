@@ -62,8 +62,8 @@ def test_latex_is_a_whole_table_with_every_mark_escaped() -> None:
         "tiny\\_1 & 25.0 & - & 25.0 \\\\\nbig \\& 50\\% & 100.0 & - & 100.0 \\\\\n"
         "\\bottomrule\n\\end{tabular}\n"
     )
-    assert escape_latex(r"a\b {c} $d #e ~f ^g") == (
-        r"a\textbackslash{}b \{c\} \$d \#e \textasciitilde{}f \textasciicircum{}g"
+    assert escape_latex(r"a\b {c} $d #e ~f ^g <h|") == (
+        r"a\textbackslash{}b \{c\} \$d \#e \textasciitilde{}f \textasciicircum{}g \textless{}h\textbar{}"
     )
 
 
@@ -119,6 +119,25 @@ def test_impossible_values_make_no_row() -> None:
     models = published_models(of_table(load_published(), "mmvp"))
     assert {"Human", "Bard"} & {one.model for one in models} == set()
     assert len(models) == 7
+
+
+def test_rows_and_columns_of_one_model_are_told_apart() -> None:
+    values = load_published()
+    assert [(one.model, one.overall.hits) for one in published_models(of_table(values, "i_mof"))] == [
+        ("LLaVA", 9),
+        ("LLaVA + I-MoF", 25),
+        ("LLaVA-1.5", 37),
+        ("LLaVA-1.5 + I-MoF", 42),
+    ]
+    trained = published_models(of_table(values, "post_training"))
+    assert len(trained) == 26
+    assert [(one.model, one.overall.hits) for one in trained[:3]] == [
+        ("OpenAI ViT-L-14 224 (original)", 26),
+        ("OpenAI ViT-L-14 224 (DIVA)", 35),
+        ("OpenAI ViT-L-14 224 (GenHancer)", 43),
+    ]
+    mixed = published_models(of_table(values, "a_mof"))
+    assert [one.model for one in mixed] == [f"LLaVA + A-MoF (dino_weight {weight})" for weight in (0.5, 0.75)]
 
 
 @pytest.mark.parametrize("models", [[], [SMALL]])
