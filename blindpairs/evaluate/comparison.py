@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from blindpairs.evaluate.power import LEVEL, gain_told
 from blindpairs.evaluate.scores import PairOutcome
 from blindpairs.statistics import binomial_test, holm, paired_interval, student_quantile
 
+T = TypeVar("T")
 Run = Sequence[PairOutcome]
 NAMES = ("A", "B")
 
@@ -100,7 +102,7 @@ class SidesComparison:
 
 def compare(a: Run, b: Run, names: tuple[str, str] = NAMES) -> Comparison:
     """Two runs on the same pairs. InputError names the pairs that one of them lacks."""
-    rights = _rights(matched({names[0]: a, names[1]: b}))
+    rights = _rights(matched(_named(names, a, b)))
     return compare_arrays(rights[0], rights[1], names)
 
 
@@ -118,7 +120,7 @@ def compare_arrays(a: NDArray[np.bool_], b: NDArray[np.bool_], names: tuple[str,
 
 def compare_by_pattern(a: Run, b: Run, names: tuple[str, str] = NAMES) -> dict[str, Comparison]:
     """Two runs within each pattern; a pair of two patterns counts in both. Told apart is by adjusted p."""
-    runs = matched({names[0]: a, names[1]: b})
+    runs = matched(_named(names, a, b))
     rights = _rights(runs)
     places: dict[str, list[int]] = {}
     for place, one in enumerate(runs[0]):
@@ -134,7 +136,8 @@ def compare_by_pattern(a: Run, b: Run, names: tuple[str, str] = NAMES) -> dict[s
 
 def compare_sides(a: Sequence[Run], b: Sequence[Run], names: tuple[str, str] = NAMES) -> SidesComparison:
     """Two sides of several runs, such as seeds. InputError where pairs are missing, or each side has one run only."""
-    labelled = {f"{names[side]} {place}": run for side, runs in enumerate((a, b)) for place, run in enumerate(runs, 1)}
+    sides = _named(names, a, b).items()
+    labelled = {f"{name}, run {place}": run for name, runs in sides for place, run in enumerate(runs, 1)}
     rights = _rights(matched(labelled))
     return compare_sides_arrays(rights[: len(a)], rights[len(a) :], names)
 
@@ -222,6 +225,12 @@ def matched(runs: Mapping[str, Run]) -> list[list[PairOutcome]]:
                     f"{first} and {name} answered two revisions of pair {pair_id}: score both on the same benchmark"
                 )
     return [[found[pair_id] for pair_id in reference] for found in by_id.values()]
+
+
+def _named(names: tuple[str, str], a: T, b: T) -> dict[str, T]:
+    if names[0] == names[1]:
+        raise InputError(f"both sides are called {names[0]}: give them two names, or nobody knows which is better")
+    return {names[0]: a, names[1]: b}
 
 
 def _rights(runs: Sequence[Run]) -> NDArray[np.bool_]:

@@ -72,6 +72,14 @@ def test_missing_pairs_are_an_error_that_names_them_on_either_side() -> None:
         compare([], [])
 
 
+def test_two_sides_of_one_name_are_refused() -> None:
+    run = run_of(made_pairs(4), np.ones(4, np.bool_))
+    with pytest.raises(InputError, match="both sides are called llava: give them two names"):
+        compare(run, run, ("llava", "llava"))
+    with pytest.raises(InputError, match="both sides are called llava"):
+        compare_sides([run, run], [run], ("llava", "llava"))
+
+
 def test_pair_that_stands_twice_or_was_revised_is_refused() -> None:
     whole = run_of(made_pairs(4), np.ones(4, np.bool_))
     with pytest.raises(InputError, match="B has pair 0000000000000002 more than once"):
@@ -188,5 +196,5 @@ def test_one_run_a_side_is_refused_with_what_to_do() -> None:
     run = run_of(made_pairs(4), np.ones(4, np.bool_))
     with pytest.raises(InputError, match="two runs on one side at least"):
         compare_sides([run], [run])
-    with pytest.raises(InputError, match="B 2 lacks 1 of 4 pairs"):
+    with pytest.raises(InputError, match="B, run 2 lacks 1 of 4 pairs"):
         compare_sides([run], [run, run[:3]])

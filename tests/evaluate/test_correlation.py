@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from blindpairs.errors import InputError
-from blindpairs.evaluate.correlation import Coefficient, correlate, mean_accuracies, pearson, permutation_p
+from blindpairs.evaluate.correlation import Coefficient, correlate, mean_accuracies, permutation_p
 from blindpairs.evaluate.published import load_published, of_table
 
 CLIP_OF_THE_PAPER = ("OpenAI ViT-L-14 224", "OpenAI ViT-L-14 336", "EVA01 ViT-g-14 224")
@@ -107,14 +107,18 @@ def test_spearman_takes_ranks_with_ties_shared() -> None:
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
-def test_intervals_cover_the_true_correlation_of_nine_patterns(rho: float) -> None:
-    draw, inside = np.random.default_rng(0), []
-    drawn = draw.multivariate_normal([0, 0], [[1, rho], [rho, 1]], (4000, 9))
-    reach = 1.959964 / math.sqrt(6)
+def test_both_intervals_cover_the_true_correlation_as_often_as_they_say(rho: float) -> None:
+    drawn = np.random.default_rng(0).multivariate_normal([0, 0], [[1, rho], [rho, 1]], (1000, 7))
+    true_ranks = 6 / math.pi * math.asin(rho / 2)  # Spearman's rho of a normal distribution
+    inside = []
     for sample in drawn:
-        r = pearson(sample[:, 0], sample[:, 1])
-        inside.append(math.tanh(math.atanh(r) - reach) <= rho <= math.tanh(math.atanh(r) + reach))
-    assert 0.93 <= np.mean(inside) <= 0.97
+        clip, model = (dict(zip("abcdefg", side, strict=True)) for side in sample.T)
+        got = correlate(clip, model, ("CLIP", "model"))
+        if got.pearson.interval and got.spearman.interval:  # all ranks in line have none
+            (low, high), (lowest, highest) = got.pearson.interval, got.spearman.interval
+            inside.append((low <= rho <= high, lowest <= true_ranks <= highest))
+    assert len(inside) > 950
+    assert np.all((np.mean(inside, axis=0) >= 0.93) & (np.mean(inside, axis=0) <= 0.985))
 
 
 def test_model_that_is_equally_accurate_everywhere_has_no_correlation() -> None:
