@@ -1,14 +1,12 @@
 """Tasks of lmms-eval: what it loads by its documented rules, and by its own code where that is installed."""
 
 import importlib
-import importlib.util
 import io
 import itertools
 import json
 import random
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -17,6 +15,7 @@ import yaml
 from nasty_texts import NASTY
 from pictured_pairs import Held, benchmark_of
 from PIL import Image
+from task_modules import module_at
 
 from blindpairs.benchmark import Benchmark, Question, lmms_eval_task
 from blindpairs.benchmark.lmms_eval import export_lmms_eval, pattern_keys
@@ -28,15 +27,6 @@ DATA = "data/test-00000-of-00001.parquet"
 def rows_of(folder: Path, data: str = DATA) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(folder / data).to_pylist()
     return rows
-
-
-def module_at(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("exported_utils", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def task_of(path: Path) -> dict[str, Any]:
