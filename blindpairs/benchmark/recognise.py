@@ -16,6 +16,7 @@ from blindpairs.benchmark.tables import named, plain_name
 from blindpairs.errors import InputError
 
 HEAD = 1 << 20  # bytes; the first row or object of a table is expected in it
+ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"7z\xbc\xaf")  # zip and xlsx, gzip, 7z
 # What is recognised, and by what, for the message when nothing fits.
 KINDS = {
     "native": f"a benchmark of blindpairs ({DATA})",
@@ -140,6 +141,9 @@ def _found(path: Path) -> str:
     if path.is_dir():
         names = [place.name + "/" * place.is_dir() for place in listed(path)]
         return f"holds {_some(names)}" if names else "is an empty folder"
+    with reading(path), path.open("rb") as file:
+        if file.read(4) in ARCHIVES:
+            return "is an archive or a workbook: unpack it and name the folder, or save the table as CSV"
     fields = _fields(path)
     if fields:
         return f"holds objects with the fields {_some(fields)}"
