@@ -13,6 +13,7 @@ from blindpairs.benchmark.foreign import Imported
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair
 from blindpairs.benchmark.sidecar import Beside
 from blindpairs.errors import InputError
+from blindpairs.images.item import printable_uri
 from blindpairs.mine import pair_id
 
 
@@ -44,7 +45,8 @@ class Assembly:
                 self.notes.append(f"An image of pair {first.pair_id} was changed after the export: it is now {name}.")
         if a == b:
             self.notes.append(f"Both images of pair {name} are the same file, byte for byte.")
-        pair = BenchmarkPair(self._unused(name), a, b, str(paths[0]), str(paths[1]), **fields)
+        uri_a, uri_b = (printable_uri(str(path))[0] for path in paths)
+        pair = BenchmarkPair(self._unused(name), a, b, uri_a, uri_b, **fields)
         self.pairs.append(pair)
         return pair
 

@@ -7,6 +7,7 @@ An image is `<number>.jpg` of `im_1_local` in images/ beside the table, or the p
 Categories become patterns. Its cosines are kept as those of the miner's two encoders (BiomedCLIP_sim, DINO_sim).
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -88,6 +89,7 @@ def _categories(row: dict[str, str]) -> tuple[str, ...]:
 
 def _cosine(cell: str) -> float | None:
     try:
-        return float(cell)
+        value = float(cell)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None

@@ -449,3 +449,15 @@ def test_statements_without_ids_are_matched_by_line_and_that_is_said(tmp_path: P
     read = import_mmvp(folder)
     assert [pair.statement_b for pair in read.benchmark.pairs] == ["b", "d", "f"]
     assert read.notes[0].startswith("Questions-clip.csv has no ids: its rows are matched by line")
+
+
+def test_statements_that_say_nothing_leave_the_pair_its_question(tmp_path: Path) -> None:
+    folder = write_mmvp(tmp_path / "mmvp")
+    said = "\n".join(f"{number},Unknown,{text}" for number, text in enumerate(["a", "", "c", "c", "e", "f"], 1))
+    (folder / "Questions-clip.csv").write_text(f"Question ID,Type,Statement\n{said}\n", encoding="utf-8")
+    read = import_mmvp(folder)
+    assert [(pair.statement_a, pair.statement_b) for pair in read.benchmark.pairs] == [("", ""), ("", ""), ("e", "f")]
+    assert read.notes[1:] == (
+        "The statements for 1 and 2 are left out: they are empty or the same.",
+        "The statements for 3 and 4 are left out: they are empty or the same.",
+    )

@@ -244,7 +244,7 @@ def test_unreadable_image_is_named_and_the_older_export_stays(tmp_path: Path) ->
 
 
 def test_benchmark_of_statements_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="VLMEvalKit can hold no pair of doors: it has no question"):
+    with pytest.raises(InputError, match="VLMEvalKit can hold no blind pair of doors: it has no question"):
         export_vlmevalkit(benchmark_of(2, question=None, second=None), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
