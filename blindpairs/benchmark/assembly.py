@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.benchmark.folders import FolderImages, id_of_file
-from blindpairs.benchmark.foreign import Imported
+from blindpairs.benchmark.foreign import ImportedBenchmark
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair
 from blindpairs.benchmark.sidecar import Beside
 from blindpairs.errors import InputError
@@ -54,12 +54,14 @@ class Assembly:
         """Say that a pair is not in the benchmark."""
         self.notes.append(f"{what} is left out: {why}.")
 
-    def imported(self, path: Path, name: str, **fields: Any) -> Imported:
+    def imported(self, path: Path, name: str, **fields: Any) -> ImportedBenchmark:
         """The benchmark of all pairs that were added; InputError if there is none."""
         if not self.pairs:
             said = f": {self.notes[0]}" if self.notes else ""
             raise InputError(f"{path} has no pair that can be used{said}")
-        return Imported(Benchmark(name, tuple(self.pairs), FolderImages(self._paths), **fields), tuple(self.notes))
+        return ImportedBenchmark(
+            Benchmark(name, tuple(self.pairs), FolderImages(self._paths), **fields), tuple(self.notes)
+        )
 
     def _image(self, path: Path) -> str:
         if path not in self._ids:

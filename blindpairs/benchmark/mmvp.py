@@ -26,7 +26,7 @@ from blindpairs.benchmark.folders import (
     write_jpegs,
     write_record,
 )
-from blindpairs.benchmark.foreign import Exported, Imported
+from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.model import ORIGINAL, Answers, Benchmark, BenchmarkPair, Question
 from blindpairs.benchmark.questions import answer_of, lettered, options_of, question_or_objection
 from blindpairs.benchmark.sidecar import not_carried, pairs_of, pattern_objection, read_sidecar, write_sidecar
@@ -72,7 +72,7 @@ def export_mmvp(benchmark: Benchmark, folder: Path) -> Exported:
     return exported
 
 
-def import_mmvp(folder: Path) -> Imported:
+def import_mmvp(folder: Path) -> ImportedBenchmark:
     """The benchmark in a folder with the files of MMVP, named in any case, with spaces or underscores.
 
     Left out, with a note, are pairs whose two questions differ or whose answers do not. InputError for a damaged

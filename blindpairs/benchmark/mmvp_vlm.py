@@ -26,7 +26,7 @@ from blindpairs.benchmark.folders import (
     write_jpegs,
     write_record,
 )
-from blindpairs.benchmark.foreign import Exported, Imported
+from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.model import ORIGINAL, Benchmark, BenchmarkPair
 from blindpairs.benchmark.sidecar import Beside, not_carried, pairs_of, pattern_objection, read_sidecar, write_sidecar
 from blindpairs.benchmark.tables import by_number, named, numbered_images, plain_name, read_table, write_table
@@ -85,7 +85,7 @@ def export_mmvp_vlm(benchmark: Benchmark, folder: Path, per_pattern: int | None 
     return exported
 
 
-def import_mmvp_vlm(folder: Path) -> Imported:
+def import_mmvp_vlm(folder: Path) -> ImportedBenchmark:
     """The benchmark in a folder with the files of MMVP-VLM, in either spelling of folders and types.
 
     Left out, with a note, are pairs of two types, or with an empty or the same statement. InputError for a damaged

@@ -29,7 +29,7 @@ from blindpairs.benchmark.folders import (
     require_blind_pairs,
     write_record,
 )
-from blindpairs.benchmark.foreign import Exported, Imported
+from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.model import ORIGINAL, Benchmark, BenchmarkPair, Question
 from blindpairs.benchmark.native import file_name
 from blindpairs.benchmark.questions import answer_of, question_or_objection
@@ -84,7 +84,7 @@ def export_naturalbench(benchmark: Benchmark, folder: Path) -> Exported:
     return exported
 
 
-def import_naturalbench(path: Path) -> Imported:
+def import_naturalbench(path: Path) -> ImportedBenchmark:
     """The benchmark in a JSON or JSONL file with the fields of NaturalBench, or in a folder with such a file.
 
     Left out, with a note, are rows whose first question has one answer for both images, and second questions whose

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blindpairs.access import listed, present, reading
 from blindpairs.benchmark import mediconfusion, mmvp, mmvp_vlm, naturalbench
-from blindpairs.benchmark.foreign import Imported
+from blindpairs.benchmark.foreign import ImportedBenchmark
 from blindpairs.benchmark.native import DATA, is_native, read_native
 from blindpairs.benchmark.tables import named, plain_name
 from blindpairs.errors import InputError
@@ -58,12 +58,12 @@ def recognise(path: Path) -> str | None:
     return _first(COLUMNS, columns) or _first(FIELDS, fields)
 
 
-def read_benchmark(path: Path) -> Imported:
+def read_benchmark(path: Path) -> ImportedBenchmark:
     """The benchmark at a path, in whatever format; InputError where it holds none that is known."""
     kind = recognise(path)
     folder = path if path.is_dir() else path.parent
     if kind == "native":
-        return Imported(read_native(path), ())
+        return ImportedBenchmark(read_native(path), ())
     if kind == "mmvp":
         return mmvp.import_mmvp(folder)
     if kind == "mmvp-vlm":

@@ -15,7 +15,7 @@ from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.author.rows import ImportedDecisions
-    from blindpairs.benchmark.foreign import Imported as ImportedBenchmark
+    from blindpairs.benchmark.foreign import ImportedBenchmark
     from blindpairs.store.imports import Imported
 
 DECISIONS = ("csv-decisions", "label-studio")

@@ -1,4 +1,4 @@
-"""Imported pairs: every image can be decoded later, and every text can be written."""
+"""ImportedBenchmark pairs: every image can be decoded later, and every text can be written."""
 
 import os
 from pathlib import Path

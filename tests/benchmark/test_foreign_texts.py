@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pictured_pairs import Held, pair_of
 
 from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
-from blindpairs.benchmark.foreign import Exported, Imported
+from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.mmvp import export_mmvp, import_mmvp
 from blindpairs.benchmark.mmvp_vlm import export_mmvp_vlm, import_mmvp_vlm
 from blindpairs.benchmark.naturalbench import export_naturalbench, import_naturalbench
@@ -23,10 +23,10 @@ TEXTS = st.one_of(
 PAIR, IMAGES = pair_of(0, 1)
 GOOD, OTHERS = pair_of(2, 3)
 IMAGES |= OTHERS
-FORMATS: dict[
-    str, tuple[Callable[[Benchmark, Path], Exported], Callable[[Path], Imported], Callable[[BenchmarkPair], object]]
+Format = tuple[
+    Callable[[Benchmark, Path], Exported], Callable[[Path], ImportedBenchmark], Callable[[BenchmarkPair], object]
 ]
-FORMATS = {
+FORMATS: dict[str, Format] = {
     "mmvp": (export_mmvp, import_mmvp, lambda pair: (pair.question, pair.patterns)),
     "mmvp-vlm": (export_mmvp_vlm, import_mmvp_vlm, lambda pair: (pair.statement_a, pair.statement_b, pair.patterns)),
     "naturalbench": (

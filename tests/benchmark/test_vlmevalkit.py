@@ -137,7 +137,18 @@ def test_nasty_option_survives_or_its_pair_is_refused_by_name(tmp_path: Path, na
     exported = export_vlmevalkit(benchmark, tmp_path / "out")
     plain, _ = tables(benchmark, tmp_path / "out")
     nasty = benchmark.pairs[0].pair_id
-    refused = {"tab", "newline", "carriage_return", "missing", "not_available", "nul", "bell", "empty", "surrogate"}
+    refused = {
+        "tab",
+        "newline",
+        "carriage_return",
+        "line_ends",
+        "missing",
+        "not_available",
+        "nul",
+        "bell",
+        "empty",
+        "surrogate",
+    }
     if name in refused | {"link", "very_long"}:
         assert list(exported.refused) == [nasty]
         assert [row["A"] for row in plain] == ["Open", "Open"]
