@@ -148,17 +148,17 @@ def write_jpegs(
     benchmark: Benchmark, pairs: Collection[BenchmarkPair], places: Mapping[str, Iterable[Path]]
 ) -> dict[str, str]:
     """Write each image, as `as_jpeg` makes it, to its places; returns the ids of the files that were written."""
-    exported: dict[str, str] = {}
+    exported_ids: dict[str, str] = {}
     for key, data in each_image(benchmark, pairs, as_jpeg):
-        exported[key] = image_id(data)
+        exported_ids[key] = image_id(data)
         for place in places[key]:
             place.write_bytes(data)
-    return exported
+    return exported_ids
 
 
-def converted_note(exported: Mapping[str, str]) -> list[str]:
+def converted_note(exported_ids: Mapping[str, str]) -> list[str]:
     """A sentence about the images that did not keep their bytes; none if all did."""
-    converted = sum(key != new for key, new in exported.items())
+    converted = sum(key != new for key, new in exported_ids.items())
     return [f"Images that became upright RGB JPEGs, and so have new ids: {converted:,}."] if converted else []
 
 

@@ -126,10 +126,10 @@ def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Pa
             places.setdefault(key, []).append(folder / IMAGES / f"{number}.jpg")
             letter = "ab"[pair.question.answers[side]]
             rows.append((number, pair.question.text, lettered(pair.question.options), f"({letter})"))
-    exported = write_jpegs(benchmark, pairs, places)
+    exported_ids = write_jpegs(benchmark, pairs, places)
     write_table(folder / QUESTIONS, HEADER, rows)
-    write_sidecar(folder, pairs, exported)
-    return converted_note(exported)
+    write_sidecar(folder, pairs, exported_ids)
+    return converted_note(exported_ids)
 
 
 def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:

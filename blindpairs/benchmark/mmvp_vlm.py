@@ -168,10 +168,10 @@ def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Pa
             file.parent.mkdir(parents=True, exist_ok=True)
             places.setdefault(key, []).append(file)
             rows.append((number, TYPES[pattern], statement))
-    exported = write_jpegs(benchmark, pairs, places)
+    exported_ids = write_jpegs(benchmark, pairs, places)
     write_table(folder / STATEMENTS, HEADER, rows)
-    write_sidecar(folder, pairs, exported)
-    return converted_note(exported)
+    write_sidecar(folder, pairs, exported_ids)
+    return converted_note(exported_ids)
 
 
 def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pictured_pairs import Held, pair_of
+from pictured_pairs import pair_of
 
-from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
+from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.mmvp import export_mmvp, import_mmvp
 from blindpairs.benchmark.mmvp_vlm import export_mmvp_vlm, import_mmvp_vlm
@@ -53,7 +53,7 @@ def test_every_text_comes_back_or_is_refused(
     }
     pair = BenchmarkPair(PAIR.pair_id, *PAIR.image_ids, **fields)  # type: ignore[arg-type]
     export, read, content = FORMATS[form]
-    benchmark = Benchmark("texts", (pair, GOOD), Held(IMAGES))
+    benchmark = Benchmark("texts", (pair, GOOD), HeldImages(IMAGES))
     exported = export(benchmark, tmp_path / "out")
     again = {one.pair_id: content(one) for one in read(tmp_path / "out").benchmark.pairs}
     kept = [one for one in benchmark.pairs if one.pair_id not in exported.refused]

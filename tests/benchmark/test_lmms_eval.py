@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from nasty_texts import NASTY
-from pictured_pairs import Held, benchmark_of
+from pictured_pairs import benchmark_of
 from PIL import Image
 from task_modules import module_at
 
-from blindpairs.benchmark import Benchmark, Question, lmms_eval_task
+from blindpairs.benchmark import Benchmark, HeldImages, Question, lmms_eval_task
 from blindpairs.benchmark.lmms_eval import export_lmms_eval, pattern_keys
 from blindpairs.errors import InputError
 
@@ -169,7 +169,7 @@ def test_controls_are_tasks_of_their_own(tmp_path: Path) -> None:
 
 def test_images_of_every_kind_are_upright_rgb_and_lossless_ones_stay_so(tmp_path: Path) -> None:
     benchmark = benchmark_of(2)
-    assert isinstance(benchmark.images, Held)
+    assert isinstance(benchmark.images, HeldImages)
     upright = Image.open(io.BytesIO(next(iter(benchmark.images.images.values())))).convert("RGB")
     keys = benchmark.image_ids
     for key, mode in zip(keys, ("P", "RGBA", "L", "RGB"), strict=True):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictured_pairs import Held, benchmark_of, pair_of, picture
+from pictured_pairs import benchmark_of, pair_of, picture
 
-from blindpairs.benchmark import Benchmark, Question
+from blindpairs.benchmark import Benchmark, HeldImages, Question
 from blindpairs.benchmark.native import DATA, read_native, write_native
 from blindpairs.errors import ConfigError, InputError
 
@@ -31,7 +31,7 @@ def test_everything_comes_back_pairs_images_and_record(tmp_path: Path) -> None:
 
 def test_pair_without_question_or_statements_comes_back(tmp_path: Path) -> None:
     pair, data = pair_of(0, 1, question=None, second=None, clip_sim=None, dino_sim=None, annotators=(), patterns=())
-    write_native(Benchmark("statements", (pair,), Held(data)), tmp_path / "one.parquet")
+    write_native(Benchmark("statements", (pair,), HeldImages(data)), tmp_path / "one.parquet")
     assert read_native(tmp_path / "one.parquet").pairs == (pair,)
 
 
@@ -56,9 +56,9 @@ def test_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> Non
     broken = benchmark_of(3)
     gone = broken.pairs[2]
     held = broken.images
-    assert isinstance(held, Held)
+    assert isinstance(held, HeldImages)
     del held.images[gone.image_id_b]
-    with pytest.raises(InputError, match=f"pair {gone.pair_id} at /corpus/5.jpg .no such file.: restore"):
+    with pytest.raises(InputError, match=f"pair {gone.pair_id} at /corpus/5.jpg .no image with this id.: restore"):
         write_native(broken, tmp_path / "kept.parquet")
     assert (tmp_path / "kept.parquet").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["kept.parquet"]

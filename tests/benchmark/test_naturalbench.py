@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from foreign_files import files, images_of
 from nasty_texts import NASTY
-from pictured_pairs import Held, benchmark_of, pair_of, picture
+from pictured_pairs import benchmark_of, pair_of, picture
 
-from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
+from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.benchmark.naturalbench import export_naturalbench, import_naturalbench
 from blindpairs.errors import InputError
 from blindpairs.images import image_id
@@ -218,7 +218,7 @@ def test_nasty_texts_survive_or_are_refused(tmp_path: Path, name: str) -> None:
     first, second = Question(text, (text, "No"), (1, 0)), Question("?", ("No", f"{text};"), (0, 1))
     pair, data = pair_of(0, 1, question=first, second=second)
     good, others = pair_of(2, 3)
-    exported = export_naturalbench(Benchmark("nasty", (pair, good), Held(data | others)), tmp_path / "out")
+    exported = export_naturalbench(Benchmark("nasty", (pair, good), HeldImages(data | others)), tmp_path / "out")
     assert list(exported.refused) == [pair.pair_id] * (name in UNWRITABLE)
     kept = [one for one in (pair, good) if one.pair_id not in exported.refused]
     asked = [(one.pair_id, one.question, one.second) for one in import_naturalbench(tmp_path / "out").benchmark.pairs]
@@ -239,7 +239,7 @@ def test_what_the_format_cannot_carry_is_refused_with_the_pair_and_the_reason(tm
     ]
     made = [pair_of(2 * place, 2 * place + 1, **fields) for place, (fields, _) in enumerate(changes)]
     good, data = pair_of(100, 101)
-    images = Held({key: one for _, held in [*made, (good, data)] for key, one in held.items()})
+    images = HeldImages({key: one for _, held in [*made, (good, data)] for key, one in held.items()})
     exported = export_naturalbench(Benchmark("doors", (*(pair for pair, _ in made), good), images), tmp_path / "out")
     assert list(exported.refused) == [pair.pair_id for pair, _ in made]
     for reason, (_, part) in zip(exported.refused.values(), changes, strict=True):
