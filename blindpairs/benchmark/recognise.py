@@ -10,12 +10,13 @@ from pathlib import Path
 
 from blindpairs.access import listed, present, reading
 from blindpairs.benchmark import mediconfusion, mmvp, mmvp_vlm, naturalbench
-from blindpairs.benchmark.foreign import Imported
+from blindpairs.benchmark.foreign import ImportedBenchmark
 from blindpairs.benchmark.native import DATA, is_native, read_native
 from blindpairs.benchmark.tables import named, plain_name
 from blindpairs.errors import InputError
 
 HEAD = 1 << 20  # bytes; the first row or object of a table is expected in it
+ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"7z\xbc\xaf")  # zip and xlsx, gzip, 7z
 # What is recognised, and by what, for the message when nothing fits.
 KINDS = {
     "native": f"a benchmark of blindpairs ({DATA})",
@@ -57,12 +58,12 @@ def recognise(path: Path) -> str | None:
     return _first(COLUMNS, columns) or _first(FIELDS, fields)
 
 
-def read_benchmark(path: Path) -> Imported:
+def read_benchmark(path: Path) -> ImportedBenchmark:
     """The benchmark at a path, in whatever format; InputError where it holds none that is known."""
     kind = recognise(path)
     folder = path if path.is_dir() else path.parent
     if kind == "native":
-        return Imported(read_native(path), ())
+        return ImportedBenchmark(read_native(path), ())
     if kind == "mmvp":
         return mmvp.import_mmvp(folder)
     if kind == "mmvp-vlm":
@@ -140,6 +141,9 @@ def _found(path: Path) -> str:
     if path.is_dir():
         names = [place.name + "/" * place.is_dir() for place in listed(path)]
         return f"holds {_some(names)}" if names else "is an empty folder"
+    with reading(path), path.open("rb") as file:
+        if file.read(4) in ARCHIVES:
+            return "is an archive or a workbook: unpack it and name the folder, or save the table as CSV"
     fields = _fields(path)
     if fields:
         return f"holds objects with the fields {_some(fields)}"

@@ -12,8 +12,8 @@ from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.benchmark import Benchmark
+    from blindpairs.benchmark.changes import Changes
     from blindpairs.benchmark.checks import Finding
-    from blindpairs.benchmark.revisions import Changes
 
 MOST_LISTED = 20  # lines of one kind; --json has all of them
 
@@ -109,7 +109,7 @@ def _print_check(benchmark: "Benchmark", ground_truth: str, *, as_json: bool) ->
         found = [vars(finding) for finding in findings]
         print_json({**identity(benchmark), "patterns": counts, "findings": found})
         return
-    typer.echo(f"{benchmark.name}: {described(benchmark)}, revision {benchmark.fingerprint}")
+    typer.echo(f"{benchmark.name}: {described(benchmark)}, fingerprint {benchmark.fingerprint}")
     if benchmark.corrections:
         others = ", ".join(f"{name} ({len(answers)} pairs)" for name, answers in benchmark.corrections.items())
         typer.echo(f"  ground truth {benchmark.ground_truth}; also: {others}")
@@ -159,7 +159,7 @@ def identity(benchmark: "Benchmark") -> dict[str, Any]:
 
 
 def _print_diff(before: "Benchmark", after: "Benchmark", *, as_json: bool) -> None:
-    from blindpairs.benchmark.revisions import changes
+    from blindpairs.benchmark.changes import changes
 
     seen = changes(before, after)
     if as_json:
@@ -170,8 +170,8 @@ def _print_diff(before: "Benchmark", after: "Benchmark", *, as_json: bool) -> No
         fields = {"added": seen.added, "removed": seen.removed, "changed": changed, "reordered": seen.reordered}
         print_json({"before": identity(before), "after": identity(after), **fields})
         return
-    for label, one in (("before", before), ("after", after)):
-        typer.echo(f"{label:6} {one.name}: {described(one)}, revision {one.fingerprint}")
+    for label, side in (("before", before), ("after", after)):
+        typer.echo(f"{label:6} {side.name}: {described(side)}, fingerprint {side.fingerprint}")
     _print_changes(seen)
 
 
@@ -205,16 +205,17 @@ def _shown(value: object) -> str:
 
 
 def _merge(given: list[Path], output: Path, space: Workspace, prefer: Prefer, *, as_json: bool) -> None:
+    from blindpairs.benchmark.changes import merge
     from blindpairs.benchmark.checks import check
     from blindpairs.benchmark.hub import export_hub
-    from blindpairs.benchmark.revisions import merge
 
-    one, other = (open_benchmark(space, path) for path in given)
-    merged = merge(one, other, prefer.value, name=output.name)
+    first, second = (open_benchmark(space, path) for path in given)
+    merged = merge(first, second, prefer.value, name=output.name)
     findings = check(merged)
     export_hub(merged, output, findings=findings)
     if as_json:
-        print_json({"folder": str(output), **identity(merged), "findings": [vars(one) for one in findings]})
+        found = [vars(finding) for finding in findings]
+        print_json({"folder": str(output), **identity(merged), "findings": found})
         return
-    typer.echo(f"{output}: {described(merged)}, revision {merged.fingerprint}")
+    typer.echo(f"{output}: {described(merged)}, fingerprint {merged.fingerprint}")
     print_findings(findings)

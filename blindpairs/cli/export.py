@@ -126,7 +126,7 @@ def export(
     if as_json:
         fields: dict[str, Any] = {"folder": str(written.folder), "format": format_, "pairs": written.pairs}
         fields |= {"fingerprint": found.fingerprint, "patterns": pattern_counts(found)}
-        fields |= {"refused": dict(written.refused), "findings": [vars(one) for one in findings]}
+        fields |= {"refused": dict(written.refused), "findings": [vars(finding) for finding in findings]}
         print_json({**fields, "notes": written.notes})
     else:
         _print(found, findings, written)
@@ -235,7 +235,7 @@ def _export_drafts(
 
 
 def _print(benchmark: "Benchmark", findings: "list[Finding]", written: "Exported") -> None:
-    typer.echo(f"{written.folder}: {described(benchmark)}, revision {benchmark.fingerprint}")
+    typer.echo(f"{written.folder}: {described(benchmark)}, fingerprint {benchmark.fingerprint}")
     for name, count in pattern_counts(benchmark).items():
         typer.echo(f"  {name:40} {count:5,} pairs")
     print_findings(findings)

@@ -15,7 +15,7 @@ from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.author.rows import ImportedDecisions
-    from blindpairs.benchmark.foreign import Imported as ImportedBenchmark
+    from blindpairs.benchmark.foreign import ImportedBenchmark
     from blindpairs.store.imports import Imported
 
 DECISIONS = ("csv-decisions", "label-studio")
@@ -168,7 +168,7 @@ def _import_benchmark(path: Path, space: Workspace, *, as_json: bool) -> None:
         print_json({"folder": str(space.benchmark), **fields, "notes": imported.notes, "findings": found})
         return
     typer.echo(
-        f"{space.benchmark}: {described(imported.benchmark)} of {path}, revision {imported.benchmark.fingerprint}"
+        f"{space.benchmark}: {described(imported.benchmark)} of {path}, fingerprint {imported.benchmark.fingerprint}"
     )
     for name, answers in imported.benchmark.corrections.items():
         typer.echo(

@@ -82,6 +82,7 @@ def test_only_the_start_of_a_file_is_read(tmp_path: Path) -> None:
         ("[[[[", "is no table and no JSON"),
         ("", "is no table and no JSON"),
         ("\0\0\0\0", "is no table and no JSON"),
+        ("PK\x03\x04\x14\0", "is an archive or a workbook: unpack it and name the folder, or save the table as CSV"),
         (",".join(f"c{number}" for number in range(20)), "c0, c1, c2, c3, c4, c5, c6, c7 and 12 more"),
     ],
 )
