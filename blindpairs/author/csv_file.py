@@ -13,6 +13,7 @@ from pathlib import Path
 from blindpairs.access import reading
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.rows import COLUMNS, NEEDED, SHOWN, ImportedDecisions, Row, import_rows, rows_of
+from blindpairs.benchmark.tables import encoding_of, separator_of
 from blindpairs.errors import InputError
 from blindpairs.workspace import written_atomically
 
@@ -21,7 +22,6 @@ from blindpairs.workspace import written_atomically
 GUARD = "'"
 GUARDED = (*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", GUARD)
 _FIGURES = ("clip_sim", "dino_sim", "cluster", "revision")  # a cosine may be negative, and is no formula
-_SEPARATORS = ",;\t"
 _LONGEST = 1 << 24  # characters in a cell; the csv module's own limit is 131,072
 
 
@@ -58,7 +58,7 @@ def unguarded(text: str) -> str:
 def _rows(path: Path) -> Iterator[Row]:
     text = _text(path)
     csv.field_size_limit(_LONGEST)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text.split("\n", 1)[0]), strict=True)
     line = 1
     try:
         header = [name.strip().casefold() for name in next(reader, [])]
@@ -86,18 +86,10 @@ def _check_header(path: Path, header: list[str]) -> None:
 def _text(path: Path) -> str:
     with reading(path):
         data = path.read_bytes()
-    # Excel's "Unicode text" is UTF-16 with a byte order mark; its "CSV UTF-8" has one, other programs write none.
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        return data.decode(encoding_of(data))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{path.name}, line {line}: this is no UTF-8 text: save it as `CSV UTF-8` in the spreadsheet"
         ) from error
-
-
-def _separator(text: str) -> str:
-    """The separator of the first line. Excel writes semicolons where a comma is the decimal point, and tabs."""
-    first = text.split("\n", 1)[0]
-    return max(_SEPARATORS, key=first.count)
