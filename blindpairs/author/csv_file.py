@@ -1,8 +1,8 @@
 """Drafts and decisions as a CSV file for any spreadsheet, one row a pair, and back.
 
 Promises: every text comes back as it was, character for character, unless a person changed it; no text is run as a
-formula; nothing is imported from a file with a fault. Written as RFC 4180 with a byte order mark, without which Excel
-takes UTF-8 for another encoding. Read in what spreadsheets make of it: other separators, UTF-16, columns in any order.
+formula; nothing is imported from a file with a fault; no file is replaced that holds work which was not imported.
+Written as RFC 4180 with a byte order mark, without which Excel takes UTF-8 for another encoding. Read in what spreadsheets make of it: other separators, UTF-16, columns in any order.
 """
 
 import csv
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blindpairs.access import reading
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.rows import COLUMNS, NEEDED, SHOWN, ImportedDecisions, Row, import_rows, rows_of
+from blindpairs.author.rows import COLUMNS, NEEDED, SHOWN, ImportedDecisions, Row, import_rows, rows_of, unsaved
 from blindpairs.benchmark.tables import encoding_of, separator_of
 from blindpairs.errors import InputError
 from blindpairs.workspace import written_atomically
@@ -26,7 +26,11 @@ _LONGEST = 1 << 24  # characters in a cell; the csv module's own limit is 131,07
 
 
 def write_csv(database: AuthoringDatabase, path: Path, annotator: str = "") -> int:
-    """Write a row for every pair, as `rows.rows_of` says; returns the number of pairs."""
+    """Write a row for every pair, as `rows.rows_of` says; returns the number of pairs.
+
+    Raises InputError where the file is there and holds something that is not in the database.
+    """
+    _refuse_loss(database, path)
     count = 0
     with written_atomically(path) as aside, aside.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")
@@ -53,6 +57,21 @@ def guarded(text: str) -> str:
 def unguarded(text: str) -> str:
     """The text of a cell. A person may have typed a guard that guards nothing: it stays."""
     return text[1:] if text.startswith(GUARD) and text[1:].startswith(GUARDED) else text
+
+
+def _refuse_loss(database: AuthoringDatabase, path: Path) -> None:
+    """InputError where replacing the file would lose decisions that nobody imported, or a file of something else."""
+    if not path.is_file():
+        return
+    try:
+        lost = unsaved(database, _rows(path))
+    except InputError as error:
+        raise InputError(f"{path} is not replaced ({error}): name another file with --output") from error
+    if lost:
+        raise InputError(
+            f"{path} holds decisions or texts of {len(lost):,} pairs that were not imported, such as {lost[0]}: "
+            "import it first, or name another file with --output"
+        )
 
 
 def _rows(path: Path) -> Iterator[Row]:

@@ -186,4 +186,5 @@ def _print_report(space: Workspace, name: str, report: "DraftReport") -> None:
         typer.echo(f"  without a draft: {counted(report.failed)}")
     for code, example in report.examples.items():
         typer.echo(f"    {code}, such as {example}")
-    typer.echo("  to decide: blindpairs export --format csv (or label-studio), then blindpairs import FILE")
+    if report.drafted or report.kept:
+        typer.echo("  to decide: blindpairs export --format csv (or label-studio), then blindpairs import FILE")
