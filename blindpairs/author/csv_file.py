@@ -2,7 +2,8 @@
 
 Promises: every text comes back as it was, character for character, unless a person changed it; no text is run as a
 formula; nothing is imported from a file with a fault; no file is replaced that holds work which was not imported.
-Written as RFC 4180 with a byte order mark, without which Excel takes UTF-8 for another encoding. Read in what spreadsheets make of it: other separators, UTF-16, columns in any order.
+Written as RFC 4180 with a byte order mark, without which Excel takes UTF-8 for another encoding. Read in what
+spreadsheets make of it: other separators, UTF-16, columns in any order.
 """
 
 import csv
