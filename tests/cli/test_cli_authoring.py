@@ -105,6 +105,25 @@ def test_second_person_gets_the_drafts_and_not_the_decisions_of_the_first(drafte
         assert file.read_text("utf-8-sig").count("accept") == 1 - open_
 
 
+def test_patterns_as_a_person_edited_them_are_recorded_without_a_model(drafted: Path) -> None:
+    file = drafted / "patterns.json"
+    assert "name a model that proposes patterns" in complaint("patterns", "--accept", "ada", "--work", drafted)
+    with AuthoringDatabase(drafted / "authoring.sqlite") as database:
+        seen = database.history("pair1")[-1]
+        database.decide(Decision("pair1", "ada", accepted=True, draft=seen.draft, based_on=seen.id))
+    proposal = {"taxonomy": {"Doors": "open or shut"}, "assignment": {"pair1": "Door"}}
+    file.write_text(json.dumps(proposal))
+    shown = complaint("patterns", "--accept", "ada", "--work", drafted)
+    assert "assigns 'Door' to pair pair1, which is not in its taxonomy" in shown
+    file.write_text(json.dumps(proposal | {"assignment": {"pair1": "Doors"}}))
+    for added in (1, 0):
+        done = json.loads(call("patterns", "--accept", "ada", "--json", "--work", drafted).stdout)
+        assert done["accepted"] == added
+    with AuthoringDatabase(drafted / "authoring.sqlite") as database:
+        last = database.history("pair1")[-1]
+    assert (last.kind, last.author, last.draft.patterns, last.source) == ("accepted", "ada", ("Doors",), "demo")
+
+
 def test_imported_benchmark_goes_to_the_work_folder_and_again_changes_nothing(benchmark: Path, tmp_path: Path) -> None:
     for _ in range(2):
         done = call("import", benchmark, "--work", tmp_path / "work")
