@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 
 TO_DECIDE = "decide on the drafts with `export --format csv` and `import`"
+TO_NAME = (
+    "name the taxonomy that they were drafted with, --patterns FILE, or assign another to them: "
+    "`blindpairs patterns --model SPEC --patterns FILE --accept NAME`"
+)
 
 
 class Format(StrEnum):
@@ -133,8 +137,7 @@ def export(
     found, findings = _benchmark(space, contents, named_folder("--benchmark", benchmark) if benchmark else None)
     found = found.with_ground_truth(contents.ground_truth or found.ground_truth)
     if not found.pairs:
-        counts = Counter(finding.check for finding in findings if finding.refuses)
-        raise ConfigError(f"no pair can be exported ({counted(counts) or 'nothing was drafted'}): {TO_DECIDE}")
+        raise ConfigError(_why_nothing(findings))
     written = write_format(found, format_, target or default_folder(space, format_), contents, findings)
     if as_json:
         fields: dict[str, Any] = {"folder": str(written.folder), "format": format_, "pairs": written.pairs}
@@ -143,6 +146,20 @@ def export(
         print_json({**fields, "notes": written.notes})
     else:
         _print(found, findings, written)
+
+
+def _why_nothing(findings: "Sequence[Finding]") -> str:
+    """The message for an export without a pair: how many were refused for what, and what helps most of them."""
+    counts = Counter(finding.check for finding in findings if finding.refuses)
+    if not counts:
+        return "no pair can be exported (nothing was drafted): run `blindpairs draft` first"
+    if counts["unknown_pattern"]:  # these were accepted already
+        advice = TO_NAME
+    elif counts["unreviewed"]:
+        advice = TO_DECIDE
+    else:
+        advice = "correct them with `export --format csv` and `import`; --json lists each with its reason"
+    return f"no pair can be exported ({counted(counts)}): {advice}"
 
 
 def default_folder(space: Workspace, format_: Format) -> Path:
@@ -259,9 +276,13 @@ def _print(benchmark: "Benchmark", findings: "list[Finding]", written: "Exported
     for name, count in pattern_counts(benchmark).items():
         typer.echo(f"  {name:40} {count:5,} pairs")
     print_findings(findings)
-    if written.refused:
-        typer.echo(f"  this format cannot carry {len(written.refused):,} pairs:")
-    for pair_id, reason in list(written.refused.items())[:MOST_LISTED]:
+    listed = {finding.pair_id for finding in findings if finding.refuses}
+    lost = {pair_id: reason for pair_id, reason in written.refused.items() if pair_id not in listed}
+    if lost:
+        typer.echo(f"  this format cannot carry {len(lost):,} pairs:")
+    for pair_id, reason in list(lost.items())[:MOST_LISTED]:
         typer.echo(f"    {pair_id:18} {reason}")
+    if any(finding.check == "unknown_pattern" for finding in findings):
+        say(f"note: pairs have patterns that the taxonomy lacks: {TO_NAME}")
     for note in written.notes:
         say(f"note: {note}")
