@@ -114,13 +114,15 @@ class _Rows:
         self._file = file
 
     def __call__(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes | Undecodable]]:
-        wanted = set(image_ids)
+        wanted, why = set(image_ids), "has no image with this id"
         with reading(self._file), pq.ParquetFile(self._file, page_checksum_verification=True) as parquet:
+            if "image_a" not in parquet.schema_arrow.names:
+                why = "was exported without images"
             for group in range(parquet.num_row_groups):
                 for side in "ab":
                     yield from self._of_side(parquet, group, side, wanted)
         for missing in sorted(wanted):
-            yield missing, Undecodable("missing", f"{self._file.name} has no image with this id")
+            yield missing, Undecodable("missing", f"{self._file.name} {why}")
 
     def _of_side(
         self, parquet: pq.ParquetFile, group: int, side: str, wanted: set[str]

@@ -14,7 +14,18 @@ from blindpairs.access import listed, reading
 from blindpairs.errors import InputError
 
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+SEPARATORS = ",;\t"  # Excel writes semicolons where a comma is the decimal point, and tabs as "Unicode text"
 END = "\x1eend of the table"  # read after the last row; inside a cell, a quote was never closed
+
+
+def encoding_of(start: bytes) -> str:
+    """The encoding of a text by its first bytes: UTF-16 has a byte order mark, as Excel's "Unicode text" does."""
+    return "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+
+
+def separator_of(header: str) -> str:
+    """The separator of a table by its first line."""
+    return max(SEPARATORS, key=header.count)
 
 
 def plain_name(name: str) -> str:

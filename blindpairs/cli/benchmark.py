@@ -1,12 +1,13 @@
 """`blindpairs benchmark`."""
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, named_folder, print_json, say
+from blindpairs.cli.app import WORK, Json, Work, command, counted, named_folder, print_json, say
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
@@ -119,13 +120,14 @@ def _print_check(benchmark: "Benchmark", ground_truth: str, *, as_json: bool) ->
 
 
 def print_findings(findings: "list[Finding]") -> None:
-    """What refuses pairs, then the notes: a line each, the first of many."""
+    """What refuses pairs, then the notes: counts, and a line each of the first; the rarest first, which others hide."""
     for heading, refuses in (("refused", True), ("noted", False)):
         some = [finding for finding in findings if finding.refuses is refuses]
+        counts = Counter(finding.check for finding in some)
         if some:
             pairs = len({finding.pair_id for finding in some if finding.pair_id})
-            typer.echo(f"  {heading}: {pairs:,} pairs" if pairs else f"  {heading}:")
-        for finding in some[:MOST_LISTED]:
+            typer.echo(f"  {heading}: " + (f"{pairs:,} pairs ({counted(counts)})" if pairs else counted(counts)))
+        for finding in sorted(some, key=lambda one: counts[one.check])[:MOST_LISTED]:
             typer.echo(f"    {finding.pair_id or 'all pairs':18} {finding.check}: {finding.message}")
         if len(some) > MOST_LISTED:
             typer.echo(f"    and {len(some) - MOST_LISTED:,} more: --json lists all")

@@ -150,7 +150,10 @@ def _print_decisions(space: Workspace, done: "ImportedDecisions") -> None:
         if ids:
             more = f" and {len(ids) - MOST_LISTED:,} more" if len(ids) > MOST_LISTED else ""
             typer.echo(f"  {len(ids):,} {what}: {', '.join(ids[:MOST_LISTED])}{more}")
-    typer.echo("  to make the benchmark: blindpairs export")
+    if done.saved.added or done.saved.known:
+        typer.echo("  to make the benchmark: blindpairs export")
+    else:
+        typer.echo("  nothing is decided in it: write accept or reject into the column decision")
 
 
 def _import_benchmark(path: Path, space: Workspace, *, as_json: bool) -> None:

@@ -75,6 +75,18 @@ def imported(database: AuthoringDatabase, tasks: object, annotator: str = "") ->
     return import_tasks(database, path, annotator)
 
 
+def test_export_of_label_studio_is_never_replaced_by_tasks(database: AuthoringDatabase, tmp_path: Path) -> None:
+    path = tmp_path / "tasks.json"
+    for _ in range(2):
+        write_tasks(database, path, HELD)
+    tasks = json.loads(path.read_text())
+    path.write_text(json.dumps([{"id": 1, **task, "annotations": []} for task in tasks]))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"tasks.json is there and holds something else than tasks"):
+        write_tasks(database, path, HELD)
+    assert path.read_bytes() == before
+
+
 def test_a_task_has_both_images_and_the_draft_as_prediction(database: AuthoringDatabase) -> None:
     first, second = tasks_of(database)
     data = dict(first["data"])

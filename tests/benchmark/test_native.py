@@ -64,6 +64,14 @@ def test_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["kept.parquet"]
 
 
+def test_file_without_images_says_why_it_has_none(tmp_path: Path) -> None:
+    write_native(benchmark_of(1), tmp_path / "bare.parquet", images=False)
+    bare = read_native(tmp_path / "bare.parquet")
+    assert {read.message for _, read in bare.images(bare.image_ids)} == {  # type: ignore[union-attr]
+        "bare.parquet was exported without images"
+    }
+
+
 def test_changed_text_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "edited.parquet"
     write_native(benchmark_of(2), file)
