@@ -108,7 +108,10 @@ def _created(spec: Spec) -> tuple[str, str | None, Any]:
 
 
 def _named(spec: Spec) -> tuple[str, str, bool, str]:
-    """(model, tag or file, whether to force QuickGELU, what to call the weights in an error)."""
+    """(model, tag or file, whether to force QuickGELU, what to call the weights in an error).
+
+    A checkpoint file does not say what it was trained with: `ViT-L-14-quickgelu/FILE` is for weights from OpenAI's.
+    """
     import open_clip
 
     model, _, pretrained = spec.target.partition("/")
