@@ -39,10 +39,13 @@ def load_transformers_text(spec: Spec) -> TextTower:
     context = int(model.config.text_config.max_position_embeddings)
     # SigLIP 2 was trained on lower case, which the tokenizer of Gemma beside its weights leaves to the caller.
     lower = class_name == "SiglipModel" and type(tokenizer).__name__.startswith("Gemma")
+    # No SigLIP was trained with a mask over its padding, although a tokenizer may give one.
+    names = ("input_ids",) if class_name == "SiglipModel" else ("input_ids", "attention_mask")
 
     def tokens(texts: Sequence[str]) -> Inputs:
         cleaned = [text.lower() if lower else text for text in texts]
-        return dict(tokenizer(cleaned, padding="max_length", max_length=context, return_tensors="pt"))
+        encoded = tokenizer(cleaned, padding="max_length", max_length=context, return_tensors="pt")
+        return {name: encoded[name] for name in names if name in encoded}
 
     def count(text: str) -> int:
         with quiet():  # it warns of texts beyond a limit that is not the model's

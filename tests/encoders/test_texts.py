@@ -175,6 +175,20 @@ def test_siglip_2_texts_are_padded_and_lower_cased_as_in_training(siglip2: Path)
     }
 
 
+def test_siglip_gets_no_mask_over_its_padding_whatever_its_tokenizer_gives(siglip2: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    for path in siglip2.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps(config | {"model_input_names": ["input_ids", "attention_mask"]})
+    )
+    assert "attention_mask" in AutoTokenizer.from_pretrained(tmp_path)("a dog")
+    theirs = load_text_encoder(f"hf:{siglip2}").encode(TEXTS)
+    assert torch.equal(load_text_encoder(f"hf:{tmp_path}").encode(TEXTS), theirs)
+
+
 def test_siglip_texts_are_cleaned_by_its_sentencepiece_tokenizer(tmp_path: Path) -> None:
     sentencepiece = pytest.importorskip("sentencepiece")
     from transformers import AutoTokenizer, SiglipModel
@@ -249,3 +263,45 @@ def test_folder_without_a_tokenizer_names_what_is_missing(clip: Path, tmp_path: 
         (tmp_path / name).symlink_to(clip / name)
     with pytest.raises(AssetMissing, match=r"no tokenizer in .*; put one of tokenizer\.json, vocab\.json"):
         load_text_encoder(f"hf:{tmp_path}")
+
+
+@pytest.fixture
+def cached(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of the hub with a CLIP in it, as the image side of an older version left it: without a tokenizer."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--openai--clip-vit-large-patch14"
+    snapshot = repository / "snapshots" / "32bd64288804d66eefd0ccbe215aa642df71cc41"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(snapshot.name)
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        (snapshot / name).symlink_to(clip / name)
+    return snapshot
+
+
+def test_cached_model_without_a_tokenizer_offline_is_missing_an_asset(cached: Path) -> None:
+    with pytest.raises(AssetMissing, match="no tokenizer in "):
+        load_text_encoder("hf:openai/clip-vit-large-patch14")
+
+
+def test_tokenizer_that_the_cache_lacks_is_fetched_for_the_same_revision(
+    cached: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked: list[tuple[str, Any]] = []
+    real = huggingface_hub.snapshot_download
+
+    def fetch(repository: str, **options: Any) -> str:
+        if "allow_patterns" in options:
+            asked.append((repository, options["revision"]))
+            for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+                (cached / name).symlink_to(clip / name)
+        return str(real(repository, **options))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    encoder = load_text_encoder("hf:openai/clip-vit-large-patch14")
+    assert asked == [("openai/clip-vit-large-patch14", cached.name)]
+    assert torch.allclose(encoder.encode(TEXTS), load_text_encoder(f"hf:{clip}").encode(TEXTS), atol=1e-6)
