@@ -43,6 +43,7 @@ READS_PARQUET = {
     "mine/maps.py",
     "benchmark/native.py",
     "benchmark/lmms_eval.py",
+    "evaluate/pope_files.py",
     "demo/corpus.py",
     "demo/truth.py",
 }
