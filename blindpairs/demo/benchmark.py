@@ -52,13 +52,14 @@ class BenchmarkRecipe:
         return MiningOptions(top=self.mined, differences=True, spread=True, controls=True)
 
 
-class _Held:
+class Held:
     """Gives the encoded images that it holds, by id; a class, so that a benchmark can be pickled."""
 
     def __init__(self, images: Mapping[str, bytes]) -> None:
         self._images = images
 
     def __call__(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes | Undecodable]]:
+        """See `benchmark.ImageReader`."""
         for key in image_ids:
             yield key, self._images.get(key, Undecodable("missing", "no image with this id"))
 
@@ -96,7 +97,7 @@ def build_benchmark(folder: Path, recipe: BenchmarkRecipe = BenchmarkRecipe()) -
     benchmark = Benchmark(
         name="blindpairs-demo",
         pairs=tuple([one.blind for one in chosen] + [one.control for one in chosen]),
-        images=_Held(images),
+        images=Held(images),
         patterns=tuple(pattern.name.value for pattern in PATTERNS.values()),
         provenance=_provenance(recipe, encoders, candidates),
     )
