@@ -44,6 +44,7 @@ READS_PARQUET = {
     "benchmark/native.py",
     "benchmark/lmms_eval.py",
     "evaluate/similarity_files.py",
+    "evaluate/pope_files.py",
     "demo/corpus.py",
     "demo/truth.py",
 }

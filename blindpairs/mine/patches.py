@@ -211,12 +211,19 @@ class _Axes:
 
 
 def _principal_axes(batches: Sequence[TokenBatch], layer: int) -> tuple[Tensor, Tensor]:
-    """The mean of each place, (N, D), and the axes of the largest variance of the tokens of a block around it."""
+    """See `principal_axes`; of the tokens of a block."""
     found = {key: tokens[row, layer] for ids, tokens in batches for row, key in enumerate(ids)}
     if not found:
         return torch.zeros(1), torch.zeros(1, AXES)
     # In the order of the ids, because sums depend on it: images are read as they lie on disk.
-    sample = torch.stack([found[key] for key in sorted(found)])  # (n, N, D)
+    return principal_axes(torch.stack([found[key] for key in sorted(found)]))
+
+
+def principal_axes(sample: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, N, D) -> the mean of each place, (N, D), and the axes of the largest variance around it, (D, AXES).
+
+    The axes are orthonormal, and 0 beyond D where the encoder is narrower than AXES.
+    """
     width = sample.shape[2]
     sums = torch.zeros(sample.shape[1:], dtype=torch.float64)
     for some in sample.split(BATCH):
@@ -227,7 +234,7 @@ def _principal_axes(batches: Sequence[TokenBatch], layer: int) -> tuple[Tensor, 
         centred = (some.float() - mean).flatten(0, 1)
         covariance += (centred.T @ centred).double()
     _, vectors = torch.linalg.eigh(covariance)
-    basis = torch.zeros(width, AXES)  # an encoder narrower than AXES leaves the last coordinates 0
+    basis = torch.zeros(width, AXES)
     basis[:, : min(width, AXES)] = vectors.flip(1)[:, :AXES].float()
     return mean, basis
 
