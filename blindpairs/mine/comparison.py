@@ -23,7 +23,7 @@ FIELD_AXES = 256  # of whole fields, in each block of the encoder
 FIELD_SAMPLE = 1024  # fields whose principal axes these are
 ALIGNED_BLOCKS, ALIGNED_AXES = 2, 8  # of the fields: what the alignment looks at
 SCALE_PAIRS = 2048  # the first pairs in rank, which tell the scale of each block
-KIND_AXES = 32  # in which pairs differ most, two for each cluster; 24 and 40 rank about as well
+KIND_AXES = 32  # in which pairs differ most, two for each line; 24 and 40 rank about as well
 
 
 @dataclass(frozen=True)

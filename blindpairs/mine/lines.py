@@ -1,25 +1,42 @@
 """The lines through the origin along which signatures lie: pairs that differ in the same kind of thing share one.
 
 Everything is computed in float64 by one thread, in the order of the vectors; a vector as near to two lines belongs to
-the first.
+the first. Few lines leave none for a rare kind, and many are several for a frequent one. So clusters are found as many
+lines, of which the nearest are merged.
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-CLUSTERS, PAIRS_PER_CLUSTER = 16, 25  # fewer clusters for few pairs
+PAIRS_PER_LINE = 25  # fewer lines for few pairs
 ROUNDS, RESTARTS = 20, 3  # of k-means; with one start, one to two in a hundred pairs change with the seed
 
 
-def lines_of(vectors: Tensor) -> Tensor:
-    """(K, A): unit vectors along which `vectors` (n, A) lie; the line of most of them comes first."""
-    count = min(CLUSTERS, max(1, len(vectors) // PAIRS_PER_CLUSTER))
+def lines_of(vectors: Tensor, most: int) -> Tensor:
+    """(K, A): at most `most` unit vectors along which `vectors` (n, A) lie."""
+    count = min(most, max(1, len(vectors) // PAIRS_PER_LINE))
     directions = normalize(vectors.double(), dim=1)
     runs = [k_means(directions, count, seed) for seed in range(RESTARTS)]
-    lines, nearest = max(runs, key=lambda run: float((directions @ run[0].T).square().amax(1).sum()))
-    sizes = torch.bincount(nearest, minlength=count)
-    return lines[torch.argsort(sizes, descending=True, stable=True)]
+    return max(runs, key=lambda run: float((directions @ run[0].T).square().amax(1).sum()))[0]
+
+
+def merged(lines: Tensor, most: int) -> Tensor:
+    """(K,): the group of each of K lines, at most `most` groups.
+
+    The two groups whose lines have the largest mean absolute cosine become one, again and again (average linkage).
+    """
+    cosines = (lines @ lines.T).abs().fill_diagonal_(-1.0)
+    groups, sizes = torch.arange(len(lines)), torch.ones(len(lines), dtype=lines.dtype)
+    for _ in range(len(lines) - most):
+        one, other = divmod(int(cosines.argmax()), len(lines))
+        together = (sizes[one] * cosines[one] + sizes[other] * cosines[other]) / (sizes[one] + sizes[other])
+        cosines[one] = cosines[:, one] = together
+        cosines[one, one] = cosines[other] = cosines[:, other] = -1.0
+        sizes[one] += sizes[other]
+        groups[groups == other] = one
+    numbers: Tensor = groups.unique(return_inverse=True)[1]
+    return numbers
 
 
 def k_means(directions: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:

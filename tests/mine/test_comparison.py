@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from patch_fields import fields_of
 
 from blindpairs.mine import comparison as module
-from blindpairs.mine import lines
+from blindpairs.mine import differences as judging
 from blindpairs.mine.comparison import Comparison
 from blindpairs.mine.differences import Differences, _medians, differences
 from blindpairs.mine.fields import PatchFields
@@ -89,7 +89,7 @@ def test_pairs_that_differ_in_one_thing_come_before_those_that_differ_in_two(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With 16 lines each of the few combinations of two kinds would have a line of its own, as if it were a kind.
-    monkeypatch.setattr(lines, "CLUSTERS", 4)
+    monkeypatch.setattr(judging, "LINES", 4)
     pairs = [*world.double, *world.single]
     found = world.compared(pairs)
     two, one = found.difference[: len(world.double)], found.difference[len(world.double) :]
@@ -98,7 +98,7 @@ def test_pairs_that_differ_in_one_thing_come_before_those_that_differ_in_two(
 
 
 def test_clusters_are_the_kinds_that_were_planted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "CLUSTERS", 4)
+    monkeypatch.setattr(judging, "CLUSTERS", 4)
     found = world.compared(list(world.single))
     kinds = set(zip(found.cluster.tolist(), world.single.values(), strict=True))
     assert len(kinds) == 4  # each cluster is one kind and each kind one cluster
