@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blindpairs.errors import InputError
+from blindpairs.evaluate.answers import Answer, item_key
 from blindpairs.evaluate.suites import absent_images, read_lines, some_of
 
 Variant = Literal["coco", "wild"]
@@ -57,6 +58,23 @@ def read_llava_bench(folder: Path) -> list[BenchQuestion]:
     if found.missing:
         raise InputError(f"{folder} is not a complete LLaVA-Bench:\n" + "; ".join(found.missing))
     return list(found.questions)
+
+
+def llava_bench_answers(path: Path) -> list[Answer]:
+    """The answers of a file that LLaVA's model_vqa.py wrote."""
+    lines = read_lines(path, ("question_id", "text"))
+    return _recorded(lines, path, "text", "model_id")
+
+
+def llava_bench_reviews(path: Path) -> list[Answer]:
+    """The reviews of a file that LLaVA's eval_gpt_review_bench.py wrote, which does not say who the judge was."""
+    lines = read_lines(path, ("question_id", "content"))
+    return _recorded(lines, path, "content", "judge")
+
+
+def _recorded(lines: Sequence[dict[str, Any]], path: Path, text: str, model: str) -> list[Answer]:
+    by_id = _by_id(lines, path)
+    return [Answer(item_key(name), line[text], model=str(line.get(model) or "")) for name, line in by_id.items()]
 
 
 def check_llava_bench(folder: Path) -> BenchCheck:

@@ -101,7 +101,24 @@ def _of_tables(tables: Sequence[Path]) -> PopeCheck:
     missing = [
         f"there is no question of the split {split}" for split in SPLITS if split not in {q.split for q in found}
     ]
+    for path in tables:
+        if empty := _rows_without_image(path):
+            missing.append(f"{empty:,} rows of {path.name} hold no image")
     return PopeCheck(tuple(found), tuple(missing))
+
+
+def _rows_without_image(path: Path) -> int:
+    """From the statistics of the file: the images themselves are a gigabyte."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    columns = [
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    ]
+    known = [one.statistics for one in columns if one.path_in_schema == "image.bytes" and one.is_stats_set]
+    return sum(one.null_count for one in known if one.has_null_count)
 
 
 def _of_table(path: Path) -> list[PopeQuestion]:
@@ -146,7 +163,7 @@ def _plain(text: str) -> str:
     return text.removesuffix(SUFFIX).strip()
 
 
-def llava_answers(path: Path, questions_file: Path, questions: Sequence[PopeQuestion]) -> list[Answer]:
+def pope_answers(path: Path, questions_file: Path, questions: Sequence[PopeQuestion]) -> list[Answer]:
     """The answers of a file that LLaVA's model_vqa_loader.py wrote, by our ids.
 
     `questions_file` is LLaVA's llava_pope_test.jsonl, which alone says what its ids mean. Its questions are matched by

@@ -30,7 +30,14 @@ from blindpairs.evaluate.llava_bench import (
     read_scores,
     score_llava_bench,
 )
-from blindpairs.evaluate.llava_bench_files import CATEGORIES, BenchQuestion, check_llava_bench, read_llava_bench
+from blindpairs.evaluate.llava_bench_files import (
+    CATEGORIES,
+    BenchQuestion,
+    check_llava_bench,
+    llava_bench_answers,
+    llava_bench_reviews,
+    read_llava_bench,
+)
 from blindpairs.evaluate.suites import Asking
 from blindpairs.vlm import Ask, open_cache
 
@@ -112,6 +119,26 @@ def test_figures_are_those_that_llavas_script_prints(questions: list[BenchQuesti
     scores = score_llava_bench(questions, answers_of(questions), reviews_of(questions), "llava")
     assert {name: summary(one) for name, one in {"all": scores.all, **scores.categories}.items()} == LLAVA_SUMMARY
     assert scores.notes == ("llava averages 9 of 15 reviews without scores in, as -1 and -1.",)
+
+
+def test_files_that_llavas_scripts_wrote_give_the_same_figures(questions: list[BenchQuestion], tmp_path: Path) -> None:
+    said: list[dict[str, object]] = [
+        {"question_id": n, "prompt": "?", "text": f"I see scene {n}.", "answer_id": "a", "model_id": "llava-v1.5-13b"}
+        for n in range(15)
+    ]
+    reviewed: list[dict[str, object]] = [
+        {"id": n + 1, "question_id": n, "category": "llava_bench_conv", "content": reply, "tuple": [-1, -1]}
+        for n, reply in enumerate(REPLIES)
+    ]
+    write(tmp_path / "answers.jsonl", said)
+    write(tmp_path / "reviews.jsonl", reviewed[::-1])
+    answers, reviews = llava_bench_answers(tmp_path / "answers.jsonl"), llava_bench_reviews(tmp_path / "reviews.jsonl")
+    assert {(one.text, one.model) for one in answers} == {(f"I see scene {n}.", "llava-v1.5-13b") for n in range(15)}
+    scores = score_llava_bench(questions, answers, reviews, "llava")
+    assert {name: summary(one) for name, one in {"all": scores.all, **scores.categories}.items()} == LLAVA_SUMMARY
+    write(tmp_path / "reviews.jsonl", [reviewed[0], reviewed[0]])
+    with pytest.raises(InputError, match=r"has 1 question ids more than once \(0\)"):
+        llava_bench_reviews(tmp_path / "reviews.jsonl")
 
 
 def test_figures_are_those_of_lmms_eval(questions: list[BenchQuestion]) -> None:

@@ -23,7 +23,7 @@ from blindpairs.evaluate.pope import (
     read_yes_or_no,
     score_pope,
 )
-from blindpairs.evaluate.pope_files import SPLITS, SUFFIX, PopeQuestion, check_pope, llava_answers, read_pope
+from blindpairs.evaluate.pope_files import SPLITS, SUFFIX, PopeQuestion, check_pope, pope_answers, read_pope
 from blindpairs.evaluate.suites import Asking
 from blindpairs.vlm import Ask, open_cache
 
@@ -162,11 +162,11 @@ def test_answers_of_llava_are_found_by_image_and_text_in_any_order(
     questions: list[PopeQuestion], tmp_path: Path
 ) -> None:
     asked, said = llava_files(tmp_path)
-    answers = llava_answers(said, asked, questions)
+    answers = pope_answers(said, asked, questions)
     assert score_pope(questions, answers).splits == score_pope(questions, answers_of(questions)).splits
     assert {answer.model for answer in answers} == {"llava-v1.5-13b"}
     with pytest.raises(InputError, match=r"12 answers are to no question of llava_pope_test\.jsonl and the suite"):
-        llava_answers(said, asked, [one for one in questions if one.split != "random"])
+        pope_answers(said, asked, [one for one in questions if one.split != "random"])
 
 
 def test_checker_says_which_files_and_how_many_images_are_missing(tmp_path: Path) -> None:
@@ -199,14 +199,17 @@ def test_a_wrong_label_and_a_doubled_question_are_errors(tmp_path: Path) -> None
         check_pope(folder)
 
 
-def table(path: Path, category: bool) -> None:
+def table(path: Path, category: bool, images: int = 12) -> None:
     rows = [
         {
             "question_id": str(line["question_id"]),
             "question": line["text"],
             "answer": line["label"],
             "image_source": str(line["image"]).removesuffix(".jpg"),
-            "image": {"bytes": picture(int(str(line["question_id"]))), "path": str(line["image"])},
+            "image": {
+                "bytes": picture(int(str(line["question_id"]))) if int(str(line["question_id"])) <= images else None,
+                "path": str(line["image"]),
+            },
             **({"category": split} if category else {}),
         }
         for split in (SPLITS if category else [path.name.split("-")[0]])
@@ -238,6 +241,11 @@ def test_parquet_of_something_else_and_a_split_that_is_not_there_are_named(tmp_p
         "there is no question of the split popular",
         "there is no question of the split adversarial",
     )
+
+
+def test_rows_of_a_parquet_file_without_an_image_are_counted_by_the_checker(tmp_path: Path) -> None:
+    table(tmp_path / "test.parquet", category=True, images=10)
+    assert check_pope(tmp_path).missing == ("6 rows of test.parquet hold no image",)
 
 
 @pytest.mark.parametrize("form", ["llava", "parquet"])
