@@ -37,7 +37,9 @@ class Answer:
     protocol: str = ""  # how it was asked, by name; "" where that is not known, as in imported answers
     prompt_hash: str = ""  # of the whole prompt without the image
     model: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)  # everything else that decides what the model says
+    settings: Mapping[str, Any] = field(
+        default_factory=dict, hash=False
+    )  # everything else that decides what the model says
     seconds: float | None = None  # what it took
     finish: str = ""  # "stop", "length" or another word for how it ended
 

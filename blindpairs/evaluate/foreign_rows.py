@@ -197,10 +197,6 @@ def _excel(path: Path) -> Iterator[tuple[int, Record]]:
             )
             header = [_text(cell) for cell in next(rows, ())]
             found = [dict(zip(header, row, strict=False)) for row in rows if any(cell is not None for cell in row)]
-        except (KeyError, ValueError, OSError, SyntaxError) as error:  # the XML reader raises a SyntaxError
-            raise InputError(f"{path} is no Excel file ({str(error)[:80]})") from error
-        except Exception as error:
-            if type(error).__module__.startswith(("zipfile", "openpyxl")):
-                raise InputError(f"{path} is no Excel file ({str(error)[:80]})") from error
-            raise
+        except Exception as error:  # what is under openpyxl (zip, XML, dates) has no common error for a damaged file
+            raise InputError(f"{path} is no Excel file ({str(error)[:80]}): open and save it again") from error
     yield from enumerate(found, 2)

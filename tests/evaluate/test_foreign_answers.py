@@ -179,6 +179,25 @@ def test_answer_to_another_question_is_left_out_and_said(
     assert left_out(tmp_path, harness, 0, **changes).notes[0] == f"1 answers are left out: {note}"
 
 
+def test_other_first_option_is_seen(tmp_path: Path) -> None:
+    got = left_out(tmp_path, "official", 0, prompt="What does scene 0 show? (a) Ajar (b) Closed")
+    assert got.notes[0] == "1 answers are left out: its options are others, or exchanged (1)."
+
+
+def test_our_own_ids_count_and_not_the_numbers_beside_them(tmp_path: Path) -> None:
+    rows = rows_of("vlmevalkit")
+    for row, (pair_id, side, _) in zip(rows, [key for key, _ in EXPECTED], strict=True):
+        row |= {"index": 5 - row["index"], "pair_id": pair_id, "side": side}
+    assert keys_and_texts(import_answers(table(tmp_path / "x.tsv", rows), BENCHMARK).answers) == EXPECTED
+
+
+def test_id_that_two_questions_have_in_their_sources_is_nobodys(tmp_path: Path) -> None:
+    other = replace(BENCHMARK.pairs[1], source_id_a="1", source_id_b="4")
+    merged = replace(BENCHMARK, pairs=(BENCHMARK.pairs[0], other, BENCHMARK.pairs[2]))
+    got = import_answers(jsonl(tmp_path / "x.jsonl", rows_of("official")), merged)
+    assert got.notes[0] == "2 answers are left out: the benchmark has no such question (1, 3)."
+
+
 def test_exchanged_options_of_which_one_is_part_of_the_other_are_seen(tmp_path: Path) -> None:
     for place, prompt in ((3, "scene 1 show? (a) upper left (b) left"), (4, "scene 2 show? (a) cats (b) cat")):
         got = left_out(tmp_path, "official", place, prompt=f"What does {prompt}")

@@ -1,6 +1,7 @@
 """Readers: what another harness gets wrong it gets wrong here, ours does not, and each difference has its reason."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from asked_pairs import OPEN, answers_of, benchmark_of, one_answer
@@ -10,7 +11,7 @@ from blindpairs.evaluate.answers import Answer
 from blindpairs.evaluate.as_cambrian import shown_options
 from blindpairs.evaluate.as_lmms_eval import mmvp_options
 from blindpairs.evaluate.readers import READERS, explain, read_with
-from blindpairs.evaluate.verdicts import Judging
+from blindpairs.evaluate.verdicts import Judging, harness_numbers
 
 A, B = 0, 1
 YES, RIGHT = ("Yes", "No"), ("Left", "Right")
@@ -42,6 +43,7 @@ YES, RIGHT = ("Yes", "No"), ("Left", "Right")
         ("cambrian", "The answer is: b.", OPEN, B, ("right", "unreadable"), "more_than_the_option"),
         ("cambrian", "**B**", OPEN, B, ("right", "unreadable"), "more_than_the_option"),
         ("cambrian", "a", ("T", "A"), A, ("unreadable", "right"), "letter"),
+        ("cambrian", "a", ("T", "A"), B, ("unreadable", "right"), "text"),
         ("naturalbench", "A dog facing right, so B", RIGHT, B, ("right", "wrong"), "article"),
         ("naturalbench", "There is no doubt: yes", YES, A, ("unreadable", "wrong"), "first_of_both"),
         ("mediconfusion", "(B)", OPEN, B, ("right", "unreadable"), "no_letter"),
@@ -102,11 +104,11 @@ def test_options_with_brackets_are_lost_by_lmms_eval_and_cambrian() -> None:
 def test_lmms_eval_pairs_a_table_that_counts_from_0_wrongly() -> None:
     benchmark = benchmark_of([OPEN] * 3)
     pairs = tuple(
-        type(pair)(**{**vars(pair), "source_id_a": str(2 * place), "source_id_b": str(2 * place + 1)})
+        replace(pair, source_id_a=str(2 * place), source_id_b=str(2 * place + 1))
         for place, pair in enumerate(benchmark.pairs)
     )
-    from_zero = type(benchmark)(benchmark.name, pairs, benchmark.images)
-    got = read_with("lmms-eval", from_zero, answers_of(benchmark, "ababaa"))
+    from_zero = replace(benchmark, pairs=pairs)
+    got = read_with("lmms-eval", from_zero, answers_of(benchmark, "aaabab"))
     # Its pairs are [0, 0, 0, 1, 1, 2]: only rows 3 and 4 are two, and they are of two pairs.
     assert got.headline == {"mmvp_accuracy": 5 / 6, "mmvp_pair_accuracy": 1.0}
     assert got.notes == (
@@ -155,11 +157,32 @@ def test_vlmevalkit_reports_question_accuracy_as_average_and_pairs_as_overall() 
     answers = answers_of(benchmark, ["A", "B", "A", "A", "Open", "B", "B", "A"])
     random.Random(1).shuffle(answers)  # it sorts by index
     assert read_with("vlmevalkit", benchmark, answers).headline == {"Average": 5 / 8, "Overall": 2 / 4}
-    got = read_with("vlmevalkit", benchmark, answers[:-1])
-    assert got.headline == {}
-    assert got.notes == (
-        "VLMEvalKit reports nothing: its rows are not an even number of which each two ask the same question.",
-    )
+    in_file_order = read_with("vlmevalkit", benchmark, answers, in_file_order=True)
+    assert in_file_order.headline == {"Average": 5 / 8, "Overall": 2 / 4}
+
+
+def test_vlmevalkit_reports_nothing_where_two_rows_are_of_two_questions() -> None:
+    benchmark = benchmark_of([OPEN] * 3)
+    answers = answers_of(benchmark, "ABABAB")
+    nothing = ("VLMEvalKit reports nothing: its rows are not an even number of which each two ask the same question.",)
+    for kept in ([], answers[:-1], [answers[0], *answers[3:]]):
+        got = read_with("vlmevalkit", benchmark, kept)
+        assert (got.headline, got.notes) == ({}, nothing)
+    questions = {pair.pair_id: replace(pair.question, text="The same?") for pair in benchmark.pairs if pair.question}
+    same = replace(benchmark, pairs=tuple(replace(one, question=questions[one.pair_id]) for one in benchmark.pairs))
+    got = read_with("vlmevalkit", same, [answers[0], *answers[3:]])
+    assert got.headline == {"Average": 1.0, "Overall": 1.0}
+    assert got.notes == ("VLMEvalKit takes neighbouring rows for a pair: 1 of its pairs hold questions of two.",)
+
+
+def test_questions_without_numbers_in_their_source_are_numbered_by_place() -> None:
+    benchmark = benchmark_of([OPEN] * 2)
+    renamed = replace(benchmark.pairs[1], source_id_a="controls/1", source_id_b="controls/2")
+    assert harness_numbers(replace(benchmark, pairs=(renamed, benchmark.pairs[0]))) == {
+        **{(renamed.pair_id, "a"): 1, (renamed.pair_id, "b"): 2},
+        **{(benchmark.pairs[0].pair_id, "a"): 3, (benchmark.pairs[0].pair_id, "b"): 4},
+    }
+    assert harness_numbers(replace(benchmark, pairs=benchmark.pairs[::-1]))[renamed.pair_id, "b"] == 4
 
 
 def test_vlmevalkit_draws_lots_where_its_judge_fails_and_they_are_marked() -> None:

@@ -1,0 +1,126 @@
+"""The report says what the scores are, shows failures as text, whatever a model said, and makes no request."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pictured_pairs import benchmark_of
+
+from blindpairs.benchmark import Benchmark
+from blindpairs.evaluate.figures import encoded, figure_files
+from blindpairs.evaluate.report import write_report
+from blindpairs.evaluate.reported import ReportedModel, ReportedRun
+from blindpairs.evaluate.scores import Rate
+
+NASTY = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202e$x$ {{table}}'
+
+
+def model(benchmark: Benchmark, name: str, wrong: int, **fields: object) -> ReportedModel:
+    """A model that is wrong about the first pairs."""
+    right = {pair.pair_id: place >= wrong for place, pair in enumerate(benchmark.pairs)}
+    count = len(benchmark.pairs)
+    rate = Rate(count - wrong, count, (0.1, 0.9))
+    values = {"kind": "answers", "patterns": {"State and Condition": rate}, "right": right, **fields}
+    return ReportedModel(name=name, pair_accuracy=rate, **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def benchmark() -> Benchmark:
+    made = benchmark_of(6)
+    first = made.pairs[0]
+    assert first.question
+    asked = replace(first.question, text=NASTY, options=(NASTY, "Closed"))
+    return replace(made, pairs=(replace(first, question=asked, second=None), *made.pairs[1:]))
+
+
+@pytest.fixture
+def run(benchmark: Benchmark) -> ReportedRun:
+    said = {pair.pair_id: (NASTY, "Open " * 200) for pair in benchmark.pairs}
+    models = [
+        model(benchmark, "sees little", 4, said=said, rates={"confusion": Rate(3, 6, None)}),
+        model(benchmark, NASTY, 1, incomplete="2 pairs are missing", protocol={"prompt": NASTY}),
+        model(benchmark, "a CLIP", 2, kind="similarity", controls=Rate(5, 6, (0.4, 1.0))),
+    ]
+    return ReportedRun("doors", benchmark.fingerprint, "original", ["State and Condition"], models)
+
+
+def page(path: Path, benchmark: Benchmark, run: ReportedRun) -> str:
+    write_report(path / "report.html", benchmark, run)
+    return (path / "report.html").read_text("utf-8")
+
+
+def test_every_rate_stands_with_its_counts_and_interval(tmp_path: Path, benchmark: Benchmark, run: ReportedRun) -> None:
+    shown = page(tmp_path, benchmark, run)
+    assert "33.3 %<small>2 of 6, 10.0 to 90.0</small>" in shown
+    assert "50.0 %<small>3 of 6, no interval</small>" in shown
+    assert f"Revision {benchmark.fingerprint}, ground truth original." in shown
+    assert "Incomplete: " in shown
+    assert "2 pairs are missing" in shown
+
+
+def test_pairs_that_most_models_fail_come_first_and_unfailed_ones_are_left_out(
+    tmp_path: Path, benchmark: Benchmark, run: ReportedRun
+) -> None:
+    shown = page(tmp_path, benchmark, run)
+    cards = re.findall(r'data-wrong="([^"]*)"', shown)
+    assert cards == ["m0 m1 m2", "m0 m2", "m0", "m0"]
+    assert "4 pairs that at least one model fails" in shown
+
+
+def test_nothing_that_a_model_or_an_author_wrote_becomes_markup(
+    tmp_path: Path, benchmark: Benchmark, run: ReportedRun
+) -> None:
+    shown = page(tmp_path, benchmark, run)
+    assert "<img src=x" not in shown
+    assert shown.count("<script>") == 1
+    assert "\u202e" not in shown
+    assert shown.count("{{table}}") >= 3  # as text, not filled in
+    assert " style=" not in shown
+    assert not re.search(r'(?:src|href)="(?!data:)', shown)
+    assert f"({5 * 200:,} characters)" in shown
+
+
+def test_same_scores_give_the_same_page_and_the_same_plots(
+    tmp_path: Path, benchmark: Benchmark, run: ReportedRun
+) -> None:
+    first = write_report(tmp_path / "one.html", benchmark, run)
+    assert write_report(tmp_path / "other.html", benchmark, run) == first
+    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "other.html").read_bytes()
+    assert set(first) == {"models", "patterns", "radar", "clip"}
+
+
+def test_without_a_clip_model_there_is_no_plot_against_it(run: ReportedRun) -> None:
+    assert set(figure_files(replace(run, models=run.models[:2]))) == {"models", "patterns", "radar"}
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_plots_are_files_of_their_kind(run: ReportedRun, kind: str, magic: bytes) -> None:
+    assert encoded(figure_files(run)["models"], kind).startswith(magic)
+
+
+def test_missing_image_is_said_in_its_place(tmp_path: Path, benchmark: Benchmark, run: ReportedRun) -> None:
+    held = benchmark.images
+    del held.images[benchmark.pairs[0].image_id_b]  # type: ignore[attr-defined]
+    assert "image B: no such file" in page(tmp_path, benchmark, run)
+
+
+def test_page_in_a_browser_filters_by_model_and_runs_nothing_foreign(
+    tmp_path: Path, benchmark: Benchmark, run: ReportedRun, chromium: Path
+) -> None:
+    from playwright.sync_api import sync_playwright
+
+    write_report(tmp_path / "report.html", benchmark, run)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = browser.new_page()
+        complaints: list[str] = []
+        opened.on("console", lambda message: complaints.append(message.text))
+        opened.goto((tmp_path / "report.html").as_uri())
+        assert opened.title() == "Results on doors"
+        assert opened.locator(".pair:visible").count() == 4
+        opened.locator("#model").select_option("m2")
+        assert opened.locator(".pair:visible").count() == 2
+        assert opened.locator("#count").text_content() == "2 pairs"
+        browser.close()
+    assert complaints == []
