@@ -149,7 +149,7 @@ def eval_(
     from blindpairs.vlm import Meter, open_cache, open_model
 
     space, bare = Workspace(work), not (asking.model or asking.answers)
-    words, shard = asking.asking(), choose_shard(asking.shard, os.environ)
+    words, rules, shard = asking.asking(), reading.rules(), choose_shard(asking.shard, os.environ)
     if asking.free_form and not reading.judge:
         raise ConfigError("answers to questions without options need a judge: name a model, --judge SPEC")
     if reading.explain and not reading.read:
@@ -158,7 +158,6 @@ def eval_(
     truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)
     if not any(pair.question for pair in found.pairs):
         raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask a model that answers")
-    entries = []
     with open_cache(space.replies) as cache, progress_bar("eval", "questions") as show:
         conditions = Conditions(cache, Meter(spending.budget()), shard, show)
         session = Session(space.results, found, conditions, partial(open_model, work=work, notice=say), truth)
@@ -170,12 +169,14 @@ def eval_(
         if spending.plan:
             print_plans(found, [session.plan(one) for one in contestants], as_json=as_json)
             return
-        entries += [session.answer(one) for one in contestants]
-        beside = space.exports / "mmvp"
-        entries += [session.take_over(named_folder("--answers", file), beside) for file in asking.answers or ()]
+        if asking.free_form:
+            session.model(rules.judge)  # before anything is asked
+        files = [named_folder("--answers", file) for file in asking.answers or ()]
+        imported = [session.take_over(file, space.exports / "mmvp") for file in files]
+        entries = [*map(session.answer, contestants), *imported]
         if bare:
             entries += session.recorded([entry.folder for entry in entries])
-        session.score(entries, reading.rules())
+        session.score(entries, rules)
     others = [one for one in (evaluate(space, truth) for evaluate in EVALUATORS if bare) if one is not None]
     print_report(session.folder, truth, entries, others, as_json=as_json)
     raise_what_failed(entries)

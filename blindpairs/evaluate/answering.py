@@ -14,14 +14,14 @@ from pathlib import Path
 
 from blindpairs.benchmark import Benchmark, Question
 from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, Undecodable
-from blindpairs.evaluate.answers import Answer, AnswerFile
+from blindpairs.evaluate.answers import Answer, AnswerFile, read_answers
 from blindpairs.evaluate.asking import questions_of
 from blindpairs.evaluate.baselines import Baseline
 from blindpairs.evaluate.pictures import upright_picture
 from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
-    recorded_answers,
+    answer_files,
     shard_folder,
     write_failures,
     write_setup,
@@ -66,7 +66,8 @@ def answer_questions(
     place = shard_folder(folder, conditions.shard)
     with AnswerFile(place / ANSWERS) as file:
         write_setup(folder, setup, benchmark)
-        before = {answer.key for answer in recorded_answers(folder)}
+        others = (file for file in answer_files(folder) if file != place / ANSWERS)
+        before = file.keys | {answer.key for other in others for answer in read_answers(other)}
         questions = shard_questions(benchmark, conditions.shard)
         missing = {key: question for key, question in questions.items() if key not in before}
         recorder = Recorder(setup, file, {key: setup.asking.text(question) for key, question in missing.items()})

@@ -12,7 +12,7 @@ whichever shards, in whatever order, recorded them.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Setup:
         """A readable name, with a hash of all of this."""
         ways = [self.asking.name, *(["exchanged"] if self.exchanged else [])]
         asked = [dict(self.settings), self.asking.name, self.asking.hash, self.exchanged, self.images]
-        return f"{readable(self.model)}-{readable('-'.join(ways))}-{digest(asked)[:8]}"
+        return f"{readable(short_name(self.model))}-{readable('-'.join(ways))}-{digest(asked)[:8]}"
 
     @property
     def title(self) -> str:
@@ -60,18 +60,18 @@ class Setup:
 
 
 def short_name(model: str) -> str:
-    """`openai:org/llava@http://host/v1` and `hf:/models/llava` -> `llava`; `blind:` before it stays."""
+    """`org/llava@host:8000` and `hf:/models/llava` -> `llava`; a `blind:` before it stays."""
     before = "blind:" if model.startswith("blind:") else ""
     model = model.removeprefix(before)
-    kind, found, target = model.partition(":")
-    if found and kind == "openai":
-        target = re.split(r"@(?=https?://)|@(?=[\w.]+$)", target)[0]
-    return before + ((target if found else model).rstrip("/").rpartition("/")[2] or model)
+    kind, _, target = model.partition(":")
+    if kind not in ("hf", "run"):  # an endpoint's model, with the host that runs it
+        target = model.rpartition("@")[0] or model
+    return before + (target.rstrip("/").rpartition("/")[2] or model)
 
 
 def readable(text: str) -> str:
     """A name fit for a folder: letters, digits, dots and dashes."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", short_name(text)).strip("-.")[:LONGEST_NAME] or "unnamed"
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:LONGEST_NAME] or "unnamed"
 
 
 def benchmark_folder(results: Path, benchmark: Benchmark) -> Path:
@@ -116,13 +116,16 @@ def recorded_answers(folder: Path) -> list[Answer]:
 
     Raises InputError for a damaged line, and where two shards have different answers to one question.
     """
-    files = [folder / ANSWERS, *sorted(folder.glob(f"shard-*/{ANSWERS}"))]
-    return list(one_each(enumerate(_in_turn(files), 1), str(folder)))
+    files = answer_files(folder)
+    if len(files) == 1:
+        return list(read_answers(files[0]))
+    every = (answer for file in files for answer in read_answers(file))
+    return list(one_each(enumerate(every, 1), f"the files of answers in {folder}, in turn"))
 
 
-def _in_turn(files: list[Path]) -> Iterator[Answer]:
-    for file in files:
-        yield from read_answers(file)
+def answer_files(folder: Path) -> list[Path]:
+    """The file of a whole run, whether it is there or not, and those of shards."""
+    return [folder / ANSWERS, *sorted(folder.glob(f"shard-*/{ANSWERS}"))]
 
 
 def shard_folder(folder: Path, shard: tuple[int, int]) -> Path:

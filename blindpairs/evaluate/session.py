@@ -25,7 +25,7 @@ from blindpairs.evaluate.asking import FREE_FORM, Asking, exchanged
 from blindpairs.evaluate.baselines import UNASKED, Baseline, first_option, guessing
 from blindpairs.evaluate.foreign_answers import import_answers
 from blindpairs.evaluate.judging import judge_answers, judge_setup, official_replies, verdict_folder
-from blindpairs.evaluate.readers import OURS, Difference, explain, read_with
+from blindpairs.evaluate.readers import OURS, READERS, Difference, explain, read_with
 from blindpairs.evaluate.results import (
     Setup,
     benchmark_folder,
@@ -71,6 +71,13 @@ class Rules:
     explain: bool = False  # list what they score otherwise
     judge: str = ""  # the spec of a model, or the path of a file of its recorded replies
     complete_pairs: bool = False  # score the complete pairs of incomplete answers
+
+    def __post_init__(self) -> None:
+        for name in self.readers:
+            if name not in READERS:
+                raise ConfigError(f"there is no reader {name!r}: choose one of {', '.join(READERS)}")
+        if "official" in self.readers and not self.judge:
+            raise ConfigError("--read official needs a judge: name a model, or the file of its replies, with --judge")
 
 
 @dataclass
@@ -162,18 +169,15 @@ class Session:
 
     def score(self, entries: Iterable[Entry], rules: Rules) -> None:
         """Read and score the answers of each entry, and write that beside them."""
-        given: dict[str, Entry] = {}
         for entry in entries:
             answers = recorded_answers(entry.folder)
             self._summarise(entry, answers, rules)
             if entry.summary and entry.summary.blind and entry.setup.asking.name != FREE_FORM.name:
                 for name in rules.readers:
                     self._read_with(name, entry, answers, rules)
-            unchanged = replace(entry.setup, exchanged=False).folder_name
-            given.setdefault(unchanged, entry)
-            other = given[unchanged]
-            if entry.setup.exchanged and other is not entry:
-                entry.both_orders = both_orders(self.truth, recorded_answers(other.folder), answers)
+            other = self.folder / replace(entry.setup, exchanged=False).folder_name
+            if entry.setup.exchanged:
+                entry.both_orders = both_orders(self.truth, recorded_answers(other), answers)
             write_scores(entry.folder, entry_fields(entry), self._truth_name())
 
     def _summarise(self, entry: Entry, answers: list[Answer], rules: Rules) -> None:
@@ -189,8 +193,11 @@ class Session:
             judge = self.model(rules.judge)
             report = judge_answers(judge, self.truth, entry.folder, self._conditions)
             place = verdict_folder(entry.folder, judge_setup(judge))
-            stopped = entry.report.stopped if entry.report else None
-            entry.report = replace(report, stopped=stopped or report.stopped)
+            if entry.report is None:
+                entry.report = report
+            else:
+                both = {**entry.report.failures, **report.failures}
+                entry.report = replace(entry.report, failures=both, stopped=entry.report.stopped or report.stopped)
         else:
             place = next(iter(recorded(entry.folder)), entry.folder / "judge")
         failures = read_failures(entry.folder) | read_failures(place)
