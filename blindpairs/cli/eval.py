@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bar, say
+from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
 from blindpairs.cli.benchmark import open_benchmark
 from blindpairs.cli.draft import MODELS, Spending
 from blindpairs.cli.eval_report import Evaluator, print_plans, print_report, raise_what_failed
@@ -158,8 +158,8 @@ def eval_(
     truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)
     if not any(pair.question for pair in found.pairs):
         raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask a model that answers")
-    with open_cache(space.replies) as cache, progress_bar("eval", "questions") as show:
-        conditions = Conditions(cache, Meter(spending.budget()), shard, show)
+    with open_cache(space.replies) as cache, progress_bars() as bar:
+        conditions = Conditions(cache, Meter(spending.budget()), shard, bar("judge", "answers"))
         session = Session(space.results, found, conditions, partial(open_model, work=work, notice=say), truth)
         contestants = [
             session.introduce(spec, words, options_exchanged=other)
@@ -173,7 +173,8 @@ def eval_(
             session.model(rules.judge)  # before anything is asked
         files = [named_folder("--answers", file) for file in asking.answers or ()]
         imported = [session.take_over(file, space.exports / "mmvp") for file in files]
-        entries = [*map(session.answer, contestants), *imported]
+        asked = [session.answer(one, bar(one.setup.title, "questions")) for one in contestants]
+        entries = [*asked, *imported]
         if bare:
             entries += session.recorded([entry.folder for entry in entries])
         session.score(entries, rules)

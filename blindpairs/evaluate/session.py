@@ -39,6 +39,7 @@ from blindpairs.evaluate.results import (
 from blindpairs.evaluate.scores import Key, keys_of
 from blindpairs.evaluate.summary import BothOrders, Summary, both_orders, rate_fields, summarise
 from blindpairs.evaluate.verdicts import Judging, Readout, answered
+from blindpairs.progress import Progress, silent
 from blindpairs.vlm import Answerer, Failure, Plan
 from blindpairs.workspace import sha256_file
 
@@ -143,13 +144,14 @@ class Session:
         seconds = sum(took) / len(took) if took else None
         return Planned(setup, missing_plan(setup, missing) if asks else Plan(), len(before), seconds)
 
-    def answer(self, contestant: Contestant) -> Entry:
+    def answer(self, contestant: Contestant, progress: Progress = silent) -> Entry:
         """Ask what is missing."""
         setup = contestant.setup
         folder = self.folder / setup.folder_name
         if contestant.answerer is None:
             return Entry(folder, setup)
-        report = answer_questions(setup, contestant.answerer, self._shown(setup), folder, self._conditions)
+        conditions = replace(self._conditions, progress=progress)
+        report = answer_questions(setup, contestant.answerer, self._shown(setup), folder, conditions)
         return Entry(folder, setup, report)
 
     def take_over(self, file: Path, beside: Path) -> Entry:

@@ -3,7 +3,7 @@
 Percentages with their 95 % interval behind them, rounded to whole points; the files beside the answers have all digits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import CHANCE
@@ -36,10 +36,10 @@ def model_table(summaries: Sequence[Summary]) -> list[str]:
     """One line a model under a heading, with what guessing gives first. Incomplete ones say so instead."""
     rows = [("% of blind pairs", *COLUMNS.values())]
     rows.append(("guessing, on average", *(f"{value:.1f}" for value in CHANCE.values())))
-    for one in summaries:
+    for title, one in zip(titles(summaries), summaries, strict=True):
         rates = [shown_rate(getattr(one.blind, name)) for name in COLUMNS] if one.blind else [incomplete(one)]
         partial = "" if one.complete or not one.blind else f" ({one.counts.complete_pairs:,} complete pairs)"
-        rows.append((titled(one) + partial, *rates))
+        rows.append((title + partial, *rates))
     return aligned(rows)
 
 
@@ -55,6 +55,15 @@ def _decoding(asking: Asking) -> str:
     return f"{asking.identity}, {decoded}, at most {asking.max_tokens:,} tokens"
 
 
+def titles(summaries: Sequence[Summary]) -> list[str]:
+    """A name for each; models of one name have the hash that their folders end in behind it."""
+    names = [titled(one) for one in summaries]
+    return [
+        f"{name} {one.setup.folder_name[-8:]}" if names.count(name) > 1 else name
+        for name, one in zip(names, summaries, strict=True)
+    ]
+
+
 def titled(summary: Summary) -> str:
     """The model, and how it was asked where it was asked."""
     asking = summary.setup.asking
@@ -67,14 +76,14 @@ def incomplete(summary: Summary) -> str:
     return f"incomplete: {counts.questions - counts.answered:,} of {counts.questions:,} questions have no answer"
 
 
-def control_table(summaries: Iterable[Summary]) -> list[str]:
+def control_table(summaries: Sequence[Summary]) -> list[str]:
     """Blind pairs beside control pairs, for a benchmark that has controls."""
     rows = [("% right about both images", "blind pairs", "controls", "controls - blind")]
-    for one in summaries:
+    for title, one in zip(titles(summaries), summaries, strict=True):
         if one.blind and one.controls and one.difference:
             both = (shown_rate(one.blind.pair_accuracy), shown_rate(one.controls.pair_accuracy))
             difference = f"{100 * one.difference.share:+.1f} {shown_interval(one.difference.interval)}"
-            rows.append((titled(one), *both, difference))
+            rows.append((title, *both, difference))
     return aligned(rows) if len(rows) > 1 else []
 
 
@@ -84,7 +93,7 @@ def pattern_table(summaries: Sequence[Summary]) -> list[str]:
     names = list(dict.fromkeys(name for one in scored for name in one.patterns))
     if not names:
         return []
-    rows = [("% of pairs by pattern", "n", *(titled(one) for one in scored))]
+    rows = [("% of pairs by pattern", "n", *titles(scored))]
     for name in names:
         found = [one.patterns.get(name) for one in scored]
         count = max(scores.pair_accuracy.count for scores in found if scores)

@@ -158,6 +158,19 @@ def test_readers_give_their_numbers_and_their_differences(tmp_path: Path, cache:
     assert written["readers"]["lmms-eval"]["scores"] == {"mmvp_accuracy": 0.5, "mmvp_pair_accuracy": 0.0}
 
 
+def test_official_numbers_come_from_recorded_replies_of_the_judge(tmp_path: Path, cache: Cache) -> None:
+    benchmark = benchmark_of(2, second=None)
+    replies = tmp_path / "replies.jsonl"
+    rows = [
+        {"pair_id": pair.pair_id, "side": side, "which": "first", "replies": ["no" if place else "yes"]}
+        for place, pair in enumerate(benchmark.pairs)
+        for side in "ab"
+    ]
+    replies.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (entry,) = scored(session(tmp_path, benchmark, cache), "first", rules=Rules(("official",), judge=str(replies)))
+    assert [(one.reader, dict(one.headline)) for one in entry.readouts] == [("official", {"accuracy": 0.5})]
+
+
 def test_answers_without_options_are_read_by_the_judge_and_by_its_recorded_verdicts(
     tmp_path: Path, cache: Cache
 ) -> None:

@@ -9,7 +9,7 @@ from blindpairs.evaluate.asking import LMMS_EVAL, OURS, questions_of
 from blindpairs.evaluate.baselines import UNASKED
 from blindpairs.evaluate.results import Setup
 from blindpairs.evaluate.summary import Summary, summarise
-from blindpairs.evaluate.table import aligned, control_table, model_table, pattern_table, provenance
+from blindpairs.evaluate.table import aligned, control_table, model_table, pattern_table, provenance, titles
 
 BENCHMARK = with_controls(4)
 RIGHT = {key: question.answers["ab".index(key[1])] for key, question in questions_of(BENCHMARK).items()}
@@ -71,3 +71,10 @@ def test_every_protocol_is_shown_once_with_its_decoding() -> None:
 def test_columns_are_aligned_and_a_short_row_does_not_widen_them() -> None:
     rows = [("a", "bb", "c"), ("long", "1", "22"), ("x", "a long sentence about x")]
     assert aligned(rows) == ["a     bb   c", "long   1  22", "x     a long sentence about x"]
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders() -> None:
+    other = replace(LLAVA, setup=replace(LLAVA.setup, model="hf:/models/llava", settings={"weights": "others"}))
+    names = [f"llava (ours) {one.setup.folder_name[-8:]}" for one in (LLAVA, other)]
+    assert titles([FIRST, LLAVA, other]) == ["first", *names]
+    assert [line.split("  ")[0] for line in model_table([FIRST, LLAVA, other])[3:]] == names
