@@ -63,7 +63,9 @@ def unwritable(path: Path, error: OSError) -> InputError:
             f"no room to write {path}: {_system_message(error)}; free space, then run the same command to resume"
         )
     why = _reason(path, error)
-    return InputError(f"cannot write {path}: {_system_message(error)}{why}; choose another folder with --work")
+    return InputError(
+        f"cannot write {path}: {_system_message(error)}{why}; choose another place with --work or --output"
+    )
 
 
 def listed(folder: Path) -> list[Path]:

@@ -1,12 +1,13 @@
-"""Confidence intervals, two tests and the agreement of two labellings, for any measurement.
+"""Confidence intervals, tests and the agreement of two labellings, for any measurement.
 
-All intervals are two-sided. Trials that come in groups (the two images of a pair, the pairs of one image) are not
-independent: pass the groups to `bootstrap_interval`, or their `effective_count` to `wilson_interval`.
+All intervals and p-values are two-sided. Trials that come in groups (the two images of a pair, the pairs of one image)
+are not independent: pass the groups to `bootstrap_interval`, or their `effective_count` to `wilson_interval`.
 """
 
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
+_FEW_VALUES = 32  # distinct values, up to which a bootstrap draws how often each occurs
 
 
 def wilson_interval(share: float, count: float, level: float = 0.95) -> tuple[float, float]:
@@ -62,6 +64,80 @@ def binomial_test(successes: int, trials: int) -> float:
     return min(1.0, 2 * tail)
 
 
+def paired_interval(
+    gained: NDArray[Any] | int, lost: NDArray[Any] | int, count: NDArray[Any] | int, level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The score interval of the difference (gained - lost) / count of two proportions on the same trials (Tango 1998).
+
+    `gained` and `lost` are the trials that only the second and only the first of the two has; arrays of one shape give
+    arrays of limits. The interval excludes 0 where McNemar's test without correction rejects, so it excludes 0 wherever
+    McNemar's exact test (`binomial_test`) does. Source: Statistics in Medicine 17:891; recommended by Fagerland,
+    Lydersen and Laake 2014, Statistics in Medicine 33:2850. Raises ValueError for a count below 1.
+    """
+    b, c, n = np.broadcast_arrays(*(np.asarray(one, np.float64) for one in (gained, lost, count)))
+    if np.any(n < 1):
+        raise ValueError("an interval of a difference needs at least one pair of trials")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    limits = []
+    for sign in (1, -1):  # the statistic falls from the lowest difference to the highest
+        low, high = (np.full(b.shape, -1.0), (b - c) / n) if sign > 0 else ((b - c) / n, np.ones(b.shape))
+        for _ in range(50):  # halvings: to 1e-15
+            middle = (low + high) / 2
+            above = _excess(b, c, n, middle, sign * z)
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        limits.append((low + high) / 2)
+    return limits[0], limits[1]
+
+
+def _excess(b: Floats, c: Floats, n: Floats, difference: Floats, z: float) -> NDArray[np.bool_]:
+    """Whether Tango's statistic of a supposed difference is above z."""
+    # The share of lost trials that is most likely under that difference: the positive root of a quadratic equation.
+    slope = b + c - (2 * n - b + c) * difference
+    root = np.sqrt(np.maximum(0, slope**2 + 8 * n * c * difference * (1 - difference)))
+    share = np.maximum(0, slope + root) / (4 * n)
+    variance = n * np.maximum(0, 2 * share + difference * (1 - difference))
+    return np.asarray(b - c - n * difference > z * np.sqrt(variance), np.bool_)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests, raised so that one false alarm among all of them is as rare as each says.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6:65. It holds however the tests depend on each other.
+    """
+    raised, highest = [1.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        raised[place] = highest
+    return raised
+
+
+def student_test(t: float, freedom: float) -> float:
+    """The p-value of a t statistic with `freedom` degrees of freedom, at least 1 (Student 1908)."""
+    # With t = sqrt(freedom) tan(angle) the density is cos(angle) ** (freedom - 1): smooth, on a finite interval. It
+    # falls at least as fast as a normal density with a variance of 1 / (freedom - 1). Integrated by Simpson's rule.
+    start = math.atan(abs(t) / math.sqrt(freedom))
+    angle = np.linspace(start, min(math.pi / 2, start + 12 / math.sqrt(freedom)), 1001)
+    density = np.maximum(0.0, np.cos(angle)) ** (freedom - 1)
+    area = float(density[0] + 4 * density[1:-1:2].sum() + 2 * density[2:-1:2].sum() + density[-1])
+    return min(1.0, 2 * area * float(angle[1] - angle[0]) / 3 * _student_scale(freedom))
+
+
+@lru_cache(maxsize=1 << 14)
+def student_quantile(p: float, freedom: float) -> float:
+    """The t statistic whose p-value is `p`: 2.776 for 0.05 and 4 degrees of freedom."""
+    t = -NormalDist().inv_cdf(p / 2)  # lower than the solution, from where Newton's steps only rise
+    while True:
+        density = _student_scale(freedom) * float((1 + t * t / freedom) ** (-(freedom + 1) / 2)) / math.sqrt(freedom)
+        step = (student_test(t, freedom) - p) / (2 * density)
+        t += step
+        if step < 1e-9 * t + 1e-12:
+            return t
+
+
+def _student_scale(freedom: float) -> float:
+    return math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+
+
 def effective_count(sizes: Floats | NDArray[np.integer[Any]]) -> float:
     """The smallest number of independent trials that groups of these sizes (G,) can stand for (Kish 1965)."""
     # (sum n)^2 / sum n^2: exact where the trials of a group always agree, and too low where they agree less.
@@ -72,22 +148,30 @@ def effective_count(sizes: Floats | NDArray[np.integer[Any]]) -> float:
 
 def bootstrap_interval(
     groups: Floats,
-    statistic: Callable[[Floats], float] = lambda drawn: float(np.mean(drawn)),
+    statistic: Callable[[Floats], float] | None = None,
     *,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The percentile interval of a statistic of independent groups (Efron 1979): (low, high).
+    """The percentile interval of a statistic of independent groups, their mean if none is given (Efron 1979).
 
-    `groups` (G, ...) has one row for each group. Whole groups are drawn, so the trials of a group may depend on each
-    other. It needs dozens of groups: with fewer its intervals are too narrow. The same seed gives the same interval.
+    Returns (low, high). `groups` (G, ...) has one row for each group. Whole groups are drawn, so the trials of a group
+    may depend on each other. It needs dozens of groups: with fewer its intervals are too narrow. The same seed gives
+    the same interval.
     Raises ValueError where there is no group.
     """
     if not len(groups):
         raise ValueError("a bootstrap needs at least one group")
     generator = np.random.default_rng(seed)
-    drawn = [statistic(groups[generator.integers(len(groups), size=len(groups))]) for _ in range(resamples)]
+    drawn: Floats | list[float]
+    values, counts = np.unique(groups.reshape(len(groups), -1).mean(1), return_counts=True)
+    if statistic is None and len(values) <= _FEW_VALUES:
+        # How often a resample has each value is multinomial: the same distribution, for 20,000 groups 500 times faster.
+        drawn = generator.multinomial(len(groups), counts / len(groups), size=resamples) @ values / len(groups)
+    else:
+        of = statistic or (lambda rows: float(np.mean(rows)))
+        drawn = [of(groups[generator.integers(len(groups), size=len(groups))]) for _ in range(resamples)]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -116,8 +200,7 @@ def mann_whitney(one: Floats | NDArray[np.integer[Any]], other: Floats | NDArray
     """
     count, other_count = len(one), len(other)
     total = count + other_count
-    _, inverse, ties = np.unique(np.concatenate([one, other]), return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(ties) - (ties - 1) / 2)[inverse]  # equal values share their mean rank
+    ranks, ties = mean_ranks(np.concatenate([one, other]))
     away = abs(float(ranks[:count].sum()) - count * (total + 1) / 2) - 0.5
     # sum(t^3 - t) / (N (N - 1)) is by how much ties narrow the ranks.
     narrowed = float((ties.astype(np.float64) ** 3 - ties).sum()) / max(1, total * (total - 1))
@@ -125,3 +208,9 @@ def mann_whitney(one: Floats | NDArray[np.integer[Any]], other: Floats | NDArray
     if variance <= 0 or away <= 0:
         return 1.0
     return 2 * NormalDist().cdf(-away / math.sqrt(variance))
+
+
+def mean_ranks(values: Floats | NDArray[np.integer[Any]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The ranks from 1 of values (n,), equal values sharing their mean rank; and how many there are of each value."""
+    _, inverse, ties = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(ties) - (ties - 1) / 2)[inverse], ties

@@ -103,15 +103,22 @@ class Workspace:
 
 
 def demo_folder() -> Path:
-    """The demo's corpus and encoders: beside the package in a source checkout, inside it in an installed wheel.
+    """The demo's corpus and encoders; AssetMissing where they are not installed."""
+    return _shipped("demo/scenes.parquet", "the demo's data").parent
 
-    Raises AssetMissing where neither folder has them.
-    """
+
+def published_file() -> Path:
+    """The numbers that others published; AssetMissing where the file is not installed."""
+    return _shipped("published.json", "the table of published numbers")
+
+
+def _shipped(name: str, what: str) -> Path:
+    """A file that ships: beside the package in a source checkout, inside it in an installed wheel."""
     package = Path(__file__).resolve().parent
-    for folder in (package.parent / "data" / "demo", package / "_data" / "demo"):
-        if (folder / "scenes.parquet").is_file():
-            return folder
-    raise AssetMissing("the demo's data is not installed: reinstall blindpairs, or work from a source checkout")
+    for folder in (package.parent / "data", package / "_data"):
+        if (folder / name).is_file():
+            return folder / name
+    raise AssetMissing(f"{what} is not installed: reinstall blindpairs, or work from a source checkout")
 
 
 def stamp() -> dict[str, Any]:

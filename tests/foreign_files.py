@@ -1,4 +1,4 @@
-"""Foreign benchmarks as their authors publish them, written by hand, and the texts that break careless formats."""
+"""Foreign benchmarks as their authors publish them, written by hand."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,21 +10,6 @@ from blindpairs.benchmark import Benchmark
 BUTTERFLY = ("Are the butterfly's wings closer to being open or closed?", "(a) Open (b) Closed", "(a)", "(b)")
 DOG = ("Is the dog facing left or right from the camera's perspective?", "(a) Right (b) Left", "(b)", "(a)")
 KEY = ('Is there a "Z" key, or not?', "(a) Yes, there is (b) No", "(a)", "(b)")
-NASTY = [
-    'quotes " and "" and \'',
-    "a tab\there",
-    "two\nlines",
-    "carriage\rreturn",
-    "both\r\nof them",
-    "=HYPERLINK(1;2)",
-    "+1",
-    "@SUM",
-    "\u202egnp.exe",
-    "N/A or so",
-    "comma, semicolon; pipe | backslash \\",
-    "é 猫 \U0001f600",
-    "x" * 10_000,
-]
 
 
 def mmvp_table(asked: Sequence[tuple[str, str, str, str]], header: str = "Index") -> str:

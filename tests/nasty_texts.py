@@ -26,6 +26,8 @@ NASTY = {
     "nul": "open\0",
     "bell": "open\x07",
     "line_separator": "open\u2028closed",
+    "line_ends": "open\r\nclosed",
+    "separators": "open, or; closed | shut \\",
     "spaces": "  open ",
     "empty": "",
     "surrogate": "open \udcff",

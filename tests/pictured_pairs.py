@@ -1,13 +1,11 @@
 """Small images and benchmarks for the tests of benchmarks."""
 
 import io
-from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 from PIL import Image
 
-from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
-from blindpairs.errors import Undecodable
+from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.images import image_id
 from blindpairs.mine import pair_id
 
@@ -18,17 +16,6 @@ def picture(seed: int, kind: str = "JPEG", size: tuple[int, int] = (120, 100)) -
     out = io.BytesIO()
     Image.fromarray(cells).resize(size, Image.Resampling.BICUBIC).save(out, kind)
     return out.getvalue()
-
-
-class Held:
-    """Reads images from memory."""
-
-    def __init__(self, images: Mapping[str, bytes]) -> None:
-        self.images = dict(images)
-
-    def __call__(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes | Undecodable]]:
-        for key in image_ids:
-            yield key, self.images.get(key, Undecodable("missing", "no such file"))
 
 
 def pair_of(first: int, other: int, **changes: object) -> tuple[BenchmarkPair, dict[str, bytes]]:
@@ -58,4 +45,4 @@ def benchmark_of(count: int, name: str = "doors", **changes: object) -> Benchmar
     made = [pair_of(2 * number, 2 * number + 1, **changes) for number in range(count)]
     images = {key: data for _, one in made for key, data in one.items()}
     patterns = ("State and Condition", "Color and Appearance")
-    return Benchmark(name, tuple(pair for pair, _ in made), Held(images), patterns)
+    return Benchmark(name, tuple(pair for pair, _ in made), HeldImages(images), patterns)

@@ -123,6 +123,26 @@ def test_wrong_draft_that_nobody_accepted_is_absent_and_listed(work: Path) -> No
     assert drafted - inside == named
 
 
+def test_other_taxonomy_is_refused_with_what_helps(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("Doors\n")
+    done = call("export", "--patterns", tmp_path / "mine.txt", "--output", tmp_path / "made", "--work", work)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert "unknown_pattern" in done.stderr
+    assert "name the taxonomy that they were drafted with, --patterns FILE" in done.stderr
+
+
+def test_each_refused_pair_is_listed_once_and_what_is_rare_comes_first(work: Path, tmp_path: Path) -> None:
+    lines = call("export", "--output", tmp_path / "made", "--work", work).stdout.splitlines()
+    assert not [line for line in lines if "cannot carry" in line]
+    (heading,) = [line for line in lines if line.startswith("  refused:")]
+    words = [line.split(":")[0].split()[1] for line in lines[lines.index(heading) + 1 :] if line[:4] == "    "]
+    shown = json.loads(call("export", "--json", "--output", tmp_path / "made", "--work", work).stdout)
+    counts = Counter(one["check"] for one in shown["findings"] if one["refuses"])
+    assert all(f"{count} {check}" in heading for check, count in counts.items())
+    refusing = [word for word in words if word in counts]
+    assert [counts[word] for word in refusing] == sorted(counts[word] for word in refusing)
+
+
 def test_controls_are_exported_with_their_blind_pairs(work: Path) -> None:
     benchmark = read_native(work / "benchmark")
     ids = {pair.pair_id for pair in blind(benchmark)}

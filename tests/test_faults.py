@@ -156,7 +156,7 @@ def test_interrupted_command_saves_its_state_and_resumes_to_the_same_bytes(
     process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors
-    assert "run the same command again; embed, draft, eval and import resume, the others start over" in errors
+    assert "run the same command again; embed, import, draft and eval resume, the others start over" in errors
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob(".*.tmp"))
     subprocess.run(command, check=True, capture_output=True)
@@ -237,7 +237,7 @@ def test_folder_that_cannot_be_written_is_told_before_any_work(tmp_path: Path) -
     photos = tmp_path / "photos"
     make_photos(photos, 4)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match=r"cannot write .*; choose another folder with --work"):
+    with pytest.raises(InputError, match=r"cannot write .*; choose another place with --work or --output"):
         run(photos, tmp_path / "file" / "store")
 
 

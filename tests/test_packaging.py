@@ -44,13 +44,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_wheel_carries_every_file_of_the_package_the_demo_and_the_licence(wheel: Path) -> None:
+def test_wheel_carries_every_file_of_the_package_its_data_and_the_licence(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {path for path in (ROOT / "blindpairs").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {str(path.relative_to(ROOT)) for path in package} <= names
-    demo = {path for path in (ROOT / "data" / "demo").rglob("*") if path.is_file()}
-    assert demo, "data/demo is empty"
-    assert {f"blindpairs/_data/{path.relative_to(ROOT / 'data')}" for path in demo} <= names
+    data = {str(path.relative_to(ROOT / "data")) for path in (ROOT / "data").rglob("*") if path.is_file()}
+    assert {"demo/scenes.parquet", "published.json"} <= data
+    assert {f"blindpairs/_data/{name}" for name in data} <= names
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
     assert not [name for name in names if name.startswith(("tests/", "data/"))]
 

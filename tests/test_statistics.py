@@ -5,13 +5,18 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from blindpairs.statistics import (
     binomial_test,
     bootstrap_interval,
     difference_interval,
     effective_count,
+    holm,
     mann_whitney,
+    paired_interval,
+    student_quantile,
+    student_test,
     wilson_interval,
 )
 
@@ -31,13 +36,6 @@ def test_wilson_interval_has_its_published_values(share: float, count: int, inte
 
 def test_wilson_interval_without_trials_says_nothing() -> None:
     assert wilson_interval(float("nan"), 0) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize("truth", [0.05, 0.5, 0.95])
-def test_wilson_interval_holds_the_truth_as_often_as_it_says(truth: float) -> None:
-    drawn = np.random.default_rng(0).binomial(135, truth, 4000)
-    inside = [low <= truth <= high for low, high in (wilson_interval(hits / 135, 135) for hits in drawn)]
-    assert 0.93 <= np.mean(inside) <= 0.975
 
 
 def test_wilson_interval_of_a_higher_level_contains_that_of_a_lower() -> None:
@@ -123,3 +121,117 @@ def test_difference_interval_is_the_published_one(
     assert got == pytest.approx(interval, abs=5e-5)
     low, high = difference_interval((other[0] / other[1], other[1]), (one[0] / one[1], one[1]))
     assert (-high, -low) == pytest.approx(got)  # exchanged proportions give the mirrored interval
+
+
+@pytest.mark.parametrize(("one", "other"), [(0.05, 0.05), (0.25, 0.5), (0.5, 0.55), (0.9, 0.97)])
+def test_difference_interval_covers_the_difference_as_often_as_it_says(one: float, other: float) -> None:
+    draw = np.random.default_rng(0)
+    hits = zip(draw.binomial(144, one, 3000), draw.binomial(144, other, 3000), strict=True)
+    intervals = [difference_interval((a / 144, 144), (b / 144, 144)) for a, b in hits]
+    assert 0.93 <= np.mean([low <= one - other <= high for low, high in intervals]) <= 0.975
+
+
+@pytest.mark.parametrize(("count", "lowest", "highest"), [(15, 0.90, 0.99), (135, 0.93, 0.97), (1000, 0.93, 0.97)])
+def test_wilson_interval_covers_every_truth_as_often_as_it_says(count: int, lowest: float, highest: float) -> None:
+    intervals = np.array([wilson_interval(hits / count, count) for hits in range(count + 1)])
+    draw = np.random.default_rng(0)
+    for truth in np.linspace(0.05, 0.95, 19):
+        low, high = intervals[draw.binomial(count, truth, 100_000)].T
+        assert lowest <= np.mean((low <= truth) & (truth <= high)) <= highest, truth
+
+
+def paired_counts(count: int, truth: float, gain: float, shared: float, draws: int) -> NDArray[np.int64]:
+    """Gained and lost trials of two models of accuracies truth and truth + gain: (2, draws)."""
+    both = truth * (truth + gain) + shared * truth * (1 - truth - gain)
+    draw = np.random.default_rng(0)
+    return draw.multinomial(count, [truth + gain - both, truth - both, 1 - 2 * truth - gain + both], draws)[:, :2].T
+
+
+@pytest.mark.parametrize(("count", "lowest", "highest"), [(15, 0.90, 1.0), (135, 0.93, 0.97), (1000, 0.93, 0.97)])
+def test_paired_interval_covers_every_difference_as_often_as_it_says(count: int, lowest: float, highest: float) -> None:
+    for truth in np.linspace(0.05, 0.95, 10):
+        for gain in (0.0, 0.05, 0.2):
+            for shared in (0.0, 0.5):
+                if truth + gain < 1:
+                    gained, lost = paired_counts(count, truth, gain, shared, 2500)
+                    low, high = paired_interval(gained, lost, count)
+                    assert lowest <= np.mean((low <= gain) & (gain <= high)) <= highest, (truth, gain, shared)
+
+
+def test_paired_interval_has_its_published_value() -> None:
+    # Fagerland, Lydersen and Laake 2014: airway hyper-responsiveness before and after a transplantation, n = 21
+    assert np.array(paired_interval(1, 7, 21)) == pytest.approx([-0.517, -0.026], abs=5e-4)
+
+
+@pytest.mark.parametrize(("gained", "lost", "count"), [(20, 6, 135), (13, 10, 135), (6, 0, 30), (0, 0, 10), (3, 2, 5)])
+def test_paired_interval_ends_where_a_slow_score_test_begins_to_reject(gained: int, lost: int, count: int) -> None:
+    def distance(difference: float) -> float:
+        shares = np.linspace(max(0.0, -difference), (1 - difference) / 2, 400_001)[1:-1]  # of lost trials
+        with np.errstate(divide="ignore"):
+            likelihood = gained * np.log(shares + difference) + (count - gained - lost) * np.log1p(
+                -2 * shares - difference
+            )
+        likely = shares[np.argmax(likelihood + lost * np.log(shares))]
+        variance = count * (2 * likely + difference - difference**2)
+        return abs(gained - lost - count * difference) / math.sqrt(variance)
+
+    for limit in paired_interval(gained, lost, count):
+        assert distance(float(limit)) == pytest.approx(1.959964, abs=2e-3)
+
+
+def test_paired_interval_excludes_zero_wherever_the_exact_test_rejects() -> None:
+    for discordant in range(1, 100):
+        lost = np.arange(discordant // 2 + 1)
+        p = np.array([binomial_test(int(one), discordant) for one in lost])
+        for count in (discordant, 50 * discordant):
+            low, _ = paired_interval(discordant - lost, lost, count)
+            assert np.all(low[p < 0.05] > 0)
+
+
+def test_paired_interval_mirrors_and_needs_a_trial() -> None:
+    low, high = paired_interval(np.array([20, 6, 0]), np.array([6, 20, 0]), 135)
+    assert low[0] == pytest.approx(-high[1])
+    assert high[2] == pytest.approx(1.959964**2 / (135 + 1.959964**2))  # nothing differs
+    with pytest.raises(ValueError, match="at least one pair"):
+        paired_interval(0, 0, 0)
+
+
+@pytest.mark.parametrize("truth", [0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95])
+def test_clustered_bootstrap_of_135_pairs_covers_the_truth(truth: float) -> None:
+    draw, inside = np.random.default_rng(0), []
+    for seed in range(600):
+        one, other = draw.random((2, 135)) < truth
+        rows = np.stack([one, np.where(draw.random(135) < 0.5, one, other)], axis=1)  # half of the pairs agree
+        low, high = bootstrap_interval(rows.astype(float), resamples=1000, seed=seed)
+        inside.append(low <= truth <= high)
+    assert 0.91 <= np.mean(inside) <= 0.98
+
+
+def test_fast_bootstrap_of_a_mean_is_that_of_drawn_groups() -> None:
+    rows = np.random.default_rng(3).integers(0, 2, (400, 2)).astype(float)
+    fast = bootstrap_interval(rows, resamples=20_000)
+    slow = bootstrap_interval(rows, lambda drawn: float(drawn.mean()), resamples=20_000)
+    assert fast == pytest.approx(slow, abs=2e-3)
+    many = np.random.default_rng(3).random(400)  # more values than the fast way counts
+    assert bootstrap_interval(many) == bootstrap_interval(many, lambda drawn: float(drawn.mean()))
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),  # of 95 %; any table of Student's distribution
+    [(1, 12.706), (2, 4.303), (4, 2.776), (10, 2.228), (30, 2.042), (120, 1.980), (1_000_000, 1.960)],
+)
+def test_student_quantile_has_its_published_value(freedom: int, quantile: float) -> None:
+    assert student_quantile(0.05, freedom) == pytest.approx(quantile, abs=5e-4)
+
+
+@pytest.mark.parametrize("p", [1e-9, 0.001, 0.5, 0.99])
+def test_student_test_and_quantile_invert_each_other(p: float) -> None:
+    for freedom in (1, 1.5, 3, 29, 800):
+        assert student_test(student_quantile(p, freedom), freedom) == pytest.approx(p, rel=1e-5)
+    assert student_test(0, 3) == pytest.approx(1)
+
+
+def test_holm_raises_the_smallest_most_and_keeps_their_order() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm 1979, by hand
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []

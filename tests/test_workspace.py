@@ -49,8 +49,8 @@ def test_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) 
     [
         (errno.ENOSPC, "no room to write .*; free space, then run the same command to resume"),
         (errno.EDQUOT, "no room to write .*; free space, then run the same command to resume"),
-        (errno.EIO, "cannot write .*; choose another folder with --work"),
-        (errno.EROFS, "cannot write .*; choose another folder with --work"),
+        (errno.EIO, "cannot write .*; choose another place with --work or --output"),
+        (errno.EROFS, "cannot write .*; choose another place with --work or --output"),
     ],
 )
 def test_full_or_read_only_disk_is_a_sentence_and_touches_no_final_name(

@@ -1,8 +1,9 @@
 """Drafts and decisions as a CSV file for any spreadsheet, one row a pair, and back.
 
 Promises: every text comes back as it was, character for character, unless a person changed it; no text is run as a
-formula; nothing is imported from a file with a fault. Written as RFC 4180 with a byte order mark, without which Excel
-takes UTF-8 for another encoding. Read in what spreadsheets make of it: other separators, UTF-16, columns in any order.
+formula; nothing is imported from a file with a fault; no file is replaced that holds work which was not imported.
+Written as RFC 4180 with a byte order mark, without which Excel takes UTF-8 for another encoding. Read in what
+spreadsheets make of it: other separators, UTF-16, columns in any order.
 """
 
 import csv
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from blindpairs.access import reading
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.rows import COLUMNS, NEEDED, SHOWN, ImportedDecisions, Row, import_rows, rows_of
+from blindpairs.author.rows import COLUMNS, NEEDED, SHOWN, ImportedDecisions, Row, import_rows, rows_of, unsaved
+from blindpairs.benchmark.tables import encoding_of, separator_of
 from blindpairs.errors import InputError
 from blindpairs.workspace import written_atomically
 
@@ -21,12 +23,15 @@ from blindpairs.workspace import written_atomically
 GUARD = "'"
 GUARDED = (*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20", GUARD)
 _FIGURES = ("clip_sim", "dino_sim", "cluster", "revision")  # a cosine may be negative, and is no formula
-_SEPARATORS = ",;\t"
 _LONGEST = 1 << 24  # characters in a cell; the csv module's own limit is 131,072
 
 
 def write_csv(database: AuthoringDatabase, path: Path, annotator: str = "") -> int:
-    """Write a row for every pair, as `rows.rows_of` says; returns the number of pairs."""
+    """Write a row for every pair, as `rows.rows_of` says; returns the number of pairs.
+
+    Raises InputError where the file is there and holds something that is not in the database.
+    """
+    _refuse_loss(database, path)
     count = 0
     with written_atomically(path) as aside, aside.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")
@@ -55,10 +60,25 @@ def unguarded(text: str) -> str:
     return text[1:] if text.startswith(GUARD) and text[1:].startswith(GUARDED) else text
 
 
+def _refuse_loss(database: AuthoringDatabase, path: Path) -> None:
+    """InputError where replacing the file would lose decisions that nobody imported, or a file of something else."""
+    if not path.is_file():
+        return
+    try:
+        lost = unsaved(database, _rows(path))
+    except InputError as error:
+        raise InputError(f"{path} is not replaced ({error}): name another file with --output") from error
+    if lost:
+        raise InputError(
+            f"{path} holds decisions or texts of {len(lost):,} pairs that were not imported, such as {lost[0]}: "
+            "import it first, or name another file with --output"
+        )
+
+
 def _rows(path: Path) -> Iterator[Row]:
     text = _text(path)
     csv.field_size_limit(_LONGEST)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text.split("\n", 1)[0]), strict=True)
     line = 1
     try:
         header = [name.strip().casefold() for name in next(reader, [])]
@@ -86,18 +106,10 @@ def _check_header(path: Path, header: list[str]) -> None:
 def _text(path: Path) -> str:
     with reading(path):
         data = path.read_bytes()
-    # Excel's "Unicode text" is UTF-16 with a byte order mark; its "CSV UTF-8" has one, other programs write none.
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        return data.decode(encoding_of(data))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{path.name}, line {line}: this is no UTF-8 text: save it as `CSV UTF-8` in the spreadsheet"
         ) from error
-
-
-def _separator(text: str) -> str:
-    """The separator of the first line. Excel writes semicolons where a comma is the decimal point, and tabs."""
-    first = text.split("\n", 1)[0]
-    return max(_SEPARATORS, key=first.count)

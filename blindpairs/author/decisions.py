@@ -93,6 +93,12 @@ def standing_of(pair: MinedPair, history: Sequence[Revision]) -> Standing:
     return Standing(pair, "accepted" if accepted else "undecided", decisions, drafted)
 
 
+def is_open(standing: Standing, annotator: str = "") -> bool:
+    """Whether nobody has decided on a pair; with a name, whether this person has not."""
+    decisions = standing.decisions
+    return all(one.author != annotator for one in decisions) if annotator else standing.state == "undecided"
+
+
 def accepted_pairs(database: AuthoringDatabase) -> list[BenchmarkPair]:
     """The accepted pairs in rank order, each control marked by `control_of`."""
     return [pair for standing in standings(database) if (pair := standing.benchmark_pair)]

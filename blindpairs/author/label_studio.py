@@ -40,6 +40,7 @@ from blindpairs.workspace import write_text, written_atomically
 CONFIG = "labeling-config.xml"  # beside the tasks
 SIDE = 896  # pixels: large enough to see what a vision encoder does not
 LARGEST = 150_000  # bytes of one image: 250 MB, the largest upload, then hold 600 pairs
+_BEGINNING = b'[\n{"data": {"pair_id": '  # of a file of tasks; Label Studio exports begin with an id of its own
 _LOT = 20  # pairs whose images are in memory
 _ANSWERS = ("answer_a", "answer_b", "second_answer_a", "second_answer_b")
 _OPTIONS = ("Option 1", "Option 2")  # a configuration has the same choices for all tasks; the texts stand above them
@@ -52,8 +53,11 @@ def write_tasks(
 ) -> dict[str, str]:
     """Write a task for every pair, and the labeling configuration beside them with `patterns` as its first choices.
 
-    Returns the pairs that were left out because an image cannot be read: pair id -> why.
+    Returns the pairs that were left out because an image cannot be read: pair id -> why. Raises InputError where the
+    file is there and is not one of tasks that nobody has worked on.
     """
+    if path.is_file() and path.stat().st_size and not _tasks_alone(path):
+        raise InputError(f"{path} is there and holds something else than tasks: name another file with --output")
     left_out: dict[str, str] = {}
     found: dict[str, None] = dict.fromkeys(patterns)
     rows = rows_of(database, annotator)
@@ -164,6 +168,12 @@ def _predictions(shown: Revision | None) -> list[dict[str, Any]]:
 
 def _result(name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
     return {"id": name, "from_name": name, "to_name": "image_a", "type": kind, "value": value}
+
+
+def _tasks_alone(path: Path) -> bool:
+    """Whether a file begins as `write_tasks` writes it, and not as Label Studio exports it, with annotations."""
+    with reading(path), path.open("rb") as file:
+        return file.read(len(_BEGINNING)) in (_BEGINNING, b"[]\n")
 
 
 def _exported(path: Path) -> list[Any]:

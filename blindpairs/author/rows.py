@@ -101,6 +101,21 @@ def import_rows(database: AuthoringDatabase, rows: Iterable[Row], name: str, ann
     return ImportedDecisions(database.decide_all(decisions), undecided, tuple(edited), tuple(outdated))
 
 
+def unsaved(database: AuthoringDatabase, rows: Iterable[Row]) -> list[str]:
+    """The pair ids of rows with a decision or a text that no revision of their pair has: what `import_rows` would keep.
+
+    Whoever replaces the file of these rows would lose a person's work.
+    """
+    found = []
+    for row in rows:
+        pair_id, person = row.cells["pair_id"].strip(), row.cells.get("annotator", "").strip()
+        history = database.history(pair_id)
+        kept = [_content(_texts(one)) for one in history if one.kind == "draft" or person in ("", one.author)]
+        if _content(row.cells) not in [_content(_texts(None)), *kept]:
+            found.append(pair_id)
+    return found
+
+
 def draft_cells(draft: Draft) -> dict[str, str]:
     """The cells of TEXTS for a draft."""
     return {
@@ -123,13 +138,25 @@ def _row(pair: MinedPair, shown: Revision | None, annotator: str) -> dict[str, s
         **{name: "" if figure is None else repr(figure) for name, figure in figures.items()},
         "control_of": pair.control_of or "",
         "source": shown.source if shown else "",
-        **draft_cells(shown.draft if shown else Draft()),
-        "decision": next(word for word, yes in WORDS.items() if yes == (shown.kind == "accepted"))
-        if shown and decided
-        else "",
+        **_texts(shown),
         "annotator": shown.author if shown and decided else annotator,
-        "reason": shown.reason if shown and decided else "",
     }
+
+
+def _texts(shown: Revision | None) -> dict[str, str]:
+    """The cells of a row that say something: the texts of the draft, the decision and its reason."""
+    decided = shown if shown and shown.kind != "draft" else None
+    return {
+        **draft_cells(shown.draft if shown else Draft()),
+        "decision": next(word for word, yes in WORDS.items() if yes == (decided.kind == "accepted")) if decided else "",
+        "reason": decided.reason if decided else "",
+    }
+
+
+def _content(cells: Mapping[str, str]) -> list[str]:
+    """What `_texts` names, so that it can be compared. Who rejects a pair or adds a reason has said something."""
+    texts = [_lines(cells[name]) for name in TEXTS]
+    return [*texts, cells["decision"].strip().casefold(), _lines(cells.get("reason", ""))]
 
 
 def _shown(database: AuthoringDatabase, pair_id: str, number: str) -> tuple[Revision | None, list[Revision]]:

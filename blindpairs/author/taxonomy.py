@@ -71,6 +71,24 @@ def write_proposal(path: Path, proposal: Proposal) -> None:
     write_json(path, {**stamp(), **fields, "unassigned": dict(proposal.unassigned)})
 
 
+def read_assignment(path: Path) -> Mapping[str, str]:
+    """The pattern of each pair in a file that `write_proposal` wrote and a person may have edited.
+
+    InputError where it assigns none, or a name that is not in its taxonomy.
+    """
+    taxonomy = read_taxonomy(path)
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError:
+        value = None
+    assignment = value.get("assignment") if isinstance(value, dict) else None
+    if not isinstance(assignment, dict) or not assignment:
+        raise InputError(f"{path} assigns no pair: `blindpairs patterns --model SPEC --patterns {path}` does")
+    if unknown := next((key for key, name in assignment.items() if name not in taxonomy), None):
+        raise InputError(f"{path} assigns {assignment[unknown]!r} to pair {unknown}, which is not in its taxonomy")
+    return assignment
+
+
 @dataclass(frozen=True)
 class PatternFinder:
     """Asks a model about the patterns of questions, within a budget and through the cache."""

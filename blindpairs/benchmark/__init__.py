@@ -7,6 +7,6 @@ harnesses, and `hub.py` (with `card.py`) for the Hugging Face hub. They share `t
 `assembly.py` (from files to pairs), `folders.py`, `rgb.py` and `sidecar.py` (writing).
 """
 
-from blindpairs.benchmark.model import Answers, Benchmark, BenchmarkPair, ImageReader, Question
+from blindpairs.benchmark.model import Answers, Benchmark, BenchmarkPair, HeldImages, ImageReader, Question
 
-__all__ = ["Answers", "Benchmark", "BenchmarkPair", "ImageReader", "Question"]
+__all__ = ["Answers", "Benchmark", "BenchmarkPair", "HeldImages", "ImageReader", "Question"]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.benchmark.folders import FolderImages, id_of_file
-from blindpairs.benchmark.foreign import Imported
+from blindpairs.benchmark.foreign import ImportedBenchmark
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair
 from blindpairs.benchmark.sidecar import Beside
 from blindpairs.errors import InputError
+from blindpairs.images.item import printable_uri
 from blindpairs.mine import pair_id
 
 
@@ -44,7 +45,8 @@ class Assembly:
                 self.notes.append(f"An image of pair {first.pair_id} was changed after the export: it is now {name}.")
         if a == b:
             self.notes.append(f"Both images of pair {name} are the same file, byte for byte.")
-        pair = BenchmarkPair(self._unused(name), a, b, str(paths[0]), str(paths[1]), **fields)
+        uri_a, uri_b = (printable_uri(str(path))[0] for path in paths)
+        pair = BenchmarkPair(self._unused(name), a, b, uri_a, uri_b, **fields)
         self.pairs.append(pair)
         return pair
 
@@ -52,12 +54,14 @@ class Assembly:
         """Say that a pair is not in the benchmark."""
         self.notes.append(f"{what} is left out: {why}.")
 
-    def imported(self, path: Path, name: str, **fields: Any) -> Imported:
+    def imported(self, path: Path, name: str, **fields: Any) -> ImportedBenchmark:
         """The benchmark of all pairs that were added; InputError if there is none."""
         if not self.pairs:
             said = f": {self.notes[0]}" if self.notes else ""
             raise InputError(f"{path} has no pair that can be used{said}")
-        return Imported(Benchmark(name, tuple(self.pairs), FolderImages(self._paths), **fields), tuple(self.notes))
+        return ImportedBenchmark(
+            Benchmark(name, tuple(self.pairs), FolderImages(self._paths), **fields), tuple(self.notes)
+        )
 
     def _image(self, path: Path) -> str:
         if path not in self._ids:

@@ -1,8 +1,8 @@
 """What is wrong with the pairs of a benchmark, before it is exported: each finding has a reason and a pair.
 
 A finding either refuses its pair (no score of it would mean anything, or a format would silently change it) or is a
-note for the author. Nothing is dropped in silence: `check` returns every finding, and who leaves out a refused pair
-lists it. What only one foreign format cannot carry is refused by that format's export, not here.
+note for the author. Nothing is dropped in silence: `check` returns every finding, and callers list the pairs that they
+leave out. What only one foreign format cannot carry is refused by that format's export, not here.
 
 A model without the image gives one answer for both images of a pair. So it solves no pair whose answers differ, and
 every pair whose answers are the same: `same_answer` finds these without asking a model.

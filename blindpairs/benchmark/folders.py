@@ -8,7 +8,7 @@ bytes; images are read and written one at a time. `blindpairs.json` in the folde
 import io
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from blindpairs.benchmark.model import Benchmark, BenchmarkPair
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import image_id
 from blindpairs.images.decode import decode
-from blindpairs.images.header import HEAD_BYTES, describe_unknown, exif_orientation, jpeg_header, sniff
+from blindpairs.images.header import HEAD_BYTES, describe_unknown, ends_properly, exif_orientation, jpeg_header, sniff
 from blindpairs.workspace import aside_name, owner_is_dead, read_json, stamp
 
 RECORD = "blindpairs.json"
 JPEG_QUALITY = 95
+SYSTEM_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}  # which file managers leave in any folder
 LONGEST_TEXT = 131_072  # characters; in a longer cell, the csv module of the official scripts stops
 
 
@@ -64,7 +65,7 @@ def write_record(aside: Path, form: str, benchmark: Benchmark, exported: Exporte
     record = {
         **stamp(),
         "format": form,
-        "files": sorted(path.name for path in aside.iterdir()),
+        "files": _files_below(aside),
         "name": benchmark.name,
         "fingerprint": benchmark.fingerprint,  # of the whole benchmark, with the pairs that were refused
         "patterns": list(benchmark.patterns),
@@ -77,24 +78,46 @@ def write_record(aside: Path, form: str, benchmark: Benchmark, exported: Exporte
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:
-    """What `blindpairs.json` of a folder says; empty where there is none."""
-    return read_json(folder / RECORD) if present(folder / RECORD) else {}
+    """What `blindpairs.json` of a folder says; empty where there is none. InputError for one that was changed."""
+    if not present(folder / RECORD):
+        return {}
+    record = read_json(folder / RECORD)
+    for name in ("format", "name", "ground_truth", "files", "patterns"):
+        value = record.get(name)
+        texts = value if name in ("files", "patterns") else [value]
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise InputError(f"{folder / RECORD} was changed: its {name} is {str(value)[:40]!r}; export again")
+    return record
+
+
+def require_blind_pairs(
+    tool: str, benchmark: Benchmark, blind: Sequence[BenchmarkPair], refused: Mapping[str, str]
+) -> None:
+    """InputError where a tool would get no blind pair: it has no use for an empty table."""
+    if not blind:
+        why = next(iter(refused.values()), "it has none")
+        raise InputError(f"{tool} can hold no blind pair of {benchmark.name}: {why}")
 
 
 def _check_replaceable(folder: Path, form: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder for the export")
-    found = [path.name for path in listed(folder)]
-    if not found:
+    if not {path.name for path in listed(folder)} - SYSTEM_FILES:
         return
-    if RECORD not in found:
+    if not present(folder / RECORD):
         raise InputError(f"{folder} is not empty and no export of blindpairs: name another folder")
     record = read_record(folder)
     if record.get("format") != form:
         raise InputError(f"{folder} is an export in the format {record.get('format')}, not {form}: name another folder")
-    added = sorted(set(found) - {RECORD, *record.get("files", [])})
+    added = sorted(set(_files_below(folder)) - {RECORD, *record["files"]})
     if added:
         raise InputError(f"{folder} also holds {added[0]}, which blindpairs did not write: move it away")
+
+
+def _files_below(folder: Path) -> list[str]:
+    """The files of a folder and of its folders, without those of SYSTEM_FILES, by their paths in it."""
+    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(str(path.relative_to(folder)) for path in files if path.name not in SYSTEM_FILES)
 
 
 def each_image(
@@ -125,17 +148,17 @@ def write_jpegs(
     benchmark: Benchmark, pairs: Collection[BenchmarkPair], places: Mapping[str, Iterable[Path]]
 ) -> dict[str, str]:
     """Write each image, as `as_jpeg` makes it, to its places; returns the ids of the files that were written."""
-    exported: dict[str, str] = {}
+    exported_ids: dict[str, str] = {}
     for key, data in each_image(benchmark, pairs, as_jpeg):
-        exported[key] = image_id(data)
+        exported_ids[key] = image_id(data)
         for place in places[key]:
             place.write_bytes(data)
-    return exported
+    return exported_ids
 
 
-def converted_note(exported: Mapping[str, str]) -> list[str]:
+def converted_note(exported_ids: Mapping[str, str]) -> list[str]:
     """A sentence about the images that did not keep their bytes; none if all did."""
-    converted = sum(key != new for key, new in exported.items())
+    converted = sum(key != new for key, new in exported_ids.items())
     return [f"Images that became upright RGB JPEGs, and so have new ids: {converted:,}."] if converted else []
 
 
@@ -190,10 +213,16 @@ class FolderImages:
 
 
 def id_of_file(path: Path) -> str:
-    """The id of the image in a file; InputError for a file that is none, such as an error page of a download."""
+    """The id of the image in a file; InputError for one that is cut short or none, such as a download's error page."""
     with reading(path):
         data = path.read_bytes()
-    if sniff(data[:HEAD_BYTES]) is None:
+    kind = sniff(data[:HEAD_BYTES])
+    if kind is None:
         looks = describe_unknown(data) if data else "has no bytes"
         raise InputError(f"{path} is no image (it {looks}): download the benchmark again")
+    if not ends_properly(data, kind):  # some decoders need no end, so what decides is whether ours does
+        try:
+            decode(data)
+        except Undecodable as error:
+            raise InputError(f"{path} is damaged ({error.message}): download the benchmark again") from error
     return image_id(data)

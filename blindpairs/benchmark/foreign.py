@@ -18,7 +18,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedBenchmark:
     """A benchmark as it was read from a foreign format."""
 
     benchmark: Benchmark

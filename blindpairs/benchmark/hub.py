@@ -33,11 +33,11 @@ def export_hub(
 ) -> Exported:
     """Write the folder; without `images`, its data has ids, hashes and uris only. `findings` are those of `check`.
 
-    Pairs are written as they are: who leaves out those that a finding refuses gets them listed in the record.
+    All pairs are written. Those that a finding refuses and the caller left out are listed in the record.
     Raises InputError for a folder that holds something else, and for images that cannot be read.
     """
     if not benchmark.pairs:
-        raise InputError(f"{benchmark.name} has no pairs to export: accept some with `blindpairs author`")
+        raise InputError(f"{benchmark.name} has no pairs to export: accept some drafts, then export again")
     _check_replaceable(folder)
     prepare_folder(folder)
     write_native(benchmark, folder / DATA, images=images)

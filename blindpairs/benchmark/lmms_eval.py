@@ -20,13 +20,12 @@ import pyarrow.parquet as pq
 
 from blindpairs.benchmark import lmms_eval_task
 from blindpairs.benchmark.card import yaml_text
-from blindpairs.benchmark.folders import each_image, new_folder, write_record
+from blindpairs.benchmark.folders import each_image, new_folder, require_blind_pairs, write_record
 from blindpairs.benchmark.foreign import Exported
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair
 from blindpairs.benchmark.native import IMAGE, ROW_GROUP, WRITING, file_name, typed_schema
 from blindpairs.benchmark.rgb import as_rgb
 from blindpairs.benchmark.sidecar import not_carried
-from blindpairs.errors import InputError
 
 FORMAT = "lmms-eval"
 TASK = "blindpairs"
@@ -63,9 +62,7 @@ def export_lmms_eval(benchmark: Benchmark, folder: Path) -> Exported:
         "": [pair for pair in kept if pair.control_of is None],
         CONTROLS: [pair for pair in kept if pair.control_of is not None],
     }
-    if not tables[""]:
-        why = next(iter(refused.values()), "it has none")
-        raise InputError(f"lmms-eval can hold no blind pair of {benchmark.name}: {why}")
+    require_blind_pairs("lmms-eval", benchmark, tables[""], refused)
     keys = pattern_keys(benchmark)
     exported = Exported(folder, len(kept), refused, _notes(benchmark, kept))
     with new_folder(folder, FORMAT) as aside:

@@ -3,35 +3,20 @@
 `blindpairs export` copies this file into an export as `utils.py`, beside `blindpairs.yaml`, which names its functions.
 It runs there without blindpairs, so it imports the standard library only.
 
-Promises: an answer is read by a letter or by the text of one option, never by the article "a"; what names neither or
-both is invalid, which is wrong and is counted, never guessed. Pairs are found by their id. A pair of which an answer is
-missing or doubled is an error, so a run with `--limit` has no pair accuracy rather than a wrong one.
+Promises: answers are read by the rule of `blindpairs/evaluate/reading.py`, whose text stands here again, below the
+scores, because it must run alone; a test holds the two to the same text. What names neither option or both is invalid,
+which is wrong and is counted, never guessed. Pairs are found by their id. A pair of which an answer is missing or
+doubled is an error, so a run with `--limit` has no pair accuracy rather than a wrong one.
 """
 
 import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-LETTERS = "AB"
 PREFIX = "blindpairs_"
-_MARK = r"[(\[{*_`\"'$]*(?:\\boxed\{|\\text\{)*"
-_ALONE = re.compile(rf"\W*{_MARK}([ABab])\W*")
-_STATED = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+(?:is|would\s+be|should\s+be))?\s*:?\s*(?:(?:option|choice)\s+)?"
-    rf"{_MARK}([AB])(?!\w|['\u2019-]\w)",
-    re.IGNORECASE,
-)
-_NAMED = re.compile(
-    r"[(\[{*]([ABab])[)\]}*]"  # (b)  [B]  **b**
-    r"|(?:^|\n)\s*([ABab])[.):]"  # B.  b)  B:  at the start of a line
-    r"|(?<![\w'\u2019])(A)(?=\s*(?:[.,;:!)\n]|$|(?:or|and|is|because|since)\b))"  # what never follows the article
-    r"|(?<![\w'\u2019.])(B)(?![\w'\u2019-])"
-)
-_NEGATED = re.compile(
-    r"\b(?:not|no|neither|nor|never|isn['\u2019]?t|aren['\u2019]?t)\s+(?:an?\s+|the\s+)?$", re.IGNORECASE
-)
 
 
 def blindpairs_doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
@@ -42,7 +27,7 @@ def blindpairs_doc_to_visual(doc: Mapping[str, Any]) -> list[Any]:
 def blindpairs_doc_to_text(doc: Mapping[str, Any], lmms_eval_specific_kwargs: Mapping[str, str] | None = None) -> str:
     """The question and its options under letters, between the prompts that the task's YAML gives."""
     around = lmms_eval_specific_kwargs or {}
-    options = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, doc["Options"], strict=True))
+    options = "\n".join(f"{letter}. {text}" for letter, text in zip("AB", doc["Options"], strict=True))
     return f"{around.get('pre_prompt', '')}{doc['Question']}\n{options}{around.get('post_prompt', '')}"
 
 
@@ -53,7 +38,8 @@ def blindpairs_doc_to_target(doc: Mapping[str, Any]) -> str:
 
 def blindpairs_process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, dict[str, Any]]:
     """One answer under the name of each metric that it counts for; that of every pattern of its pair among them."""
-    letter = read_answer(results[0], doc["Options"])
+    option = read_answer(results[0], doc["Options"]).option
+    letter = "" if option is None else "AB"[option]
     right = int(letter == blindpairs_doc_to_target(doc))
     answer = {"pair_id": doc["pair_id"], "side": doc["side"], "letter": letter, "right": right}
     names = ["pair_accuracy", "pair_accuracy_low95", "pair_accuracy_high95", "confusion_rate"]
@@ -63,66 +49,6 @@ def blindpairs_process_results(doc: Mapping[str, Any], results: Sequence[str]) -
         name: {**answer, "score": value} for name, value in (("accuracy", right), ("invalid_rate", int(not letter)))
     }
     return {PREFIX + name: value for name, value in {**scored, **dict.fromkeys(names, answer)}.items()}
-
-
-def read_answer(response: str, options: Sequence[str]) -> str:
-    """ "A" or "B", or "" where a response names neither option or both.
-
-    The first of these that names any option decides: the whole response is a letter; "the answer is B"; letters that
-    are marked or stand alone; the text of an option, between word boundaries, not negated.
-    """
-    text = response.strip()
-    alone = _ALONE.fullmatch(text)
-    if alone:
-        return alone[1].upper()
-    for pattern in (_STATED, _NAMED):
-        found = [match for match in pattern.finditer(text) if not _article(match)]
-        if found:
-            letters = {_letter(match) for match in found}
-            denied = any(_NEGATED.search(text[: match.start()]) for match in found)
-            return "" if len(letters) > 1 or denied or _contradicted(text, found, options) else letters.pop()
-    return _by_text(text, options)
-
-
-def _letter(match: re.Match[str]) -> str:
-    return match[match.lastindex or 0].upper()
-
-
-def _article(match: re.Match[str]) -> bool:
-    """Whether an "a" in lower case is the article: a word follows it, and it is not "option a"."""
-    letter = match.lastindex or 0
-    before, after = match.string[: match.start(letter)], match.string[match.end(letter) :]
-    is_lower = match[letter] == "a"
-    return is_lower and bool(re.match(r"\s+\w", after)) and not re.search(r"(?i)(?:option|choice)\s*$", before)
-
-
-def _contradicted(text: str, found: Sequence[re.Match[str]], options: Sequence[str]) -> bool:
-    """Whether the text of the other option follows a letter, such as "(a) Closed" where (b) is Closed."""
-    plain = [_plain(option) for option in options]
-    for match in found:
-        after = _plain(re.sub(r"^[\W_]+", "", text[match.end() :]))
-        starts = [option for option in plain if re.match(rf"{re.escape(option)}(?!\w)", after)]
-        if starts and max(starts, key=len) != plain[LETTERS.index(_letter(match))]:
-            return True
-    return False
-
-
-def _by_text(text: str, options: Sequence[str]) -> str:
-    """The letter of the one option whose text occurs; of two options of which one is part of the other, the longer."""
-    plain = _plain(text)
-    named = set()
-    for letter, option in sorted(zip(LETTERS, map(_plain, options), strict=True), key=lambda each: -len(each[1])):
-        pattern = re.compile(rf"(?<!\w){re.escape(option)}(?!\w)")
-        for match in pattern.finditer(plain) if option else ():
-            if _NEGATED.search(plain[: match.start()]):
-                return ""
-            named.add(letter)
-        plain = pattern.sub(" \0 ", plain) if option else plain
-    return named.pop() if len(named) == 1 else ""
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def blindpairs_accuracy(items: Sequence[Mapping[str, Any]]) -> float:
@@ -181,3 +107,149 @@ def _wilson(part: float, count: int) -> tuple[float, float]:
     middle = (part + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(part * (1 - part) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+# The rule, as in blindpairs/evaluate/reading.py.
+
+LETTERS = ("a", "b")
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}  # typographic quotation marks
+_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_MARKS = " \t\r\n.,;:!?'\"`*_()[]{}<>$\\"
+# What introduces the verdict. The rest of its sentence is read by rules 1, 3 and 4.
+_VERDICT = re.compile(
+    r"(?:\b(?:final|correct|right|best)?\s*(?:answer|option|choice)\s*(?:is|would be|:|=)\s*|\\boxed\s*(?=\{))",
+    re.IGNORECASE,
+)
+_DENIALS = {
+    "not",
+    "no",
+    "isn't",
+    "aren't",
+    "wasn't",
+    "doesn't",
+    "don't",
+    "never",
+    "neither",
+    "nor",
+    "without",
+    "cannot",
+}
+_SHAPED_LETTER = re.compile(
+    r"""[(\[{]\s*([ab])\s*[)\]}]      # (a) [B] {b}
+    | \*\*\s*\(?([ab])\)?[.:)]?\s*\*\*  # **B** **(b)** **B.**
+    | (?:^|(?<=[\s"']))([ab])(?=[.):](?:\s|$))  # B. b) A:
+    | \b(?:answer|option|choice)\s+([ab])(?=\s*(?:$|[.,;:!?)\]\n])|\s+(?:and|or|nor|is|because|since)\b)  # option a
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_CAPITAL_B = re.compile(r"(?<![\w'-])B(?![\w'-])")
+# A capital A that is no article: the end of a clause follows it, or a word that no article has after it.
+_CAPITAL_A = re.compile(r"(?<![\w'-])A(?=\s*(?:$|[.,;:!?)\]\n])|\s+(?:and|or|nor|is|because|since)\b)")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The option that was read, 0 or 1, or None where the answer is unreadable; and the rule that decided."""
+
+    option: int | None
+    rule: str
+
+
+def read_answer(answer: str, options: Sequence[str]) -> Reading:
+    """Which of two options an answer means. Any text is accepted; the same text always gives the same reading."""
+    said = _THOUGHT.sub(" ", answer.translate(_STRAIGHT)).strip()
+    if not said:
+        return Reading(None, "empty")
+    if found := _alone(said, options):
+        return _decided(found, "alone")
+    if found := _verdict(said, options):
+        return _decided(found, "verdict")
+    texts = _texts(said, options)
+    if letters := _letters(said):
+        # A text beside the letter must agree with it; two texts, as in a comparison, say nothing.
+        return _decided(letters | (texts if len(texts) == 1 else set()), "letter")
+    if found := _leading(said, options) or texts:
+        return _decided(found, "text")
+    return Reading(None, "nothing")
+
+
+def _verdict(text: str, options: Sequence[str]) -> set[int]:
+    """What the last sentence says that names its own verdict, such as `The answer is (b)`."""
+    starts = [match.end() for match in _VERDICT.finditer(text)]
+    if not starts:
+        return set()
+    sentence, *rest = re.split(r"(?<=[.!?])\s+(?=[A-Z])|\n", text[starts[-1] :].strip(), maxsplit=1)
+    if _plain(sentence) in LETTERS and rest:
+        return _alone(sentence, options) | _beginning(rest[0], options)  # `A. Closed` is not two sentences
+    return _alone(sentence, options) or _letters(sentence) | _texts(sentence, options)
+
+
+def _decided(found: set[int], rule: str) -> Reading:
+    return Reading(next(iter(found)), rule) if len(found) == 1 else Reading(None, "contradiction")
+
+
+def _alone(text: str, options: Sequence[str]) -> set[int]:
+    """What a text means that is nothing but a letter or an option; both where an option is itself a or b."""
+    bare = _plain(text)
+    found = {place for place, option in enumerate(options) if bare and bare == _plain(option)}
+    return found | {place for place, letter in enumerate(LETTERS) if bare == letter}
+
+
+def _letters(text: str) -> set[int]:
+    """The letters that cannot be words; both where one is denied."""
+    matches = [*_SHAPED_LETTER.finditer(text), *_CAPITAL_B.finditer(text), *_CAPITAL_A.finditer(text)]
+    if any(_denied(text[: match.start()]) for match in matches):
+        return {0, 1}
+    return {LETTERS.index(next((one for one in match.groups() if one), match[0]).lower()) for match in matches}
+
+
+def _texts(text: str, options: Sequence[str]) -> set[int]:
+    """The options whose texts occur; both where one is denied."""
+    left, found = _plain(text), set()
+    # The longest first, and what it covers is taken out: `upper left` is not `left`.
+    for place in sorted(range(len(options)), key=lambda place: -len(_plain(options[place]))):
+        option = _plain(options[place])
+        pattern = re.compile(rf"(?<!\w){re.escape(option)}(?!\w)")
+        matches = list(pattern.finditer(left)) if option else []
+        if any(_denied(left[: match.start()]) for match in matches):
+            return {0, 1}
+        if matches:
+            found.add(place)
+            left = pattern.sub("|", left)
+    return found
+
+
+def _beginning(text: str, options: Sequence[str]) -> set[int]:
+    """The option with whose text a text begins; of two of which one begins with the other, the longer."""
+    plain = [_plain(option) for option in options]
+    said = _plain(text)
+    found = [place for place, option in enumerate(plain) if option and re.match(rf"{re.escape(option)}(?!\w)", said)]
+    return {max(found, key=lambda place: len(plain[place]))} if found else set()
+
+
+def _denied(before: str) -> bool:
+    """Whether one of the last three words before an option denies it."""
+    clause = re.split(r"[.,;:!?|\n]", before.casefold())[-1]
+    return bool(_DENIALS & set(clause.split()[-3:]))
+
+
+def _leading(text: str, options: Sequence[str]) -> set[int]:
+    """`No, there is not` begins with its verdict, where the options are yes and no."""
+    if {_plain(option) for option in options} != {"yes", "no"}:
+        return set()
+    first = re.match(r"\W*(yes|no)(?=\s*(?:[.,;:!-]|$))", text, re.IGNORECASE)
+    return {place for place, option in enumerate(options) if first and _plain(option) == first[1].lower()}
+
+
+def _plain(text: str) -> str:
+    """Lower case, one space between words, digits for number words, and no marks at the ends."""
+    words = text.casefold().translate(_STRAIGHT).strip(_MARKS).split()
+    return " ".join(_digits(word) for word in words)
+
+
+def _digits(word: str) -> str:
+    match = re.fullmatch(r"(\W*)(\w+)(\W*)", word)
+    if match and match[2] in NUMBERS:
+        return f"{match[1]}{NUMBERS.index(match[2])}{match[3]}"
+    return word

@@ -7,11 +7,12 @@ An image is `<number>.jpg` of `im_1_local` in images/ beside the table, or the p
 Categories become patterns. Its cosines are kept as those of the miner's two encoders (BiomedCLIP_sim, DINO_sim).
 """
 
+import math
 import re
 from pathlib import Path
 
 from blindpairs.benchmark.assembly import Assembly
-from blindpairs.benchmark.foreign import Imported
+from blindpairs.benchmark.foreign import ImportedBenchmark
 from blindpairs.benchmark.questions import answer_of, question_or_objection
 from blindpairs.benchmark.tables import named, read_table
 from blindpairs.errors import InputError
@@ -26,7 +27,7 @@ SIDES = (("a", 1), ("b", 2))
 QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
-def import_mediconfusion(path: Path) -> Imported:
+def import_mediconfusion(path: Path) -> ImportedBenchmark:
     """The benchmark in a table, or in a folder with `dataset.csv` or `data/dataset.csv`.
 
     Left out, with a note, are rows without an answer for each image, or with the same for both. InputError where
@@ -88,6 +89,7 @@ def _categories(row: dict[str, str]) -> tuple[str, ...]:
 
 def _cosine(cell: str) -> float | None:
     try:
-        return float(cell)
+        value = float(cell)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None

@@ -22,10 +22,11 @@ from blindpairs.benchmark.folders import (
     new_folder,
     objection,
     read_record,
+    require_blind_pairs,
     write_jpegs,
     write_record,
 )
-from blindpairs.benchmark.foreign import Exported, Imported
+from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.model import ORIGINAL, Answers, Benchmark, BenchmarkPair, Question
 from blindpairs.benchmark.questions import answer_of, lettered, options_of, question_or_objection
 from blindpairs.benchmark.sidecar import not_carried, pairs_of, pattern_objection, read_sidecar, write_sidecar
@@ -51,26 +52,27 @@ def export_mmvp(benchmark: Benchmark, folder: Path) -> Exported:
     """Write the files of MMVP. Images that are no upright RGB JPEG become JPEGs of quality 95.
 
     Refused are pairs without a question, with an option that holds "(" (scorers split options there), with one answer
-    for both images, and with texts that a reader would not get back.
+    for both images, and with texts that a reader would not get back. InputError where no blind pair is left.
     """
     refused = {pair.pair_id: reason for pair in benchmark.pairs if (reason := _objection(pair))}
     kept = [pair for pair in benchmark.pairs if pair.pair_id not in refused]
     controls = [pair for pair in kept if pair.control_of is not None]
     blind = [pair for pair in kept if pair.control_of is None]
+    require_blind_pairs("MMVP", benchmark, blind, refused)
     lost = ("second", "statement_a", "annotators", "source", "license")
     notes = not_carried(benchmark, kept, lost)
     if controls:
         notes.append(f"Control pairs in {CONTROLS}/, which the official scripts do not read: {len(controls):,}.")
     with new_folder(folder, FORMAT) as aside:
         for pairs, place in ((blind, aside), (controls, aside / CONTROLS)):
-            if pairs or place == aside:
+            if pairs:
                 notes += _write_part(benchmark, pairs, place)
         exported = Exported(folder, len(kept), refused, tuple(notes))
         write_record(aside, FORMAT, benchmark, exported)
     return exported
 
 
-def import_mmvp(folder: Path) -> Imported:
+def import_mmvp(folder: Path) -> ImportedBenchmark:
     """The benchmark in a folder with the files of MMVP, named in any case, with spaces or underscores.
 
     Left out, with a note, are pairs whose two questions differ or whose answers do not. InputError for a damaged
@@ -83,13 +85,12 @@ def import_mmvp(folder: Path) -> Imported:
         _read_part(apart, assembly, f"{CONTROLS}/")
     record = read_record(folder)
     found = _known_corrections(assembly)
-    name = record.get("name") or ("MMVP" if found else folder.resolve().name)
-    patterns = record.get("patterns") or dict.fromkeys(name for pair in assembly.pairs for name in pair.patterns)
-    ground_truth, corrections = found or (record.get("ground_truth") or ORIGINAL, {})
+    used = dict.fromkeys(name for pair in assembly.pairs for name in pair.patterns)
+    ground_truth, corrections = found or (record.get("ground_truth", ORIGINAL), {})
     return assembly.imported(
         folder,
-        name,
-        patterns=tuple(patterns),
+        record.get("name", "MMVP" if found else folder.resolve().name),
+        patterns=tuple(record.get("patterns", used)),
         ground_truth=ground_truth,
         corrections=corrections,
         provenance={"imported": FORMAT},
@@ -125,10 +126,10 @@ def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Pa
             places.setdefault(key, []).append(folder / IMAGES / f"{number}.jpg")
             letter = "ab"[pair.question.answers[side]]
             rows.append((number, pair.question.text, lettered(pair.question.options), f"({letter})"))
-    exported = write_jpegs(benchmark, pairs, places)
+    exported_ids = write_jpegs(benchmark, pairs, places)
     write_table(folder / QUESTIONS, HEADER, rows)
-    write_sidecar(folder, pairs, exported)
-    return converted_note(exported)
+    write_sidecar(folder, pairs, exported_ids)
+    return converted_note(exported_ids)
 
 
 def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
@@ -136,7 +137,7 @@ def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
     if not table or not images:
         raise InputError(f"{folder} has no {QUESTIONS if not table else IMAGES}: name the folder that holds both")
     rows = by_number(table, "Index", read_table(table, COLUMNS))
-    files = numbered_images(images)
+    files = numbered_images(images, assembly.notes)
     missing = [number for number in rows if number not in files]
     if missing:
         raise InputError(f"{images} has no {missing[0]}.jpg ({len(missing):,} of {len(rows):,} are missing)")
@@ -151,8 +152,16 @@ def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
             continue
         fields = {"question": question, "source_id_a": f"{prefix}{a}", "source_id_b": f"{prefix}{b}"}
         if {a, b} <= said.keys():
-            fields |= {"statement_a": said[a], "statement_b": said[b]}
+            fields |= _statements(said[a], said[b], f"{prefix}{a} and {prefix}{b}", assembly.notes)
         assembly.add((files[a], files[b]), fields, (beside.get(a), beside.get(b)))
+
+
+def _statements(statement_a: str, statement_b: str, rows: str, notes: list[str]) -> dict[str, str]:
+    """The fields of two statements; empty, with a note, where they say nothing."""
+    if not statement_a.strip() or not statement_b.strip() or statement_a == statement_b:
+        notes.append(f"The statements for {rows} are left out: they are empty or the same.")
+        return {}
+    return {"statement_a": statement_a, "statement_b": statement_b}
 
 
 def _question(row_a: Mapping[str, str], row_b: Mapping[str, str]) -> Question | str:

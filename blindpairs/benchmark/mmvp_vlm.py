@@ -22,10 +22,11 @@ from blindpairs.benchmark.folders import (
     new_folder,
     objection,
     read_record,
+    require_blind_pairs,
     write_jpegs,
     write_record,
 )
-from blindpairs.benchmark.foreign import Exported, Imported
+from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.model import ORIGINAL, Benchmark, BenchmarkPair
 from blindpairs.benchmark.sidecar import Beside, not_carried, pairs_of, pattern_objection, read_sidecar, write_sidecar
 from blindpairs.benchmark.tables import by_number, named, numbered_images, plain_name, read_table, write_table
@@ -62,12 +63,14 @@ def export_mmvp_vlm(benchmark: Benchmark, folder: Path, per_pattern: int | None 
 
     `per_pattern` keeps so many pairs of each pattern (the official script wants 15): those that most annotators
     accepted, the better ranked first. Refused are the others, and pairs without two statements or of other patterns.
+    InputError where no blind pair is left.
     """
     refused = {pair.pair_id: reason for pair in benchmark.pairs if (reason := _objection(pair))}
     kept = []
     for controls in (False, True):
         pairs = [pair for pair in benchmark.pairs if (pair.control_of is not None) == controls]
         kept.append(_chosen([pair for pair in pairs if pair.pair_id not in refused], per_pattern, refused))
+    require_blind_pairs("MMVP-VLM", benchmark, kept[0], refused)
     both = [*kept[0], *kept[1]]
     lost = ("question", "second", "annotators", "source", "license")
     notes = [*not_carried(benchmark, both, lost), *_count_notes(kept[0])]
@@ -75,14 +78,14 @@ def export_mmvp_vlm(benchmark: Benchmark, folder: Path, per_pattern: int | None 
         notes.append(f"Control pairs in {CONTROLS}/, which the official script does not read: {len(kept[1]):,}.")
     with new_folder(folder, FORMAT) as aside:
         for part, place in zip(kept, (aside, aside / CONTROLS), strict=True):
-            if part or place == aside:
+            if part:
                 notes += _write_part(benchmark, part, place)
         exported = Exported(folder, len(both), refused, tuple(notes))
         write_record(aside, FORMAT, benchmark, exported)
     return exported
 
 
-def import_mmvp_vlm(folder: Path) -> Imported:
+def import_mmvp_vlm(folder: Path) -> ImportedBenchmark:
     """The benchmark in a folder with the files of MMVP-VLM, in either spelling of folders and types.
 
     Left out, with a note, are pairs of two types, or with an empty or the same statement. InputError for a damaged
@@ -98,9 +101,9 @@ def import_mmvp_vlm(folder: Path) -> Imported:
     nine = [pattern.value for pattern in VisualPattern]
     return assembly.imported(
         folder,
-        record.get("name") or ("MMVP-VLM" if _is_official(assembly.pairs) else folder.resolve().name),
-        patterns=tuple(record.get("patterns") or [*nine, *(name for name in used if name not in nine)]),
-        ground_truth=record.get("ground_truth") or ORIGINAL,
+        record.get("name", "MMVP-VLM" if _is_official(assembly.pairs) else folder.resolve().name),
+        patterns=tuple(record.get("patterns", [*nine, *(name for name in used if name not in nine)])),
+        ground_truth=record.get("ground_truth", ORIGINAL),
         provenance={"imported": FORMAT},
     )
 
@@ -165,10 +168,10 @@ def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Pa
             file.parent.mkdir(parents=True, exist_ok=True)
             places.setdefault(key, []).append(file)
             rows.append((number, TYPES[pattern], statement))
-    exported = write_jpegs(benchmark, pairs, places)
+    exported_ids = write_jpegs(benchmark, pairs, places)
     write_table(folder / STATEMENTS, HEADER, rows)
-    write_sidecar(folder, pairs, exported)
-    return converted_note(exported)
+    write_sidecar(folder, pairs, exported_ids)
+    return converted_note(exported_ids)
 
 
 def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
@@ -176,9 +179,10 @@ def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
     if not table or not images:
         raise InputError(f"{folder} has no {STATEMENTS if not table else IMAGES}: name the folder that holds both")
     rows = by_number(table, "Question ID", read_table(table, COLUMNS))
-    files = _files(images, {number: row["Type"] for number, row in rows.items()})
+    types = {number: row["Type"] for number, row in rows.items()}
+    files = _files(images, types, assembly.notes)
     beside = read_sidecar(folder)
-    asked = questions(folder, {number: row["Type"] for number, row in rows.items()}, assembly.notes)
+    asked = questions(folder, types, assembly.notes)
     for a, b in pairs_of(rows, beside, table):
         what = f"The pair of rows {prefix}{a} and {prefix}{b}"
         kind, statements = rows[a]["Type"], (rows[a]["Statement"], rows[b]["Statement"])
@@ -199,12 +203,12 @@ def _patterns(kind: str, beside: Beside | None) -> dict[str, tuple[str, ...]]:
     return {} if beside else {"patterns": (known.value if known else kind.strip(),)}
 
 
-def _files(images: Path, types: dict[int, str]) -> dict[int, Path]:
+def _files(images: Path, types: dict[int, str], notes: list[str]) -> dict[int, Path]:
     """The file of each id: in the folder of its type, else beside the folders. InputError where one is missing."""
-    flat = numbered_images(images)
+    flat = numbered_images(images, notes)
     folders = {plain_name(kind): named(images, kind) for kind in set(types.values())}
-    listed = {kind: numbered_images(place) if place else {} for kind, place in folders.items()}
-    found = {number: listed[plain_name(kind)].get(number, flat.get(number)) for number, kind in types.items()}
+    sorted_files = {kind: numbered_images(place, notes) if place else {} for kind, place in folders.items()}
+    found = {number: sorted_files[plain_name(kind)].get(number, flat.get(number)) for number, kind in types.items()}
     missing = [number for number, path in found.items() if path is None]
     if missing:
         where = images / types[missing[0]] / f"{missing[0]}.jpg"

@@ -22,6 +22,18 @@ Answers = tuple[int, int]  # the right option, 0 or 1, of image a and of image b
 ImageReader = Callable[[Collection[str]], Iterator[tuple[str, bytes | Undecodable]]]
 
 
+class HeldImages:
+    """Gives images that are in memory, by id; a class, so that a benchmark that holds it can be pickled."""
+
+    def __init__(self, images: Mapping[str, bytes]) -> None:
+        self.images = dict(images)
+
+    def __call__(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes | Undecodable]]:
+        """(id, bytes) for each id, as an ImageReader."""
+        for key in image_ids:
+            yield key, self.images.get(key, Undecodable("missing", "no image with this id"))
+
+
 @dataclass(frozen=True)
 class Question:
     """A question about each of the two images of a pair, with the same two options for both."""

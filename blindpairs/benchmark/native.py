@@ -9,7 +9,8 @@ differs; images are streamed, a row group at a time; the same benchmark gives th
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ _QUESTION = {"text": pa.string(), "options": pa.list_(pa.string()), "answers": p
 def write_native(benchmark: Benchmark, path: Path, *, images: bool = True) -> None:
     """Write a benchmark to one Parquet file; without `images` it holds ids and uris only.
 
-    Raises InputError that names the pairs of images that cannot be read, before anything is replaced.
+    Raises InputError that names the pair of an image that cannot be read, or of a text that is not valid Unicode,
+    before anything is replaced.
     """
     schema = _schema(benchmark, images=images)
     with written_atomically(path) as aside:
@@ -46,6 +48,7 @@ def write_native(benchmark: Benchmark, path: Path, *, images: bool = True) -> No
             for start in range(0, len(benchmark.pairs), ROW_GROUP):
                 pairs = benchmark.pairs[start : start + ROW_GROUP]
                 pixels = _encoded(benchmark.images, pairs) if images else {}
+                _refuse_surrogates(pairs)
                 rows = [_row(pair, pixels) for pair in pairs]
                 writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=ROW_GROUP)
         read_native(aside)
@@ -69,10 +72,23 @@ def read_native(path: Path) -> Benchmark:
             raise InputError(f"{file} is damaged or no Parquet file ({str(error)[:100]}): export it again") from error
     if not record:
         raise InputError(f"{file} is not a benchmark that blindpairs wrote: `blindpairs import` reads other formats")
-    benchmark = Benchmark(
+    try:
+        benchmark = _benchmark(record, rows, _Rows(file))
+        why = f"its fingerprint is {benchmark.fingerprint}, not {record['fingerprint']}"
+        if benchmark.fingerprint == record["fingerprint"]:
+            return benchmark
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # a column is gone, or has other values
+        why = f"{type(error).__name__} {str(error)[:80]}"
+    raise InputError(
+        f"{file} was changed after it was exported ({why}): change it with `blindpairs import` and `blindpairs export`"
+    )
+
+
+def _benchmark(record: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], images: ImageReader) -> Benchmark:
+    return Benchmark(
         name=record["name"],
         pairs=tuple(_pair(row) for row in rows),
-        images=_Rows(file),
+        images=images,
         patterns=tuple(record["patterns"]),
         ground_truth=record["ground_truth"],
         corrections={
@@ -80,12 +96,6 @@ def read_native(path: Path) -> Benchmark:
         },
         provenance=record["provenance"],
     )
-    if benchmark.fingerprint != record["fingerprint"]:
-        raise InputError(
-            f"{file} was changed after it was exported (its fingerprint is {benchmark.fingerprint}, not "
-            f"{record['fingerprint']}): change it with `blindpairs import` and `blindpairs export`"
-        )
-    return benchmark
 
 
 def is_native(file: Path) -> bool:
@@ -104,13 +114,15 @@ class _Rows:
         self._file = file
 
     def __call__(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes | Undecodable]]:
-        wanted = set(image_ids)
+        wanted, why = set(image_ids), "has no image with this id"
         with reading(self._file), pq.ParquetFile(self._file, page_checksum_verification=True) as parquet:
+            if "image_a" not in parquet.schema_arrow.names:
+                why = "was exported without images"
             for group in range(parquet.num_row_groups):
                 for side in "ab":
                     yield from self._of_side(parquet, group, side, wanted)
         for missing in sorted(wanted):
-            yield missing, Undecodable("missing", f"{self._file.name} has no image with this id")
+            yield missing, Undecodable("missing", f"{self._file.name} {why}")
 
     def _of_side(
         self, parquet: pq.ParquetFile, group: int, side: str, wanted: set[str]
@@ -140,6 +152,17 @@ def _encoded(images: ImageReader, pairs: Collection[BenchmarkPair]) -> Mapping[s
             "export with --no-images"
         )
     return {key: data for key, data in read.items() if isinstance(data, bytes)}
+
+
+def _refuse_surrogates(pairs: Iterable[BenchmarkPair]) -> None:
+    for pair in pairs:
+        for name, value in asdict(pair).items():
+            try:
+                json.dumps(value, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise InputError(
+                    f"pair {pair.pair_id}: its {name} is not valid Unicode: {str(value)[:60]!a}"
+                ) from error
 
 
 def file_name(key: str, data: bytes) -> str:

@@ -15,13 +15,21 @@ image 1, and on No (or B) else. So an export writes that question first whose fi
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from blindpairs.access import reading
 from blindpairs.benchmark.assembly import Assembly
-from blindpairs.benchmark.folders import each_image, new_folder, objection, read_record, write_record
-from blindpairs.benchmark.foreign import Exported, Imported
+from blindpairs.benchmark.folders import (
+    each_image,
+    new_folder,
+    objection,
+    read_record,
+    require_blind_pairs,
+    write_record,
+)
+from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.model import ORIGINAL, Benchmark, BenchmarkPair, Question
 from blindpairs.benchmark.native import file_name
 from blindpairs.benchmark.questions import answer_of, question_or_objection
@@ -52,10 +60,13 @@ def export_naturalbench(benchmark: Benchmark, folder: Path) -> Exported:
     """Write rows for `load_dataset` and the official script; images keep their bytes.
 
     Refused are pairs without two questions whose answers are exchanged, and options that a reader could not tell apart.
+    InputError where no blind pair is left.
     """
     refused = {pair.pair_id: reason for pair in benchmark.pairs if (reason := _objection(pair))}
     kept = [pair for pair in benchmark.pairs if pair.pair_id not in refused]
     controls = [pair for pair in kept if pair.control_of is not None]
+    blind = [pair for pair in kept if pair.control_of is None]
+    require_blind_pairs("NaturalBench", benchmark, blind, refused)
     notes = not_carried(benchmark, kept, ("statement_a", "annotators", "source", "license"))
     if controls:
         notes.append(f"Control pairs in {CONTROLS}, which `load_dataset` does not read: {len(controls):,}.")
@@ -65,7 +76,7 @@ def export_naturalbench(benchmark: Benchmark, folder: Path) -> Exported:
         for key, data in each_image(benchmark, kept, bytes):
             names[key] = f"images/{file_name(key, data)}"
             (aside / names[key]).write_bytes(data)
-        _write_rows(aside / ROWS, benchmark, [pair for pair in kept if pair.control_of is None], names)
+        _write_rows(aside / ROWS, benchmark, blind, names)
         if controls:
             _write_rows(aside / CONTROLS, benchmark, controls, names)
         exported = Exported(folder, len(kept), refused, tuple(notes))
@@ -73,7 +84,7 @@ def export_naturalbench(benchmark: Benchmark, folder: Path) -> Exported:
     return exported
 
 
-def import_naturalbench(path: Path) -> Imported:
+def import_naturalbench(path: Path) -> ImportedBenchmark:
     """The benchmark in a JSON or JSONL file with the fields of NaturalBench, or in a folder with such a file.
 
     Left out, with a note, are rows whose first question has one answer for both images, and second questions whose
@@ -86,12 +97,12 @@ def import_naturalbench(path: Path) -> Imported:
             for number, row in enumerate(_rows(one)):
                 _add(assembly, one, number, row)
     record = read_record(file.parent)
-    patterns = record.get("patterns") or dict.fromkeys(name for pair in assembly.pairs for name in pair.patterns)
+    used = dict.fromkeys(name for pair in assembly.pairs for name in pair.patterns)
     return assembly.imported(
         file,
-        record.get("name") or "NaturalBench",
-        patterns=tuple(patterns),
-        ground_truth=record.get("ground_truth") or ORIGINAL,
+        record.get("name", "NaturalBench"),
+        patterns=tuple(record.get("patterns", used)),
+        ground_truth=record.get("ground_truth", ORIGINAL),
         provenance={"imported": FORMAT},
     )
 
@@ -179,8 +190,8 @@ def _add(assembly: Assembly, file: Path, number: int, row: Mapping[str, Any]) ->
     index = str(row.get("index", number))
     what = f"The row {index} of {file.name}"
     asked = [_asked(row, place) for place in (0, 1)]
-    ours = isinstance(row.get("pair id"), str) and isinstance(row.get("image ids"), list)
-    first, second = asked[::-1] if ours and row.get("first") == 1 else asked
+    sides = _beside(file, index, row)
+    first, second = asked[::-1] if sides[0] and row.get("first") == 1 else asked
     if isinstance(first, str):
         assembly.leave_out(what, first)
         return
@@ -188,16 +199,32 @@ def _add(assembly: Assembly, file: Path, number: int, row: Mapping[str, Any]) ->
         second = "its answers are not exchanged"
     if isinstance(second, str):
         assembly.leave_out(f"The second question of row {index} of {file.name}", second)
-    sides: tuple[Beside | None, Beside | None] = (None, None)
-    if ours:
-        fields = {name: row.get(plain_name(name)) for name in OURS}
-        fields["patterns"] = tuple(fields["patterns"] or ())
-        a, b = (Beside(row["pair id"], side, key, fields) for side, key in zip("ab", row["image ids"], strict=True))
-        sides = (a, b)
     ids = {f"source_id_{side}": f"{index}/{place}" for side, place in (("a", 0), ("b", 1))}
     paths = (_image(file, row, 0), _image(file, row, 1))
     exchanged = second if isinstance(second, Question) else None
     assembly.add(paths, {"question": first, "second": exchanged, **ids}, sides)
+
+
+def _beside(file: Path, index: str, row: Mapping[str, Any]) -> tuple[Beside, Beside] | tuple[None, None]:
+    """What an export of blindpairs says in a row about each image; nothing in a row of another tool."""
+    if not {"pair id", "image ids"} <= row.keys():
+        return None, None
+    name, image_ids = row["pair id"], row["image ids"]
+    patterns, *sims, control_of = (row.get(plain_name(field)) for field in OURS)
+    if not isinstance(image_ids, list) or len(image_ids) != 2 or not isinstance(patterns, list):
+        raise _changed(file, index)
+    texts = [name, *image_ids, *patterns, *([] if control_of is None else [control_of])]
+    if not all(isinstance(text, str) and not objection([text]) for text in texts):
+        raise _changed(file, index)
+    if not all(sim is None or type(sim) in (int, float) for sim in sims):
+        raise _changed(file, index)
+    fields = dict(zip(OURS, (tuple(patterns), *sims, control_of), strict=True))
+    a, b = (Beside(name, side, key, fields) for side, key in zip("ab", image_ids, strict=True))
+    return a, b
+
+
+def _changed(file: Path, index: str) -> InputError:
+    return InputError(f"{file}: pair_id, image_ids, {', '.join(OURS)} of row {index} were changed: export again")
 
 
 def _asked(row: Mapping[str, Any], place: int) -> Question | str:
@@ -228,7 +255,8 @@ def _image(file: Path, row: Mapping[str, Any], place: int) -> Path:
     if not isinstance(value, str) or not value:
         raise InputError(f"{file}: Image_{place} of row {row.get('index')} is no path of a file")
     places = (file.parent / value, file.parent / "images" / value)
-    found = next((each for each in places if each.is_file()), None)
-    if not found:
-        raise InputError(f"{file}: there is no {places[0]}, which Image_{place} of row {row.get('index')} names")
-    return found
+    for each in places:
+        with suppress(OSError):  # the name is too long, as that of an image in base64 is
+            if each.is_file():
+                return each
+    raise InputError(f"{file}: there is no {str(places[0])[:200]}, which Image_{place} of row {row.get('index')} names")

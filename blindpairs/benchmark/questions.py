@@ -43,6 +43,8 @@ def question_or_objection(
         return "its question is empty"
     if options is None or not all(option.strip() for option in options):
         return "its options are not two texts such as (a) Open (b) Closed"
+    if not all(map(_is_unicode, (text, *options))):
+        return "a text is not valid Unicode"
     if options[0] == options[1]:
         return "its two options are the same"
     if a is None or b is None:
@@ -50,3 +52,12 @@ def question_or_objection(
     if a == b:
         return "both images have the same answer, so a model that does not look is right"
     return Question(text, options, (a, b))
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written; JSON can spell half a surrogate pair, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

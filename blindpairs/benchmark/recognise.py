@@ -10,12 +10,13 @@ from pathlib import Path
 
 from blindpairs.access import listed, present, reading
 from blindpairs.benchmark import mediconfusion, mmvp, mmvp_vlm, naturalbench
-from blindpairs.benchmark.foreign import Imported
+from blindpairs.benchmark.foreign import ImportedBenchmark
 from blindpairs.benchmark.native import DATA, is_native, read_native
-from blindpairs.benchmark.tables import named, plain_name
+from blindpairs.benchmark.tables import encoding_of, named, plain_name, separator_of
 from blindpairs.errors import InputError
 
 HEAD = 1 << 20  # bytes; the first row or object of a table is expected in it
+ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"7z\xbc\xaf")  # zip and xlsx, gzip, 7z
 # What is recognised, and by what, for the message when nothing fits.
 KINDS = {
     "native": f"a benchmark of blindpairs ({DATA})",
@@ -57,12 +58,12 @@ def recognise(path: Path) -> str | None:
     return _first(COLUMNS, columns) or _first(FIELDS, fields)
 
 
-def read_benchmark(path: Path) -> Imported:
+def read_benchmark(path: Path) -> ImportedBenchmark:
     """The benchmark at a path, in whatever format; InputError where it holds none that is known."""
     kind = recognise(path)
     folder = path if path.is_dir() else path.parent
     if kind == "native":
-        return Imported(read_native(path), ())
+        return ImportedBenchmark(read_native(path), ())
     if kind == "mmvp":
         return mmvp.import_mmvp(folder)
     if kind == "mmvp-vlm":
@@ -78,6 +79,10 @@ def read_benchmark(path: Path) -> Imported:
 
 def unrecognised(path: Path) -> str:
     """One or two lines for a path that is of no kind: what was found there, and what would be recognised."""
+    if not present(path):
+        return f"{path} does not exist"
+    if path.is_file() and _is_archive(path):
+        return f"{path} is an Excel workbook or a zip archive: save its table as CSV UTF-8, or unpack it"
     return f"{path} {_found(path)}\nrecognised are: {'; '.join(KINDS.values())}"
 
 
@@ -105,17 +110,18 @@ def _first(kinds: Collection[tuple[str, set[str]]], names: Collection[str]) -> s
 
 def _head(path: Path) -> str:
     with reading(path), path.open("rb") as file:
-        return file.read(HEAD).decode("utf-8-sig", errors="replace")
+        head = file.read(HEAD)
+    return head.decode(encoding_of(head), errors="replace")
 
 
 def _columns(path: Path) -> list[str]:
-    """The header of a table of commas or tabs; empty for a file that is none."""
+    """The header of a table, as any spreadsheet writes it; empty for a file that is none."""
     if not path.is_file():
         return []
     first = next(iter(_head(path).splitlines()), "")
     if "\0" in first or first[:1] in ("{", "["):
         return []
-    rows = csv.reader([first], delimiter="\t" if "\t" in first else ",")
+    rows = csv.reader([first], delimiter=separator_of(first))
     return [plain_name(name) for name in next(rows, [])][:500]
 
 
@@ -134,12 +140,18 @@ def _fields(path: Path) -> list[str]:
     return [plain_name(name) for name in value]
 
 
+def _is_archive(path: Path) -> bool:
+    with reading(path), path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def _found(path: Path) -> str:
-    if not present(path):
-        return "does not exist"
     if path.is_dir():
         names = [place.name + "/" * place.is_dir() for place in listed(path)]
         return f"holds {_some(names)}" if names else "is an empty folder"
+    with reading(path), path.open("rb") as file:
+        if file.read(4) in ARCHIVES:
+            return "is an archive or a workbook: unpack it and name the folder, or save the table as CSV"
     fields = _fields(path)
     if fields:
         return f"holds objects with the fields {_some(fields)}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair
-from blindpairs.benchmark.tables import number_of, read_table, write_table
+from blindpairs.benchmark.tables import by_number, read_table, write_table
 from blindpairs.errors import InputError
 
 SIDECAR = "pairs.csv"
@@ -51,7 +51,7 @@ def read_sidecar(folder: Path) -> dict[int, Beside]:
     if not path.exists():
         return {}
     found: dict[int, Beside] = {}
-    for row in read_table(path, dict.fromkeys(_COLUMNS, ())):
+    for number, row in by_number(path, "Index", read_table(path, dict.fromkeys(_COLUMNS, ()))).items():
         try:
             clip_sim, dino_sim = (float(row[name]) if row[name] else None for name in ("clip_sim", "dino_sim"))
         except ValueError as error:
@@ -62,7 +62,6 @@ def read_sidecar(folder: Path) -> dict[int, Beside]:
             "dino_sim": dino_sim,
             "control_of": row["control_of"] or None,
         }
-        number = number_of(path, "Index", row["Index"])
         found[number] = Beside(row["pair_id"], row["side"], row["image_id"], fields)
     return found
 
@@ -70,7 +69,8 @@ def read_sidecar(folder: Path) -> dict[int, Beside]:
 def pairs_of(numbers: Collection[int], beside: Mapping[int, Beside], path: Path) -> list[tuple[int, int]]:
     """The numbers of images a and b of each pair: by the sidecar, else an odd number and the one after it.
 
-    InputError, naming `path`, where half of a pair is missing: scorers that count rows mispair all that follow it.
+    InputError, naming `path`, where half of a pair is missing: scorers that count rows mispair all that follow it; and
+    where the sidecar gives a side of a pair two numbers.
     """
     groups: dict[object, dict[str, int]] = {}
     unknown = sorted(set(numbers) - beside.keys()) if beside else []
@@ -79,7 +79,12 @@ def pairs_of(numbers: Collection[int], beside: Mapping[int, Beside], path: Path)
     for number in sorted(numbers):
         one = beside.get(number)
         key, side = (one.pair_id, one.side) if one else ((number - 1) // 2, "a" if number % 2 else "b")
-        groups.setdefault(key, {})[side] = number
+        first = groups.setdefault(key, {}).setdefault(side, number)
+        if first != number:
+            both = f"{first} and {number}"
+            raise InputError(
+                f"{path.parent / SIDECAR} gives image {side} of pair {key} the numbers {both}: export again"
+            )
     halves = [numbered for numbered in groups.values() if set(numbered) != {"a", "b"}]
     if halves:
         number = next(iter(halves[0].values()))

@@ -13,7 +13,19 @@ from pathlib import Path
 from blindpairs.access import listed, reading
 from blindpairs.errors import InputError
 
+IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+SEPARATORS = ",;\t"  # Excel writes semicolons where a comma is the decimal point, and tabs as "Unicode text"
 END = "\x1eend of the table"  # read after the last row; inside a cell, a quote was never closed
+
+
+def encoding_of(start: bytes) -> str:
+    """The encoding of a text by its first bytes: UTF-16 has a byte order mark, as Excel's "Unicode text" does."""
+    return "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+
+
+def separator_of(header: str) -> str:
+    """The separator of a table by its first line."""
+    return max(SEPARATORS, key=header.count)
 
 
 def plain_name(name: str) -> str:
@@ -34,8 +46,8 @@ def read_table(
     """The rows of a CSV file: {column: cell} for each of `columns`, a name and its other spellings.
 
     Other columns are ignored. A missing one of `optional` has the cell "" in every row. InputError for another missing
-    column, a doubled column, a row that is cut short, bytes that are not UTF-8, and a quote that is never closed.
-    Other loose quotes are read as the csv module reads them: the files of CLIP-Embeds have some.
+    column, a doubled column, a row with too few or too many cells, bytes that are not UTF-8, and an open quote. Other
+    loose quotes are read as the csv module reads them: the files of CLIP-Embeds have some.
     """
     with reading(path):
         content = path.read_bytes()
@@ -52,9 +64,10 @@ def read_table(
     if not rows or rows.pop()[1] != [END]:
         raise InputError(f"{path} ends inside a quoted cell: it was cut short, or a closing quote is missing")
     for line, cells in rows:
-        if len(cells) < len(header):
-            many = f"{len(cells)} cells, and the header {len(header)}"
-            raise InputError(f"{path}, line {line}: it has {many} (was the download cut short?)")
+        short, extra = len(cells) < len(header), any(cell.strip() for cell in cells[len(header) :])
+        if short or extra:
+            why = "was the download cut short?" if short else "is a cell with a comma not in quotes?"
+            raise InputError(f"{path}, line {line}: it has {len(cells)} cells, and the header {len(header)} ({why})")
     return [{name: "" if at is None else cells[at] for name, at in places.items()} for _, cells in rows]
 
 
@@ -91,15 +104,20 @@ def by_number(path: Path, column: str, rows: Iterable[dict[str, str]]) -> dict[i
     return dict(sorted(found.items()))
 
 
-def numbered_images(folder: Path) -> dict[int, Path]:
-    """The files of a folder whose name is a number, by number; of several with one number, `.jpg` is taken."""
-    found: dict[int, Path] = {}
+def numbered_images(folder: Path, notes: list[str]) -> dict[int, Path]:
+    """The images of a folder whose name is a number, by number; of several with one number, `.jpg`, with a note."""
+    found: dict[int, list[Path]] = {}
     for path in listed(folder):
-        if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10:
-            number = int(path.stem)
-            if number not in found or path.name == f"{number}.jpg":
-                found[number] = path
-    return found
+        is_number = path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10
+        if is_number and path.suffix.lower() in IMAGE_ENDINGS:
+            found.setdefault(int(path.stem), []).append(path)
+    taken: dict[int, Path] = {}
+    for number, paths in found.items():
+        taken[number] = next((path for path in paths if path.name == f"{number}.jpg"), paths[0])
+        if len(paths) > 1:
+            names = ", ".join(path.name for path in paths)
+            notes.append(f"{folder.name} has several images {number}: {names}; {taken[number].name} is taken.")
+    return taken
 
 
 def _place(path: Path, header: Sequence[str], spellings: Sequence[str]) -> int | None:

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.benchmark.checks import READ_AS_MISSING
-from blindpairs.benchmark.folders import each_image, new_folder, objection, write_record
+from blindpairs.benchmark.folders import each_image, new_folder, objection, require_blind_pairs, write_record
 from blindpairs.benchmark.foreign import Exported
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair, Question
 from blindpairs.benchmark.native import ROW_GROUP
 from blindpairs.benchmark.rgb import as_rgb
 from blindpairs.benchmark.sidecar import not_carried
-from blindpairs.errors import InputError
 
 FORMAT = "vlmevalkit"
 COLUMNS = (
@@ -53,7 +52,7 @@ _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
 def export_vlmevalkit(benchmark: Benchmark, folder: Path) -> Exported:
     """Write the tables of the blind pairs and, where there are any, of the controls into a folder for `LMUData`.
 
-    Raises InputError if no pair can be written, an image cannot be read, or the folder is not an export of this format.
+    Raises InputError if no blind pair can be written, an image cannot be read, or the folder is no export of this kind.
     """
     reasons = {pair.pair_id: _refusal(pair) for pair in benchmark.pairs}
     kept = [pair for pair in benchmark.pairs if not reasons[pair.pair_id]]
@@ -65,10 +64,7 @@ def export_vlmevalkit(benchmark: Benchmark, folder: Path) -> Exported:
         tables[kind] = [pair for pair in chosen if pair.pair_id not in changed]
     refused = {key: reason for key, reason in reasons.items() if reason}
     written = [pair for pairs in tables.values() for pair in pairs]
-    if not written:
-        raise InputError(
-            f"VLMEvalKit can hold no pair of {benchmark.name}: {next(iter(refused.values()), 'it is empty')}"
-        )
+    require_blind_pairs("VLMEvalKit", benchmark, tables[BLIND], refused)
     name = table_name(benchmark)
     names = {BLIND: name, CONTROL: f"{name}_controls"}
     exported = Exported(folder, len(written), refused, _notes(benchmark, written))

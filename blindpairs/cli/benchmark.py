@@ -1,19 +1,20 @@
 """`blindpairs benchmark`."""
 
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, named_folder, print_json, say
+from blindpairs.cli.app import WORK, Json, Work, command, counted, named_folder, print_json, say
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.benchmark import Benchmark
+    from blindpairs.benchmark.changes import Changes
     from blindpairs.benchmark.checks import Finding
-    from blindpairs.benchmark.revisions import Changes
 
 MOST_LISTED = 20  # lines of one kind; --json has all of them
 
@@ -109,7 +110,7 @@ def _print_check(benchmark: "Benchmark", ground_truth: str, *, as_json: bool) ->
         found = [vars(finding) for finding in findings]
         print_json({**identity(benchmark), "patterns": counts, "findings": found})
         return
-    typer.echo(f"{benchmark.name}: {described(benchmark)}, revision {benchmark.fingerprint}")
+    typer.echo(f"{benchmark.name}: {described(benchmark)}, fingerprint {benchmark.fingerprint}")
     if benchmark.corrections:
         others = ", ".join(f"{name} ({len(answers)} pairs)" for name, answers in benchmark.corrections.items())
         typer.echo(f"  ground truth {benchmark.ground_truth}; also: {others}")
@@ -119,13 +120,14 @@ def _print_check(benchmark: "Benchmark", ground_truth: str, *, as_json: bool) ->
 
 
 def print_findings(findings: "list[Finding]") -> None:
-    """What refuses pairs, then the notes: a line each, the first of many."""
+    """What refuses pairs, then the notes: counts, and a line each of the first; the rarest first, which others hide."""
     for heading, refuses in (("refused", True), ("noted", False)):
         some = [finding for finding in findings if finding.refuses is refuses]
+        counts = Counter(finding.check for finding in some)
         if some:
             pairs = len({finding.pair_id for finding in some if finding.pair_id})
-            typer.echo(f"  {heading}: {pairs:,} pairs" if pairs else f"  {heading}:")
-        for finding in some[:MOST_LISTED]:
+            typer.echo(f"  {heading}: " + (f"{pairs:,} pairs ({counted(counts)})" if pairs else counted(counts)))
+        for finding in sorted(some, key=lambda one: counts[one.check])[:MOST_LISTED]:
             typer.echo(f"    {finding.pair_id or 'all pairs':18} {finding.check}: {finding.message}")
         if len(some) > MOST_LISTED:
             typer.echo(f"    and {len(some) - MOST_LISTED:,} more: --json lists all")
@@ -159,7 +161,7 @@ def identity(benchmark: "Benchmark") -> dict[str, Any]:
 
 
 def _print_diff(before: "Benchmark", after: "Benchmark", *, as_json: bool) -> None:
-    from blindpairs.benchmark.revisions import changes
+    from blindpairs.benchmark.changes import changes
 
     seen = changes(before, after)
     if as_json:
@@ -170,8 +172,8 @@ def _print_diff(before: "Benchmark", after: "Benchmark", *, as_json: bool) -> No
         fields = {"added": seen.added, "removed": seen.removed, "changed": changed, "reordered": seen.reordered}
         print_json({"before": identity(before), "after": identity(after), **fields})
         return
-    for label, one in (("before", before), ("after", after)):
-        typer.echo(f"{label:6} {one.name}: {described(one)}, revision {one.fingerprint}")
+    for label, side in (("before", before), ("after", after)):
+        typer.echo(f"{label:6} {side.name}: {described(side)}, fingerprint {side.fingerprint}")
     _print_changes(seen)
 
 
@@ -205,16 +207,17 @@ def _shown(value: object) -> str:
 
 
 def _merge(given: list[Path], output: Path, space: Workspace, prefer: Prefer, *, as_json: bool) -> None:
+    from blindpairs.benchmark.changes import merge
     from blindpairs.benchmark.checks import check
     from blindpairs.benchmark.hub import export_hub
-    from blindpairs.benchmark.revisions import merge
 
-    one, other = (open_benchmark(space, path) for path in given)
-    merged = merge(one, other, prefer.value, name=output.name)
+    first, second = (open_benchmark(space, path) for path in given)
+    merged = merge(first, second, prefer.value, name=output.name)
     findings = check(merged)
     export_hub(merged, output, findings=findings)
     if as_json:
-        print_json({"folder": str(output), **identity(merged), "findings": [vars(one) for one in findings]})
+        found = [vars(finding) for finding in findings]
+        print_json({"folder": str(output), **identity(merged), "findings": found})
         return
-    typer.echo(f"{output}: {described(merged)}, revision {merged.fingerprint}")
+    typer.echo(f"{output}: {described(merged)}, fingerprint {merged.fingerprint}")
     print_findings(findings)

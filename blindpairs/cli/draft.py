@@ -172,11 +172,26 @@ def _print_plan(
 
     with open_cache(None) as cache:
         drafter = drafters.drafter(model, pairs, cache, Budget())
-        plan = drafter.plan(pairs, second=second) if isinstance(drafter, ModelDrafter) else None
+        missing = _without_draft(drafters.space, pairs, drafter.name, second=second)
+        plan = drafter.plan(missing, second=second) if isinstance(drafter, ModelDrafter) else None
     if as_json:
-        print_json({"model": drafter.name, "pairs": len(pairs), **(vars(plan) if plan else {"requests": 0})})
-    else:
-        typer.echo(f"{len(pairs):,} pairs with {drafter.name}: {plan or 'nothing is asked, the truth is known'}")
+        counts = {"pairs": len(missing), "kept": len(pairs) - len(missing)}
+        print_json({"model": drafter.name, **counts, **(vars(plan) if plan else {"requests": 0})})
+        return
+    before = f" ({len(pairs) - len(missing):,} more have a draft)" if len(missing) < len(pairs) else ""
+    typer.echo(f"{len(missing):,} pairs with {drafter.name}{before}: {plan or 'nothing is asked, the truth is known'}")
+
+
+def _without_draft(space: Workspace, pairs: "Sequence[MinedPair]", drafter: str, *, second: bool) -> "list[MinedPair]":
+    """The pairs that drafting would ask about. Makes no database."""
+    from blindpairs.access import present
+    from blindpairs.author.database import AuthoringDatabase
+
+    if not present(space.authoring):
+        return list(pairs)
+    with AuthoringDatabase(space.authoring) as database:
+        done = database.drafted(drafter, second=second)
+    return [pair for pair in pairs if pair.pair_id not in done]
 
 
 def _print_report(space: Workspace, name: str, report: "DraftReport") -> None:
@@ -186,4 +201,5 @@ def _print_report(space: Workspace, name: str, report: "DraftReport") -> None:
         typer.echo(f"  without a draft: {counted(report.failed)}")
     for code, example in report.examples.items():
         typer.echo(f"    {code}, such as {example}")
-    typer.echo("  to decide: blindpairs export --format csv (or label-studio), then blindpairs import FILE")
+    if report.drafted or report.kept:
+        typer.echo("  to decide: blindpairs export --format csv (or label-studio), then blindpairs import FILE")

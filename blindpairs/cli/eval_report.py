@@ -41,7 +41,7 @@ def print_plans(benchmark: "Benchmark", plans: "Sequence[Planned]", *, as_json: 
         ]
         print_json({**identity(benchmark), "plans": rows})
         return
-    typer.echo(f"{benchmark.name}: {described(benchmark)}, revision {benchmark.fingerprint}")
+    typer.echo(f"{benchmark.name}: {described(benchmark)}, fingerprint {benchmark.fingerprint}")
     for one in plans:
         hours = one.plan.requests * one.seconds / 3600 if one.seconds else None
         took = (
@@ -55,8 +55,8 @@ def print_report(
     folder: Path, benchmark: "Benchmark", entries: "Sequence[Entry]", others: Sequence[Evaluated], *, as_json: bool
 ) -> None:
     """The scores of every entry, and what other evaluators found."""
+    from blindpairs.evaluate.overview import provenance
     from blindpairs.evaluate.session import entry_fields
-    from blindpairs.evaluate.table import provenance
 
     if as_json:
         print_json(
@@ -68,7 +68,7 @@ def print_report(
             }
         )
         return
-    typer.echo(f"{benchmark.name}: {described(benchmark)}, revision {benchmark.fingerprint}")
+    typer.echo(f"{benchmark.name}: {described(benchmark)}, fingerprint {benchmark.fingerprint}")
     for line in (
         f"ground truth {benchmark.ground_truth}",
         *provenance([one.summary for one in entries if one.summary]),
@@ -85,7 +85,7 @@ def print_report(
 
 
 def _print_tables(entries: "Sequence[Entry]") -> None:
-    from blindpairs.evaluate.table import control_table, model_table, pattern_table
+    from blindpairs.evaluate.overview import control_table, model_table, pattern_table
 
     summaries = [one.summary for one in entries if one.summary]
     for lines in (model_table(summaries), control_table(summaries), pattern_table(summaries)):
@@ -97,7 +97,7 @@ def _print_tables(entries: "Sequence[Entry]") -> None:
 
 def _print_more(entry: "Entry") -> None:
     """What else there is about one entry: the other order, other readers, failures and notes."""
-    from blindpairs.evaluate.table import shown_rate, titled
+    from blindpairs.evaluate.overview import shown_rate, titled
 
     lines: list[str] = []
     if entry.both_orders:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 
 TO_DECIDE = "decide on the drafts with `export --format csv` and `import`"
+TO_NAME = (
+    "name the taxonomy that they were drafted with, --patterns FILE, or assign another to them: "
+    "`blindpairs patterns --model SPEC --patterns FILE --accept NAME`"
+)
 
 
 class Format(StrEnum):
@@ -38,6 +42,12 @@ class Format(StrEnum):
     lmms_eval = "lmms-eval"
     csv = "csv"
     label_studio = "label-studio"
+
+
+_TO_RETURN = {
+    Format.csv: "write accept or reject into the column decision, then blindpairs import {place} --annotator NAME",
+    Format.label_studio: "decide in Label Studio with labeling-config.xml beside it, export as JSON, and import that",
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,13 @@ class Contents:
             help="For mmvp-vlm: so many pairs of each pattern, by agreement, then rank; its script needs 15.",
         ),
     ] = 0
+    annotator: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel="Selection",
+            help="For csv, label-studio: with this person's own decisions, without those of others.",
+        ),
+    ] = ""
     ground_truth: Annotated[
         str, typer.Option(rich_help_panel="Selection", help="original, or the name of a correction.")
     ] = ""
@@ -115,21 +132,34 @@ def export(
     space = Workspace(work)
     target = named_folder("--output", output) if output else None
     if format_ in (Format.csv, Format.label_studio):
-        _export_drafts(space, format_, target, tuple(read_patterns(contents.patterns)), as_json=as_json)
+        _export_drafts(space, format_, target, contents, as_json=as_json)
         return
     found, findings = _benchmark(space, contents, named_folder("--benchmark", benchmark) if benchmark else None)
     found = found.with_ground_truth(contents.ground_truth or found.ground_truth)
     if not found.pairs:
-        counts = Counter(finding.check for finding in findings if finding.refuses)
-        raise ConfigError(f"no pair can be exported ({counted(counts) or 'nothing was drafted'}): {TO_DECIDE}")
+        raise ConfigError(_why_nothing(findings))
     written = write_format(found, format_, target or default_folder(space, format_), contents, findings)
     if as_json:
         fields: dict[str, Any] = {"folder": str(written.folder), "format": format_, "pairs": written.pairs}
         fields |= {"fingerprint": found.fingerprint, "patterns": pattern_counts(found)}
-        fields |= {"refused": dict(written.refused), "findings": [vars(one) for one in findings]}
+        fields |= {"refused": dict(written.refused), "findings": [vars(finding) for finding in findings]}
         print_json({**fields, "notes": written.notes})
     else:
         _print(found, findings, written)
+
+
+def _why_nothing(findings: "Sequence[Finding]") -> str:
+    """The message for an export without a pair: how many were refused for what, and what helps most of them."""
+    counts = Counter(finding.check for finding in findings if finding.refuses)
+    if not counts:
+        return "no pair can be exported (nothing was drafted): run `blindpairs draft` first"
+    if counts["unknown_pattern"]:  # these were accepted already
+        advice = TO_NAME
+    elif counts["unreviewed"]:
+        advice = TO_DECIDE
+    else:
+        advice = "correct them with `export --format csv` and `import`; --json lists each with its reason"
+    return f"no pair can be exported ({counted(counts)}): {advice}"
 
 
 def default_folder(space: Workspace, format_: Format) -> Path:
@@ -204,44 +234,55 @@ def _licenses(given: list[str]) -> dict[str, str]:
 
 
 def _export_drafts(
-    space: Workspace, format_: Format, target: Path | None, patterns: "Sequence[str]", *, as_json: bool
+    space: Workspace, format_: Format, target: Path | None, contents: Contents, *, as_json: bool
 ) -> None:
     from blindpairs.access import present
     from blindpairs.author.database import AuthoringDatabase
+    from blindpairs.author.decisions import is_open, standings
 
     if not present(space.authoring):
         raise ConfigError(f"there are no drafts at {space.authoring}: run `blindpairs draft` first")
     left_out: dict[str, str] = {}
+    annotator = contents.annotator
     with AuthoringDatabase(space.authoring) as database:
         tell_notice(database)
         if format_ is Format.csv:
             from blindpairs.author.csv_file import write_csv
 
             place = target or space.root / "decisions.csv"
-            write_csv(database, place)
+            write_csv(database, place, annotator)
         else:
             from blindpairs.author.label_studio import write_tasks
             from blindpairs.store import Store, images_of
 
             place = target or space.root / "label-studio.json"
-            left_out = write_tasks(database, place, partial(images_of, Store.open(space.embeddings)), patterns)
-        count = sum(1 for _ in database.pairs()) - len(left_out)
+            images, patterns = partial(images_of, Store.open(space.embeddings)), tuple(read_patterns(contents.patterns))
+            left_out = write_tasks(database, place, images, patterns, annotator)
+        states = [is_open(one, annotator) for one in standings(database) if one.pair.pair_id not in left_out]
+    count, open_ = len(states), sum(states)
     if as_json:
-        print_json({"path": str(place), "format": format_, "pairs": count, "left_out": left_out})
+        fields = {"pairs": count, "undecided": open_, "left_out": left_out}
+        print_json({"path": str(place), "format": format_, **fields})
         return
-    typer.echo(f"{place}: {count:,} pairs to decide on; then blindpairs import FILE")
+    whose = f" by {annotator}" if annotator else ""
+    typer.echo(f"{place}: {count:,} pairs, {open_:,} of them not decided{whose}")
+    typer.echo(f"  {_TO_RETURN[format_].format(place=place)}")
     for pair_id, reason in list(left_out.items())[:MOST_LISTED]:
         typer.echo(f"  left out: {pair_id}, {reason}")
 
 
 def _print(benchmark: "Benchmark", findings: "list[Finding]", written: "Exported") -> None:
-    typer.echo(f"{written.folder}: {described(benchmark)}, revision {benchmark.fingerprint}")
+    typer.echo(f"{written.folder}: {described(benchmark)}, fingerprint {benchmark.fingerprint}")
     for name, count in pattern_counts(benchmark).items():
         typer.echo(f"  {name:40} {count:5,} pairs")
     print_findings(findings)
-    if written.refused:
-        typer.echo(f"  this format cannot carry {len(written.refused):,} pairs:")
-    for pair_id, reason in list(written.refused.items())[:MOST_LISTED]:
+    listed = {finding.pair_id for finding in findings if finding.refuses}
+    lost = {pair_id: reason for pair_id, reason in written.refused.items() if pair_id not in listed}
+    if lost:
+        typer.echo(f"  this format cannot carry {len(lost):,} pairs:")
+    for pair_id, reason in list(lost.items())[:MOST_LISTED]:
         typer.echo(f"    {pair_id:18} {reason}")
+    if any(finding.check == "unknown_pattern" for finding in findings):
+        say(f"note: pairs have patterns that the taxonomy lacks: {TO_NAME}")
     for note in written.notes:
         say(f"note: {note}")

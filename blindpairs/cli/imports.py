@@ -15,7 +15,7 @@ from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.author.rows import ImportedDecisions
-    from blindpairs.benchmark.foreign import Imported as ImportedBenchmark
+    from blindpairs.benchmark.foreign import ImportedBenchmark
     from blindpairs.store.imports import Imported
 
 DECISIONS = ("csv-decisions", "label-studio")
@@ -150,7 +150,10 @@ def _print_decisions(space: Workspace, done: "ImportedDecisions") -> None:
         if ids:
             more = f" and {len(ids) - MOST_LISTED:,} more" if len(ids) > MOST_LISTED else ""
             typer.echo(f"  {len(ids):,} {what}: {', '.join(ids[:MOST_LISTED])}{more}")
-    typer.echo("  to make the benchmark: blindpairs export")
+    if done.saved.added or done.saved.known:
+        typer.echo("  to make the benchmark: blindpairs export")
+    else:
+        typer.echo("  nothing is decided in it: write accept or reject into the column decision")
 
 
 def _import_benchmark(path: Path, space: Workspace, *, as_json: bool) -> None:
@@ -168,7 +171,7 @@ def _import_benchmark(path: Path, space: Workspace, *, as_json: bool) -> None:
         print_json({"folder": str(space.benchmark), **fields, "notes": imported.notes, "findings": found})
         return
     typer.echo(
-        f"{space.benchmark}: {described(imported.benchmark)} of {path}, revision {imported.benchmark.fingerprint}"
+        f"{space.benchmark}: {described(imported.benchmark)} of {path}, fingerprint {imported.benchmark.fingerprint}"
     )
     for name, answers in imported.benchmark.corrections.items():
         typer.echo(

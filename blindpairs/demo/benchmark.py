@@ -8,13 +8,13 @@ can be found again, because its uri names the seed and the position of `corpus.p
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from blindpairs.author.drafts import Draft, MinedPair, NotDrafted
-from blindpairs.benchmark import Benchmark, BenchmarkPair
+from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages
 from blindpairs.benchmark.native import read_native, write_native
 from blindpairs.demo.choosing import Candidate, choose
 from blindpairs.demo.corpus import SEED, build_corpus, plan, read_images
@@ -23,7 +23,6 @@ from blindpairs.demo.truth import read_truth
 from blindpairs.demo.world import PATTERNS, Scene, differences
 from blindpairs.embed import EmbedOptions, embed
 from blindpairs.encoders import DEMO_ENCODERS, load_encoder
-from blindpairs.errors import Undecodable
 from blindpairs.images import open_corpus
 from blindpairs.mine import MiningOptions, mine_store
 from blindpairs.store import Store
@@ -50,17 +49,6 @@ class BenchmarkRecipe:
     def mining(self) -> MiningOptions:
         """The paper's thresholds, and every option that makes better pairs."""
         return MiningOptions(top=self.mined, differences=True, spread=True, controls=True)
-
-
-class _Held:
-    """Gives the encoded images that it holds, by id; a class, so that a benchmark can be pickled."""
-
-    def __init__(self, images: Mapping[str, bytes]) -> None:
-        self._images = images
-
-    def __call__(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes | Undecodable]]:
-        for key in image_ids:
-            yield key, self._images.get(key, Undecodable("missing", "no image with this id"))
 
 
 def demo_benchmark() -> Benchmark:
@@ -96,7 +84,7 @@ def build_benchmark(folder: Path, recipe: BenchmarkRecipe = BenchmarkRecipe()) -
     benchmark = Benchmark(
         name="blindpairs-demo",
         pairs=tuple([one.blind for one in chosen] + [one.control for one in chosen]),
-        images=_Held(images),
+        images=HeldImages(images),
         patterns=tuple(pattern.name.value for pattern in PATTERNS.values()),
         provenance=_provenance(recipe, encoders, candidates),
     )

@@ -44,12 +44,13 @@ _SHAPED_LETTER = re.compile(
     r"""[(\[{]\s*([ab])\s*[)\]}]      # (a) [B] {b}
     | \*\*\s*\(?([ab])\)?[.:)]?\s*\*\*  # **B** **(b)** **B.**
     | (?:^|(?<=[\s"']))([ab])(?=[.):](?:\s|$))  # B. b) A:
+    | \b(?:answer|option|choice)\s+([ab])(?=\s*(?:$|[.,;:!?)\]\n])|\s+(?:and|or|nor|is|because|since)\b)  # option a
     """,
     re.IGNORECASE | re.VERBOSE,
 )
 _CAPITAL_B = re.compile(r"(?<![\w'-])B(?![\w'-])")
-# A capital A that is no article: the end of a clause follows it, or another letter.
-_CAPITAL_A = re.compile(r"(?<![\w'-])A(?=\s*(?:$|[.,;:!?)\]\n])|\s+(?:and|or|nor)\b)")
+# A capital A that is no article: the end of a clause follows it, or a word that no article has after it.
+_CAPITAL_A = re.compile(r"(?<![\w'-])A(?=\s*(?:$|[.,;:!?)\]\n])|\s+(?:and|or|nor|is|because|since)\b)")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def _verdict(text: str, options: Sequence[str]) -> set[int]:
     starts = [match.end() for match in _VERDICT.finditer(text)]
     if not starts:
         return set()
-    sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z])|\n", text[starts[-1] :].strip(), maxsplit=1)[0]
+    sentence, *rest = re.split(r"(?<=[.!?])\s+(?=[A-Z])|\n", text[starts[-1] :].strip(), maxsplit=1)
+    if _plain(sentence) in LETTERS and rest:
+        return _alone(sentence, options) | _beginning(rest[0], options)  # `A. Closed` is not two sentences
     return _alone(sentence, options) or _letters(sentence) | _texts(sentence, options)
 
 
@@ -120,6 +123,14 @@ def _texts(text: str, options: Sequence[str]) -> set[int]:
             found.add(place)
             left = pattern.sub("|", left)
     return found
+
+
+def _beginning(text: str, options: Sequence[str]) -> set[int]:
+    """The option with whose text a text begins; of two of which one begins with the other, the longer."""
+    plain = [_plain(option) for option in options]
+    said = _plain(text)
+    found = [place for place, option in enumerate(plain) if option and re.match(rf"{re.escape(option)}(?!\w)", said)]
+    return {max(found, key=lambda place: len(plain[place]))} if found else set()
 
 
 def _denied(before: str) -> bool:

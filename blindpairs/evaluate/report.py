@@ -56,7 +56,7 @@ def write_report(
         "models": _choices("any model", [model.name for model in run.models], "m"),
         "pattern_names": _choices("all", run.patterns, "p"),
         "map_button": MAP_BUTTON if mapped else "",
-        "failures": "\n".join(cards),
+        "cards": "\n".join(cards),
     }
     template = resources.files("blindpairs.evaluate").joinpath("report.html").read_text("utf-8")
     with written_atomically(path) as aside:

@@ -1,121 +1,200 @@
-"""Scores as lines of text: a table of models, one of patterns, and what every number rests on.
+"""Models side by side: accuracy by pattern, and accuracy against the size of a model and the resolution of its images.
 
-Percentages with their 95 % interval behind them, rounded to whole points; the files beside the answers have all digits.
+Everything is made as values first (`records`, for JSON and CSV: shares from 0 to 1 with their intervals) and as tables
+of text second (percent, for terminals and LaTeX). Nothing here prints.
 """
 
-from collections.abc import Sequence
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from blindpairs.evaluate.asking import Asking
-from blindpairs.evaluate.baselines import CHANCE
-from blindpairs.evaluate.readers import OURS
+from blindpairs.evaluate.published import PublishedValue
 from blindpairs.evaluate.scores import Rate, Scores
-from blindpairs.evaluate.summary import Summary
 
-COLUMNS = {
-    "pair_accuracy": "pairs",
-    "question_accuracy": "questions",
-    "confusion": "same answer",
-    "invalid": "unreadable",
-    "first_option": "first option",
+Record = dict[str, str | int | float | None]
+ALL = "all"  # in the place of a pattern: the whole benchmark
+MISSING = "-"
+_LATEX = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
 
 
-def shown_rate(rate: Rate | None) -> str:
-    """`24.3 [18, 32]`; a dash where nothing was counted."""
-    if rate is None or not rate.count:
-        return "-"
-    return f"{100 * rate.share:.1f}" + (f" {shown_interval(rate.interval)}" if rate.interval else "")
+@dataclass(frozen=True)
+class ModelScores:
+    """A model's accuracy on the whole benchmark and by pattern, and what it is compared by."""
+
+    model: str
+    overall: Rate
+    patterns: Mapping[str, Rate] = field(default_factory=dict)
+    parameters: float | None = None  # millions
+    resolution: int | None = None  # pixels a side
 
 
-def shown_interval(interval: tuple[float, float]) -> str:
-    """`[18, 32]`, in percent."""
-    return f"[{100 * interval[0]:.0f}, {100 * interval[1]:.0f}]"
+@dataclass(frozen=True)
+class Table:
+    """Text in rows under a header; all rows are as long as the header."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def transposed(self) -> "Table":
+        """Columns as rows: many patterns of few models fit a terminal this way only."""
+        header, *rows = zip(self.header, *self.rows, strict=True)
+        return Table(header, tuple(rows))
 
 
-def model_table(summaries: Sequence[Summary]) -> list[str]:
-    """One line a model under a heading, with what guessing gives first. Incomplete ones say so instead."""
-    rows = [("% of blind pairs", *COLUMNS.values())]
-    rows.append(("guessing, on average", *(f"{value:.1f}" for value in CHANCE.values())))
-    for title, one in zip(titles(summaries), summaries, strict=True):
-        rates = [shown_rate(getattr(one.blind, name)) for name in COLUMNS] if one.blind else [incomplete(one)]
-        partial = "" if one.complete or not one.blind else f" ({one.counts.complete_pairs:,} complete pairs)"
-        rows.append((title + partial, *rates))
-    return aligned(rows)
+def model_scores(
+    model: str,
+    scores: Scores,
+    patterns: Mapping[str, Scores],
+    parameters: float | None = None,
+    resolution: int | None = None,
+) -> ModelScores:
+    """Pair accuracies from what `score` and `by_pattern` found."""
+    by_pattern = {name: one.pair_accuracy for name, one in patterns.items()}
+    return ModelScores(model, scores.pair_accuracy, by_pattern, parameters, resolution)
 
 
-def provenance(summaries: Sequence[Summary]) -> list[str]:
-    """What the numbers rest on besides the benchmark: how each protocol asks, and who read the answers."""
-    lines = [f"asked as {_decoding(one.setup.asking)}" for one in summaries if one.setup.asking.template]
-    lines += ["read by " + ("blindpairs' own rule" if one.reader == OURS else one.reader) for one in summaries]
-    return list(dict.fromkeys(lines))
+def published_models(values: Iterable[PublishedValue]) -> list[ModelScores]:
+    """The models of a published table of pair accuracies, such as `of_table(values, "mmvp_vlm")`.
+
+    Every accuracy on a whole benchmark is one model, with the patterns of its row. Models of one name are told apart by
+    column and settings. A value that is no possible share is left out.
+    """
+    shares = [(one, one.rate) for one in values if one.metric == "pair_accuracy"]
+    wholes = [(one, rate) for one, rate in shares if rate and not one.pattern]
+    names = Counter(one.model for one, _ in wholes)
+    columns = {one.column for one, _ in wholes}
+    found = []
+    for one, overall in wholes:
+        patterns = {other.pattern: rate for other, rate in shares if other.row == one.row and other.pattern and rate}
+        parameters, resolution = (one.settings.get(name) for name in ("parameters", "resolution"))
+        settings = [f"{name} {value}" for name, value in one.settings.items()]
+        detail = ", ".join([*([one.column] if len(columns) > 1 else []), *settings])
+        found.append(
+            ModelScores(
+                f"{one.model} ({detail})" if names[one.model] > 1 and detail else one.model,
+                overall,
+                patterns,
+                None if parameters is None else float(parameters),
+                None if resolution is None else int(resolution),
+            )
+        )
+    return found
 
 
-def _decoding(asking: Asking) -> str:
-    decoded = "greedy" if not asking.temperature else f"sampled at temperature {asking.temperature:g}"
-    return f"{asking.identity}, {decoded}, at most {asking.max_tokens:,} tokens"
-
-
-def titles(summaries: Sequence[Summary]) -> list[str]:
-    """A name for each; models of one name have the hash that their folders end in behind it."""
-    names = [titled(one) for one in summaries]
+def records(models: Sequence[ModelScores]) -> list[Record]:
+    """One row for each model and pattern, and one for each model on everything: for JSON and CSV."""
     return [
-        f"{name} {one.setup.folder_name[-8:]}" if names.count(name) > 1 else name
-        for name, one in zip(names, summaries, strict=True)
+        {"model": one.model, "pattern": pattern, **_numbers(rate)}
+        for one in models
+        for pattern, rate in {ALL: one.overall, **one.patterns}.items()
     ]
 
 
-def titled(summary: Summary) -> str:
-    """The model, and how it was asked where it was asked."""
-    asking = summary.setup.asking
-    return summary.setup.title + (f" ({asking.name})" if asking.template or asking.name.startswith("imported") else "")
+def scaling_records(models: Sequence[ModelScores]) -> list[Record]:
+    """Accuracy against parameters and resolution, the smallest first; models of unknown size last."""
+    ordered = sorted(models, key=lambda one: (_last(one.parameters), _last(one.resolution), one.model))
+    return [
+        {
+            "model": one.model,
+            "parameters_millions": one.parameters,
+            "resolution": one.resolution,
+            **_numbers(one.overall),
+        }
+        for one in ordered
+    ]
 
 
-def incomplete(summary: Summary) -> str:
-    """`incomplete: 96 of 288 questions have no answer`."""
-    counts = summary.counts
-    return f"incomplete: {counts.questions - counts.answered:,} of {counts.questions:,} questions have no answer"
+def pattern_table(models: Sequence[ModelScores], intervals: bool = False) -> Table:
+    """Models by patterns in percent, with the number of pairs in the header where all models have the same."""
+    patterns = list(dict.fromkeys(pattern for one in models for pattern in one.patterns))
+    columns = [{one.model: one.patterns.get(pattern) for one in models} for pattern in patterns]
+    columns.append({one.model: one.overall for one in models})
+    header = ("model", *(_heading(*column) for column in zip([*patterns, ALL], columns, strict=True)))
+    rows = tuple((one.model, *(_percent(column[one.model], intervals) for column in columns)) for one in models)
+    return Table(header, rows)
 
 
-def control_table(summaries: Sequence[Summary]) -> list[str]:
-    """Blind pairs beside control pairs, for a benchmark that has controls."""
-    rows = [("% right about both images", "blind pairs", "controls", "controls - blind")]
-    for title, one in zip(titles(summaries), summaries, strict=True):
-        if one.blind and one.controls and one.difference:
-            both = (shown_rate(one.blind.pair_accuracy), shown_rate(one.controls.pair_accuracy))
-            difference = f"{100 * one.difference.share:+.1f} {shown_interval(one.difference.interval)}"
-            rows.append((title, *both, difference))
-    return aligned(rows) if len(rows) > 1 else []
+def scaling_table(models: Sequence[ModelScores]) -> Table:
+    """The rows of `scaling_records` as text, in percent."""
+    header = ("model", "parameters (M)", "resolution", "pairs", "accuracy", "95 % interval")
+    by_name = {one.model: one for one in models}
+    rows = []
+    for row in scaling_records(models):
+        one = by_name[str(row["model"])]
+        size = MISSING if one.parameters is None else f"{one.parameters:,.1f}"
+        resolution = MISSING if one.resolution is None else str(one.resolution)
+        interval = _interval(one.overall) or MISSING
+        rows.append((one.model, size, resolution, str(one.overall.count), _percent(one.overall, False), interval))
+    return Table(header, tuple(rows))
 
 
-def pattern_table(summaries: Sequence[Summary]) -> list[str]:
-    """Pair accuracy by pattern, a column for each model that has scores."""
-    scored = [one for one in summaries if one.blind]
-    names = list(dict.fromkeys(name for one in scored for name in one.patterns))
-    if not names:
-        return []
-    rows = [("% of pairs by pattern", "n", *titles(scored))]
-    for name in names:
-        found = [one.patterns.get(name) for one in scored]
-        count = max(scores.pair_accuracy.count for scores in found if scores)
-        rows.append((name, f"{count:,}", *(_pairs(scores) for scores in found)))
-    return aligned(rows)
+def text(table: Table) -> str:
+    """Aligned columns: the first to the left, the others to the right."""
+    lines = [table.header, *table.rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    shown = [
+        "  ".join(
+            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in lines
+    ]
+    return "\n".join(line.rstrip() for line in [shown[0], "  ".join("-" * width for width in widths), *shown[1:]])
 
 
-def _pairs(scores: Scores | None) -> str:
-    return "-" if scores is None else shown_rate(scores.pair_accuracy)
+def latex(table: Table) -> str:
+    """A tabular of the booktabs package, with all marks that LaTeX reads as commands escaped."""
+    lines = [" & ".join(escape_latex(cell) for cell in line) + r" \\" for line in [table.header, *table.rows]]
+    columns = "l" + "r" * (len(table.header) - 1)
+    head, body = lines[0], "\n".join(lines[1:])
+    return f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{head}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns two spaces apart, the first of them left and the others right. A row with fewer cells is not cut."""
-    widths: dict[int, int] = {}
-    longest = max(map(len, rows))
-    for row in rows:
-        for place, cell in enumerate(row):
-            if len(row) == longest or place == 0:
-                widths[place] = max(widths.get(place, 0), len(cell))
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(widths[place]) if len(row) == longest else cell for place, cell in enumerate(row) if place]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+def escape_latex(cell: str) -> str:
+    """Any text as LaTeX that prints it."""
+    return "".join(_LATEX.get(mark, mark) for mark in cell)
+
+
+def csv_text(rows: Sequence[Record]) -> str:
+    """Rows as CSV with a header; nothing for what is missing, and nothing at all without rows."""
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
+    if rows:
+        writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _numbers(rate: Rate) -> Record:
+    low, high = rate.interval or (None, None)
+    share = None if math.isnan(rate.share) else rate.share  # JSON has no nan
+    return {"hits": rate.hits, "count": rate.count, "share": share, "low": low, "high": high}
+
+
+def _heading(name: str, column: Mapping[str, Rate | None]) -> str:
+    counts = {rate.count for rate in column.values() if rate}
+    return f"{name} (n = {counts.pop():,})" if len(counts) == 1 else name
+
+
+def _percent(rate: Rate | None, intervals: bool) -> str:
+    if rate is None or not rate.count:
+        return MISSING
+    interval = _interval(rate) if intervals else ""
+    return f"{100 * rate.share:.1f}" + (f" ({interval})" if interval else "")
+
+
+def _interval(rate: Rate) -> str:
+    return f"{100 * rate.interval[0]:.1f} to {100 * rate.interval[1]:.1f}" if rate.interval else ""
+
+
+def _last(value: float | None) -> float:
+    return math.inf if value is None else value

@@ -25,7 +25,7 @@ from blindpairs.progress import Notice, drop_notice
 from blindpairs.vlm.asking import Ask, Failure, Keep, Reply, keep_nothing
 from blindpairs.vlm.retries import Breaker, Patience, Throttle, retry_after
 from blindpairs.vlm.specs import ELSEWHERE, ModelSpec
-from blindpairs.vlm.wire import Dialect, Trouble, body, printable, read_answer, trouble
+from blindpairs.vlm.wire import Dialect, Trouble, body, printable, read_completion, trouble
 
 LARGEST = 20_000_000  # bytes of a response
 SHORTEST_KEY = 16  # shorter ones, such as "EMPTY" for a server without keys, may be words of an answer
@@ -131,10 +131,10 @@ class Endpoint:
                 dialect = simpler
         if dialect != known:
             self._remember(dialect)
-        answer = read_answer(content, ask.max_tokens)
+        said = read_completion(content, ask.max_tokens)
         seconds = time.monotonic() - started
-        text = self._without_key(answer.text)
-        return Reply(ask.key, text, seconds, answer.prompt_tokens, answer.completion_tokens, answer.finish)
+        text = self._without_key(said.text)
+        return Reply(ask.key, text, seconds, said.prompt_tokens, said.completion_tokens, said.finish)
 
     async def _post(self, session: _Session, request: dict[str, Any]) -> bytes:
         """The body of a successful response; raises Trouble for everything else."""

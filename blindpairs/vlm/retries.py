@@ -131,8 +131,10 @@ class Breaker:
 
     def record(self, outcome: Reply | Failure) -> None:
         """Count one outcome."""
+        if self.open:  # what was waiting ends unasked, and says nothing of the cause
+            return
         if isinstance(outcome, Failure) and outcome.code in ENDPOINT_CODES:
             self._straight += 1
             self.last = outcome
-        elif not self.open:
+        else:
             self._straight = 0

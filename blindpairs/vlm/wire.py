@@ -46,7 +46,7 @@ class Dialect:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Completion:
     """What a response holds. `text` is not empty."""
 
     text: str
@@ -86,7 +86,7 @@ def _part(part: Part) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{encoded}"}}
 
 
-def read_answer(content: bytes, max_tokens: int) -> Answer:
+def read_completion(content: bytes, max_tokens: int) -> Completion:
     """The answer in the body of a successful response; raises Trouble where there is none."""
     value = _json(content)
     if value is None and content.lstrip()[:1] == b"<":
@@ -110,7 +110,7 @@ def read_answer(content: bytes, max_tokens: int) -> Answer:
     if not text.strip():
         spent = f"; max_tokens={max_tokens} was used up before it said anything" if finish == "length" else ""
         raise Trouble("empty", f"the model said nothing{spent}")
-    return Answer(text, finish, *counts)
+    return Completion(text, finish, *counts)
 
 
 def _json(content: bytes) -> Any:

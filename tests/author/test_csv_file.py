@@ -51,6 +51,22 @@ def imported(database: AuthoringDatabase, content: str | bytes, annotator: str =
     return import_csv(database, path, annotator)
 
 
+def test_file_with_work_that_was_not_imported_is_never_replaced(database: AuthoringDatabase) -> None:
+    rows = exported(database)
+    path = database.path.with_name("rows.csv")
+    for changes in ({"decision": "Accept"}, {"question": "Is it shut?"}, {"decision": "reject", "reason": "dark"}):
+        path.write_text(sheet([rows[0] | changes, *rows[1:]], ";"), encoding="utf-16")
+        before = path.read_bytes()
+        with pytest.raises(InputError, match=r"rows.csv holds decisions or texts of 1 pairs .*, such as p0: import it"):
+            write_csv(database, path)
+        assert path.read_bytes() == before
+    import_csv(database, path, "ada")
+    assert write_csv(database, path) == len(rows)  # what is imported is in the database
+    path.write_text("a shopping list")
+    with pytest.raises(InputError, match=r"rows.csv is not replaced \(rows.csv has no column"):
+        write_csv(database, path)
+
+
 def test_a_row_shows_the_pair_and_its_draft(database: AuthoringDatabase) -> None:
     database.add_pairs([replace(mined(3, "p0"), clip_sim=-0.25, dino_sim=None)])
     rows = exported(database)

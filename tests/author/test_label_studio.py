@@ -14,7 +14,7 @@ import pytest
 from authored import DRAFT, EXCHANGED
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictured_pairs import Held, picture
+from pictured_pairs import picture
 from PIL import Image
 
 from blindpairs.author.database import AuthoringDatabase
@@ -22,13 +22,13 @@ from blindpairs.author.drafts import Draft, MinedPair
 from blindpairs.author.label_studio import CONFIG, import_tasks, labeling_config, write_tasks
 from blindpairs.author.revisions import Saved
 from blindpairs.author.rows import ImportedDecisions, RowsRefused
-from blindpairs.benchmark import Question
+from blindpairs.benchmark import HeldImages, Question
 from blindpairs.errors import InputError
 from blindpairs.images import image_id
 
 PICTURES = [picture(seed) for seed in range(4)]
 IDS = [image_id(data) for data in PICTURES]
-HELD = Held(dict(zip(IDS, PICTURES, strict=True)))
+HELD = HeldImages(dict(zip(IDS, PICTURES, strict=True)))
 BOTH = replace(DRAFT, second=EXCHANGED)
 Tasks = list[dict[str, Any]]
 
@@ -73,6 +73,18 @@ def imported(database: AuthoringDatabase, tasks: object, annotator: str = "") ->
     path = database.path.with_name("export.json")
     path.write_text(json.dumps(tasks), encoding="utf-8")
     return import_tasks(database, path, annotator)
+
+
+def test_export_of_label_studio_is_never_replaced_by_tasks(database: AuthoringDatabase, tmp_path: Path) -> None:
+    path = tmp_path / "tasks.json"
+    for _ in range(2):
+        write_tasks(database, path, HELD)
+    tasks = json.loads(path.read_text())
+    path.write_text(json.dumps([{"id": 1, **task, "annotations": []} for task in tasks]))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"tasks.json is there and holds something else than tasks"):
+        write_tasks(database, path, HELD)
+    assert path.read_bytes() == before
 
 
 def test_a_task_has_both_images_and_the_draft_as_prediction(database: AuthoringDatabase) -> None:
@@ -189,10 +201,10 @@ def test_a_file_of_another_shape_is_a_sentence(database: AuthoringDatabase, task
 
 def test_an_image_that_cannot_be_read_leaves_out_its_pair(database: AuthoringDatabase) -> None:
     path = database.path.with_name("tasks.json")
-    held = Held({IDS[0]: PICTURES[0], IDS[1]: PICTURES[2], IDS[2]: PICTURES[2]})
+    held = HeldImages({IDS[0]: PICTURES[0], IDS[1]: PICTURES[2], IDS[2]: PICTURES[2]})
     assert write_tasks(database, path, held) == {
         "p0": "the image was changed after it was mined",
-        "p1": "no such file",
+        "p1": "no image with this id",
     }
     assert json.loads(path.read_text()) == []
 

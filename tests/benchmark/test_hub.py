@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from nasty_texts import NASTY
-from pictured_pairs import Held, benchmark_of
+from pictured_pairs import benchmark_of
 from PIL import Image
 
-from blindpairs.benchmark import Question
+from blindpairs.benchmark import HeldImages, Question
 from blindpairs.benchmark.checks import Finding, check
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.benchmark.native import DATA, read_native
@@ -81,7 +81,7 @@ def test_pairs_that_the_checks_left_out_are_listed(tmp_path: Path) -> None:
 def test_without_images_there_are_ids_and_uris_and_the_card_says_so(tmp_path: Path) -> None:
     benchmark = benchmark_of(3)
     held = benchmark.images
-    assert isinstance(held, Held)
+    assert isinstance(held, HeldImages)
     held.images.clear()  # none is needed
     export_hub(benchmark, tmp_path / "out", images=False)
     assert read_native(tmp_path / "out").pairs == benchmark.pairs
@@ -156,7 +156,7 @@ def test_unreadable_image_leaves_the_older_export_whole(tmp_path: Path) -> None:
     export_hub(benchmark_of(2), tmp_path / "out")
     before = files_of(tmp_path / "out")
     broken = benchmark_of(3)
-    assert isinstance(broken.images, Held)
+    assert isinstance(broken.images, HeldImages)
     del broken.images.images[broken.pairs[1].image_id_a]
     with pytest.raises(InputError, match=f"pair {broken.pairs[1].pair_id}"):
         export_hub(broken, tmp_path / "out")

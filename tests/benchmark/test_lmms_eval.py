@@ -1,24 +1,23 @@
 """Tasks of lmms-eval: what it loads by its documented rules, and by its own code where that is installed."""
 
 import importlib
-import importlib.util
 import io
 import itertools
 import json
 import random
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from nasty_texts import NASTY
-from pictured_pairs import Held, benchmark_of
+from pictured_pairs import benchmark_of
 from PIL import Image
+from task_modules import module_at
 
-from blindpairs.benchmark import Benchmark, Question, lmms_eval_task
+from blindpairs.benchmark import Benchmark, HeldImages, Question, lmms_eval_task
 from blindpairs.benchmark.lmms_eval import export_lmms_eval, pattern_keys
 from blindpairs.errors import InputError
 
@@ -28,15 +27,6 @@ DATA = "data/test-00000-of-00001.parquet"
 def rows_of(folder: Path, data: str = DATA) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(folder / data).to_pylist()
     return rows
-
-
-def module_at(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("exported_utils", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def task_of(path: Path) -> dict[str, Any]:
@@ -179,7 +169,7 @@ def test_controls_are_tasks_of_their_own(tmp_path: Path) -> None:
 
 def test_images_of_every_kind_are_upright_rgb_and_lossless_ones_stay_so(tmp_path: Path) -> None:
     benchmark = benchmark_of(2)
-    assert isinstance(benchmark.images, Held)
+    assert isinstance(benchmark.images, HeldImages)
     upright = Image.open(io.BytesIO(next(iter(benchmark.images.images.values())))).convert("RGB")
     keys = benchmark.image_ids
     for key, mode in zip(keys, ("P", "RGBA", "L", "RGB"), strict=True):

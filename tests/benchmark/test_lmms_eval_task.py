@@ -5,13 +5,18 @@ import itertools
 import math
 import random
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pictured_pairs import benchmark_of
+from task_modules import module_at
 
 from blindpairs.benchmark import lmms_eval_task as task
+from blindpairs.benchmark.lmms_eval import export_lmms_eval
+from blindpairs.evaluate import reading
 from blindpairs.statistics import wilson_interval
 
 OPTIONS = ("Open", "Closed")
@@ -26,6 +31,13 @@ def doc(pair: str, side: str, answer: str, patterns: Sequence[str] = ()) -> dict
         "Correct Answer": answer,
         "pattern_keys": list(patterns),
     }
+
+
+def letter_of(response: str, options: Sequence[str] = OPTIONS) -> str:
+    """The letter that the task reads, "" for an invalid answer."""
+    asked = doc("p", "a", "(a)") | {"Options": list(options)}
+    letter: str = task.blindpairs_process_results(asked, [response])[task.PREFIX + "accuracy"]["letter"]
+    return letter
 
 
 def items(answers: Sequence[tuple[str, str, str, str]], metric: str) -> list[dict[str, Any]]:
@@ -66,7 +78,7 @@ def items(answers: Sequence[tuple[str, str, str, str]], metric: str) -> list[dic
     ],
 )
 def test_letter_or_option_text_is_read(response: str, letter: str) -> None:
-    assert task.read_answer(response, OPTIONS) == letter
+    assert letter_of(response) == letter
 
 
 @pytest.mark.parametrize(
@@ -84,7 +96,7 @@ def test_letter_or_option_text_is_read(response: str, letter: str) -> None:
     ],
 )
 def test_what_names_no_option_or_both_is_invalid(response: str) -> None:
-    assert task.read_answer(response, OPTIONS) == ""
+    assert letter_of(response) == ""
 
 
 @pytest.mark.parametrize(
@@ -100,14 +112,14 @@ def test_answers_that_other_harnesses_read_wrong_are_read_right(
     response: str, options: tuple[str, str], letter: str
 ) -> None:
     # lmms-eval's mmvp takes the a of "camera" and of "A dog" for the letter; VLMEvalKit takes the no of "not".
-    assert task.read_answer(response, options) == letter
+    assert letter_of(response, options) == letter
 
 
 def test_option_that_is_part_of_the_other_is_told_from_it() -> None:
-    assert task.read_answer("It is not open.", ("Open", "Not open")) == "B"
-    assert task.read_answer("It is open.", ("Open", "Not open")) == "A"
-    assert task.read_answer("C++", ("C++", "C")) == "A"
-    assert task.read_answer("3 (three)", ("3 (three)", "4")) == "A"
+    assert letter_of("It is not open.", ("Open", "Not open")) == "B"
+    assert letter_of("It is open.", ("Open", "Not open")) == "A"
+    assert letter_of("C++", ("C++", "C")) == "A"
+    assert letter_of("3 (three)", ("3 (three)", "4")) == "A"
 
 
 def test_prompt_has_letters_and_what_the_yaml_puts_around_it() -> None:
@@ -182,6 +194,45 @@ def test_nothing_to_score_is_not_a_number() -> None:
         task.blindpairs_confusion_rate(items([("p", "a", "(a)", "?"), ("p", "b", "(b)", "?")], "accuracy"))
     )
     assert (task.blindpairs_pair_accuracy_low95([]), task.blindpairs_pair_accuracy_high95([])) == (0, 1)
+
+
+def rule_of(path: Path) -> dict[str, str]:
+    """The definitions of the module at a path, by name."""
+    found: dict[str, str] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = ast.dump(node)
+        elif isinstance(node, ast.Assign):
+            found |= {ast.unparse(target): ast.dump(node) for target in node.targets}
+    return found
+
+
+def test_every_definition_of_the_rule_is_that_of_blindpairs() -> None:
+    ours, theirs = (rule_of(Path(str(module.__file__))) for module in (reading, task))
+    assert len(ours) > 15
+    assert {name: theirs.get(name) for name in ours} == ours
+
+
+# What answers are made of: letters, options, and the words that decide how both are read.
+WORDS = ["A", "B", "a", "b", "(a)", "(B)", "**b**", "A.", "b)", "B:", "Option", "choice", "the answer is", "Answer:"]
+WORDS += ["is", "because", "not", "no", "neither", "nor", "or", "and", "<think>", "</think>", "\\boxed{B}", "\n", "."]
+WORDS += [",", "two", "2", "three", "left", "upper left", "yes", "Yes,", "No.", "open", "Closed", "not open", "door"]
+CHOICES = (OPTIONS, ("Yes", "No"), ("left", "upper left"), ("2", "three"), ("open", "not open"), ("A", "T"), ("", "x"))
+
+
+def test_generated_answers_get_the_same_verdict_in_the_exported_file_and_in_blindpairs(tmp_path: Path) -> None:
+    export_lmms_eval(benchmark_of(1), tmp_path / "out")
+    exported = module_at(tmp_path / "out" / "blindpairs" / "utils.py")
+    chance = random.Random(0)
+    verdicts = Counter[str]()
+    for _ in range(6_000):
+        text = " ".join(chance.choices(WORDS, k=chance.randint(1, 8)))
+        options = chance.choice(CHOICES)
+        decided = reading.read_answer(text, options)
+        again = exported.read_answer(text, options)
+        assert (again.option, again.rule) == (decided.option, decided.rule), (text, options)
+        verdicts[decided.rule] += 1
+    assert min(verdicts[rule] for rule in ("alone", "verdict", "letter", "text", "contradiction", "nothing")) > 50
 
 
 def test_it_imports_the_standard_library_alone() -> None:

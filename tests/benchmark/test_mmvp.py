@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreign_files import BUTTERFLY, DOG, KEY, NASTY, files, images_of, mmvp_table, write_mmvp
-from pictured_pairs import Held, benchmark_of, pair_of, picture
+from foreign_files import BUTTERFLY, DOG, KEY, files, images_of, mmvp_table, write_mmvp
+from nasty_texts import NASTY
+from pictured_pairs import benchmark_of, pair_of, picture
 from PIL import Image
 
-from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
+from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.benchmark.mmvp import export_mmvp, import_mmvp
 from blindpairs.errors import InputError
 from blindpairs.images import image_id
@@ -226,8 +227,8 @@ def test_corrections_do_not_touch_another_benchmark_of_as_many_rows(tmp_path: Pa
 def test_export_and_import_keep_ids_patterns_cosines_and_controls(tmp_path: Path) -> None:
     made = benchmark_of(3, second=None, statement_a="", statement_b="", annotators=(), source="", license="")
     control, data = pair_of(90, 91, control_of=made.pairs[0].pair_id, second=None, patterns=())
-    assert isinstance(made.images, Held)
-    made = replace(made, pairs=(control, *made.pairs), images=Held({**made.images.images, **data}))
+    assert isinstance(made.images, HeldImages)
+    made = replace(made, pairs=(control, *made.pairs), images=HeldImages({**made.images.images, **data}))
     exported = export_mmvp(made, tmp_path / "out")
     read = import_mmvp(tmp_path / "out").benchmark
     assert exported.notes == (
@@ -311,7 +312,7 @@ def test_image_that_is_no_plain_jpeg_becomes_an_upright_one_and_the_pair_keeps_i
     pair, data = pair_of(0, 1)
     odd = ODD_IMAGES[kind]
     pair = replace(pair, image_id_b=image_id(odd))
-    exported = export_mmvp(Benchmark("odd", (pair,), Held({**data, image_id(odd): odd})), tmp_path / "out")
+    exported = export_mmvp(Benchmark("odd", (pair,), HeldImages({**data, image_id(odd): odd})), tmp_path / "out")
     assert exported.notes[-1] == "Images that became upright RGB JPEGs, and so have new ids: 1."
     with Image.open(tmp_path / "out" / "MMVP Images" / "2.jpg") as image:
         assert (image.format, image.mode, image.getexif().get(0x0112)) == ("JPEG", "RGB", None)
@@ -322,14 +323,20 @@ def test_image_that_is_no_plain_jpeg_becomes_an_upright_one_and_the_pair_keeps_i
     assert read.image_id_b != pair.image_id_b
 
 
-@pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
-def test_nasty_question_and_options_survive(tmp_path: Path, text: str) -> None:
+UNWRITABLE = {"empty", "missing", "not_available", "nul", "surrogate", "spaces", "very_long"}
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nasty_question_and_options_survive_or_are_refused(tmp_path: Path, name: str) -> None:
+    text = NASTY[name]
     asked = Question(text, (f"{text}.", "No"), (1, 0)) if "(" not in text else Question(text, ("Yes", "No"), (1, 0))
     pair, data = pair_of(0, 1, question=asked, patterns=(text.replace("|", "/"),))
-    exported = export_mmvp(Benchmark("nasty", (pair,), Held(data)), tmp_path / "out")
-    assert exported.refused == {}
-    (read,) = import_mmvp(tmp_path / "out").benchmark.pairs
-    assert (read.question, read.patterns) == (asked, pair.patterns)
+    good, others = pair_of(2, 3)
+    exported = export_mmvp(Benchmark("nasty", (pair, good), HeldImages(data | others)), tmp_path / "out")
+    assert list(exported.refused) == [pair.pair_id] * (name in UNWRITABLE)
+    kept = [one for one in (pair, good) if one.pair_id not in exported.refused]
+    read = [(one.pair_id, one.question, one.patterns) for one in import_mmvp(tmp_path / "out").benchmark.pairs]
+    assert read == [(one.pair_id, one.question, one.patterns) for one in kept]
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -349,7 +356,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_what_the_format_cannot_carry_is_refused_with_the_pair_and_the_reason(tmp_path: Path) -> None:
     made = [pair_of(2 * place, 2 * place + 1, **changes) for place, (changes, _) in enumerate(REFUSED)]
     good, data = pair_of(100, 101)
-    images = Held({key: one for _, held in [*made, (good, data)] for key, one in held.items()})
+    images = HeldImages({key: one for _, held in [*made, (good, data)] for key, one in held.items()})
     exported = export_mmvp(Benchmark("doors", (*(pair for pair, _ in made), good), images), tmp_path / "out")
     assert list(exported.refused) == [pair.pair_id for pair, _ in made]
     for reason, (_, part) in zip(exported.refused.values(), REFUSED, strict=True):
@@ -385,9 +392,10 @@ def test_unreadable_image_is_named_and_the_older_export_stays(tmp_path: Path) ->
     export_mmvp(benchmark_of(2), tmp_path / "out")
     before = files(tmp_path / "out")
     broken = benchmark_of(3)
-    assert isinstance(broken.images, Held)
+    assert isinstance(broken.images, HeldImages)
     del broken.images.images[broken.pairs[2].image_id_b]
-    with pytest.raises(InputError, match=f"pair {broken.pairs[2].pair_id} at /corpus/5.jpg .no such file.: restore"):
+    message = f"pair {broken.pairs[2].pair_id} at /corpus/5.jpg .no image with this id.: restore"
+    with pytest.raises(InputError, match=message):
         export_mmvp(broken, tmp_path / "out")
     assert files(tmp_path / "out") == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -449,3 +457,15 @@ def test_statements_without_ids_are_matched_by_line_and_that_is_said(tmp_path: P
     read = import_mmvp(folder)
     assert [pair.statement_b for pair in read.benchmark.pairs] == ["b", "d", "f"]
     assert read.notes[0].startswith("Questions-clip.csv has no ids: its rows are matched by line")
+
+
+def test_statements_that_say_nothing_leave_the_pair_its_question(tmp_path: Path) -> None:
+    folder = write_mmvp(tmp_path / "mmvp")
+    said = "\n".join(f"{number},Unknown,{text}" for number, text in enumerate(["a", "", "c", "c", "e", "f"], 1))
+    (folder / "Questions-clip.csv").write_text(f"Question ID,Type,Statement\n{said}\n", encoding="utf-8")
+    read = import_mmvp(folder)
+    assert [(pair.statement_a, pair.statement_b) for pair in read.benchmark.pairs] == [("", ""), ("", ""), ("e", "f")]
+    assert read.notes[1:] == (
+        "The statements for 1 and 2 are left out: they are empty or the same.",
+        "The statements for 3 and 4 are left out: they are empty or the same.",
+    )

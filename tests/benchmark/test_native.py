@@ -1,15 +1,16 @@
 """The native file of a benchmark: nothing is lost, nothing changes unseen, and `datasets` reads its types."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pictured_pairs import Held, benchmark_of, pair_of, picture
+from pictured_pairs import benchmark_of, pair_of, picture
 
-from blindpairs.benchmark import Benchmark, Question
+from blindpairs.benchmark import Benchmark, HeldImages, Question
 from blindpairs.benchmark.native import DATA, read_native, write_native
 from blindpairs.errors import ConfigError, InputError
 
@@ -30,7 +31,7 @@ def test_everything_comes_back_pairs_images_and_record(tmp_path: Path) -> None:
 
 def test_pair_without_question_or_statements_comes_back(tmp_path: Path) -> None:
     pair, data = pair_of(0, 1, question=None, second=None, clip_sim=None, dino_sim=None, annotators=(), patterns=())
-    write_native(Benchmark("statements", (pair,), Held(data)), tmp_path / "one.parquet")
+    write_native(Benchmark("statements", (pair,), HeldImages(data)), tmp_path / "one.parquet")
     assert read_native(tmp_path / "one.parquet").pairs == (pair,)
 
 
@@ -55,12 +56,20 @@ def test_unreadable_image_is_named_and_the_old_file_stays(tmp_path: Path) -> Non
     broken = benchmark_of(3)
     gone = broken.pairs[2]
     held = broken.images
-    assert isinstance(held, Held)
+    assert isinstance(held, HeldImages)
     del held.images[gone.image_id_b]
-    with pytest.raises(InputError, match=f"pair {gone.pair_id} at /corpus/5.jpg .no such file.: restore"):
+    with pytest.raises(InputError, match=f"pair {gone.pair_id} at /corpus/5.jpg .no image with this id.: restore"):
         write_native(broken, tmp_path / "kept.parquet")
     assert (tmp_path / "kept.parquet").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["kept.parquet"]
+
+
+def test_file_without_images_says_why_it_has_none(tmp_path: Path) -> None:
+    write_native(benchmark_of(1), tmp_path / "bare.parquet", images=False)
+    bare = read_native(tmp_path / "bare.parquet")
+    assert {read.message for _, read in bare.images(bare.image_ids)} == {  # type: ignore[union-attr]
+        "bare.parquet was exported without images"
+    }
 
 
 def test_changed_text_is_refused(tmp_path: Path) -> None:
@@ -97,6 +106,53 @@ def test_parquet_of_another_tool_is_sent_to_import(tmp_path: Path) -> None:
     pq.write_table(pa.table({"question": ["?"]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match="not a benchmark that blindpairs wrote: `blindpairs import`"):
         read_native(tmp_path / "other.parquet")
+
+
+def short_record(table: pa.Table) -> pa.Table:
+    return table.replace_schema_metadata({**table.schema.metadata, b"blindpairs": b'{"name": "doors"}'})
+
+
+def listed_record(table: pa.Table) -> pa.Table:
+    return table.replace_schema_metadata({**table.schema.metadata, b"blindpairs": b"[1]"})
+
+
+def with_column(table: pa.Table, name: str, values: list[object]) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, name, pa.array(values, table.schema.field(name).type))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda table, name=name: table.drop([name]) for name in ("license", "question", "options", "patterns")),
+        lambda table: with_column(table, "options", [["a", "b", "c"]] * 2),
+        lambda table: with_column(table, "options", [None] * 2),
+        lambda table: with_column(table, "patterns", [None] * 2),
+        lambda table: with_column(table, "pair_id", ["x", "y"]),
+        short_record,
+        listed_record,
+    ],
+)
+def test_file_that_another_tool_edited_is_an_error_that_says_so(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table]
+) -> None:
+    write_native(benchmark_of(2), tmp_path / "edited.parquet")
+    pq.write_table(change(pq.read_table(tmp_path / "edited.parquet")), tmp_path / "edited.parquet")
+    with pytest.raises(InputError, match=r"edited\.parquet was changed after it was exported \(.*\): change it with"):
+        read_native(tmp_path / "edited.parquet")
+
+
+@pytest.mark.parametrize("field", ["statement_a", "uri_b", "source"])
+def test_text_that_is_not_valid_unicode_is_named_with_its_pair_and_the_older_file_stays(
+    tmp_path: Path, field: str
+) -> None:
+    made = benchmark_of(2)
+    write_native(made, tmp_path / "data.parquet")
+    broken = replace(made, pairs=(made.pairs[0], replace(made.pairs[1], **{field: "a door \udcff"})))  # type: ignore[arg-type]
+    message = f"pair {made.pairs[1].pair_id}: its {field} is not valid Unicode: 'a door .udcff'"
+    with pytest.raises(InputError, match=message):
+        write_native(broken, tmp_path / "data.parquet")
+    assert read_native(tmp_path / "data.parquet").pairs == made.pairs
 
 
 def test_schema_tells_datasets_the_types(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from foreign_files import NASTY, files, images_of
-from pictured_pairs import Held, benchmark_of, pair_of, picture
+from foreign_files import files, images_of
+from nasty_texts import NASTY
+from pictured_pairs import benchmark_of, pair_of, picture
 
-from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
+from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.benchmark.naturalbench import export_naturalbench, import_naturalbench
 from blindpairs.errors import InputError
 from blindpairs.images import image_id
@@ -208,13 +209,20 @@ def test_damaged_row_is_an_error_that_names_it(tmp_path: Path, text: str, messag
         import_naturalbench(tmp_path)
 
 
-@pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
-def test_nasty_texts_survive(tmp_path: Path, text: str) -> None:
+UNWRITABLE = {"empty", "nul", "surrogate", "very_long", *("spaces", "yaml", "long")}  # the last end with a space
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nasty_texts_survive_or_are_refused(tmp_path: Path, name: str) -> None:
+    text = NASTY[name]
     first, second = Question(text, (text, "No"), (1, 0)), Question("?", ("No", f"{text};"), (0, 1))
     pair, data = pair_of(0, 1, question=first, second=second)
-    assert export_naturalbench(Benchmark("nasty", (pair,), Held(data)), tmp_path / "out").refused == {}
-    (read,) = import_naturalbench(tmp_path / "out").benchmark.pairs
-    assert (read.question, read.second) == (first, second)
+    good, others = pair_of(2, 3)
+    exported = export_naturalbench(Benchmark("nasty", (pair, good), HeldImages(data | others)), tmp_path / "out")
+    assert list(exported.refused) == [pair.pair_id] * (name in UNWRITABLE)
+    kept = [one for one in (pair, good) if one.pair_id not in exported.refused]
+    asked = [(one.pair_id, one.question, one.second) for one in import_naturalbench(tmp_path / "out").benchmark.pairs]
+    assert asked == [(one.pair_id, one.question, one.second) for one in kept]
 
 
 def test_what_the_format_cannot_carry_is_refused_with_the_pair_and_the_reason(tmp_path: Path) -> None:
@@ -230,8 +238,9 @@ def test_what_the_format_cannot_carry_is_refused_with_the_pair_and_the_reason(tm
         ({"second": Question("\ud800", ("a", "b"), (1, 0))}, "not valid Unicode"),
     ]
     made = [pair_of(2 * place, 2 * place + 1, **fields) for place, (fields, _) in enumerate(changes)]
-    images = Held({key: one for _, held in made for key, one in held.items()})
-    exported = export_naturalbench(Benchmark("doors", tuple(pair for pair, _ in made), images), tmp_path / "out")
+    good, data = pair_of(100, 101)
+    images = HeldImages({key: one for _, held in [*made, (good, data)] for key, one in held.items()})
+    exported = export_naturalbench(Benchmark("doors", (*(pair for pair, _ in made), good), images), tmp_path / "out")
     assert list(exported.refused) == [pair.pair_id for pair, _ in made]
     for reason, (_, part) in zip(exported.refused.values(), changes, strict=True):
         assert part in reason
@@ -241,3 +250,41 @@ def test_same_benchmark_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "other"):
         export_naturalbench(mixed(5), tmp_path / name)
     assert files(tmp_path / "one") == files(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"image_ids": value} for value in (["a"], [1, 2], "ab", ["a", "\ud800"])),
+        *({"patterns": value} for value in ("abc", [1], None)),
+        *({"clip_sim": value} for value in ("x", "0.5", True)),
+        *({"pair_id": 7}, {"control_of": 5}),
+    ],
+)
+def test_field_of_an_export_that_was_changed_is_an_error_that_names_the_row(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    export_naturalbench(benchmark_of(2), tmp_path / "out")
+    rows = (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()
+    rows[1] = json.dumps(json.loads(rows[1]) | change)
+    (tmp_path / "out" / "metadata.jsonl").write_text("\n".join(rows))
+    with pytest.raises(InputError, match=r"pair_id, image_ids, patterns, .* of row 1 were changed: export again"):
+        import_naturalbench(tmp_path / "out")
+
+
+def test_pair_id_of_another_tool_is_no_field_of_ours(tmp_path: Path) -> None:
+    written(tmp_path, [row(pair_id=7)])
+    assert len(import_naturalbench(tmp_path).benchmark.pairs) == 1
+
+
+def test_image_in_base64_is_an_error_of_one_line(tmp_path: Path) -> None:
+    written(tmp_path, [row(Image_1="iVBORw0KGgo" * 90_000)])
+    with pytest.raises(InputError, match=r"there is no .{1,200}, which Image_1 of row 0 names"):
+        import_naturalbench(tmp_path)
+
+
+def test_half_a_surrogate_pair_is_left_out_and_named(tmp_path: Path) -> None:
+    written(tmp_path, [row(Question_0="open \ud83d?"), row(1)])
+    read = import_naturalbench(tmp_path)
+    assert read.notes == ("The row 0 of naturalbench.json is left out: a text is not valid Unicode.",)
+    assert len(read.benchmark.pairs) == 1

@@ -39,6 +39,21 @@ def test_table_is_told_by_its_columns_whatever_its_name(tmp_path: Path, kind: st
     assert recognise(tmp_path / "x.txt") == kind
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("separator", ",;\t")
+def test_table_is_told_as_any_spreadsheet_writes_it(tmp_path: Path, separator: str, encoding: str) -> None:
+    (tmp_path / "x.csv").write_text(f"pair_id{separator}decision\r\n1{separator}caf\xe9\r\n", encoding=encoding)
+    assert recognise(tmp_path / "x.csv") == "csv-decisions"
+
+
+def test_workbook_gets_a_line_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "x.xlsx").write_bytes(b"PK\x03\x04 and the rest of an archive")
+    assert recognise(tmp_path / "x.xlsx") is None
+    assert unrecognised(tmp_path / "x.xlsx") == (
+        f"{tmp_path}/x.xlsx is an Excel workbook or a zip archive: save its table as CSV UTF-8, or unpack it"
+    )
+
+
 @pytest.mark.parametrize(("kind", "text"), OBJECTS, ids=range(len(OBJECTS)))
 def test_json_is_told_by_the_fields_of_its_first_object(tmp_path: Path, kind: str, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
@@ -82,6 +97,7 @@ def test_only_the_start_of_a_file_is_read(tmp_path: Path) -> None:
         ("[[[[", "is no table and no JSON"),
         ("", "is no table and no JSON"),
         ("\0\0\0\0", "is no table and no JSON"),
+        ("PK\x03\x04\x14\0", "is an archive or a workbook: unpack it and name the folder, or save the table as CSV"),
         (",".join(f"c{number}" for number in range(20)), "c0, c1, c2, c3, c4, c5, c6, c7 and 12 more"),
     ],
 )
@@ -101,7 +117,7 @@ def test_folder_of_no_kind_is_described_by_what_it_holds(tmp_path: Path) -> None
     assert recognise(tmp_path) is None
     assert unrecognised(tmp_path).startswith(f"{tmp_path} holds notes.txt, photos/\n")
     assert recognise(tmp_path / "gone") is None
-    assert unrecognised(tmp_path / "gone").startswith(f"{tmp_path / 'gone'} does not exist\n")
+    assert unrecognised(tmp_path / "gone") == f"{tmp_path / 'gone'} does not exist"
 
 
 def test_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 from nasty_texts import NASTY
-from pictured_pairs import Held, benchmark_of, pair_of, picture
+from pictured_pairs import benchmark_of, pair_of, picture
 from PIL import Image
 
-from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
+from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.benchmark.vlmevalkit import COLUMNS, LONGEST_CELL, export_vlmevalkit, table_name
 from blindpairs.errors import InputError
 from blindpairs.images import image_id
@@ -96,7 +96,7 @@ def test_image_that_is_used_again_refers_to_its_first_row(tmp_path: Path) -> Non
     pairs = tuple(
         replace(template, pair_id=pair_id(ids[a], ids[b]), image_id_a=ids[a], image_id_b=ids[b]) for a, b in used
     )
-    benchmark = Benchmark("shared", pairs, Held(dict(zip(ids, data, strict=True))))
+    benchmark = Benchmark("shared", pairs, HeldImages(dict(zip(ids, data, strict=True))))
     export_vlmevalkit(benchmark, tmp_path / "out")
     plain, _ = tables(benchmark, tmp_path / "out")
     assert [row["image"] if len(row["image"]) <= 64 else "pixels" for row in plain] == [
@@ -119,7 +119,7 @@ def test_images_are_upright_rgb_whatever_they_were(tmp_path: Path) -> None:
     data = {image_id(each): each for each in (turned, clear.getvalue())}
     template, _ = pair_of(0, 1)
     a, b = data
-    benchmark = Benchmark("turned", (replace(template, image_id_a=a, image_id_b=b),), Held(data))
+    benchmark = Benchmark("turned", (replace(template, image_id_a=a, image_id_b=b),), HeldImages(data))
     export_vlmevalkit(benchmark, tmp_path / "out")
     plain, _ = tables(benchmark, tmp_path / "out")
     images = [pixels(row) for row in plain]
@@ -137,7 +137,18 @@ def test_nasty_option_survives_or_its_pair_is_refused_by_name(tmp_path: Path, na
     exported = export_vlmevalkit(benchmark, tmp_path / "out")
     plain, _ = tables(benchmark, tmp_path / "out")
     nasty = benchmark.pairs[0].pair_id
-    refused = {"tab", "newline", "carriage_return", "missing", "not_available", "nul", "bell", "empty", "surrogate"}
+    refused = {
+        "tab",
+        "newline",
+        "carriage_return",
+        "line_ends",
+        "missing",
+        "not_available",
+        "nul",
+        "bell",
+        "empty",
+        "surrogate",
+    }
     if name in refused | {"link", "very_long"}:
         assert list(exported.refused) == [nasty]
         assert [row["A"] for row in plain] == ["Open", "Open"]
@@ -235,7 +246,7 @@ def test_unreadable_image_is_named_and_the_older_export_stays(tmp_path: Path) ->
     export_vlmevalkit(benchmark_of(2), tmp_path / "out")
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     broken = benchmark_of(3)
-    assert isinstance(broken.images, Held)
+    assert isinstance(broken.images, HeldImages)
     del broken.images.images[broken.pairs[2].image_id_b]
     with pytest.raises(InputError, match=f"pair {broken.pairs[2].pair_id} at /corpus/5.jpg"):
         export_vlmevalkit(broken, tmp_path / "out")
@@ -244,7 +255,7 @@ def test_unreadable_image_is_named_and_the_older_export_stays(tmp_path: Path) ->
 
 
 def test_benchmark_of_statements_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="VLMEvalKit can hold no pair of doors: it has no question"):
+    with pytest.raises(InputError, match="VLMEvalKit can hold no blind pair of doors: it has no question"):
         export_vlmevalkit(benchmark_of(2, question=None, second=None), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft, MinedPair
+from blindpairs.author.revisions import Decision
 from blindpairs.benchmark import Question
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.benchmark.native import read_native
@@ -90,6 +91,37 @@ def test_decisions_with_a_fault_name_the_line_and_change_nothing(drafted: Path) 
     assert "pair1" in shown
     with AuthoringDatabase(drafted / "authoring.sqlite") as database:
         assert [revision.kind for revision in database.history("pair1")] == ["draft"]
+
+
+def test_second_person_gets_the_drafts_and_not_the_decisions_of_the_first(drafted: Path, tmp_path: Path) -> None:
+    with AuthoringDatabase(drafted / "authoring.sqlite") as database:
+        seen = database.history("pair1")[-1]
+        database.decide(Decision("pair1", "ada", accepted=True, draft=seen.draft, based_on=seen.id))
+    for person, open_ in (("ada", 0), ("bob", 1)):
+        file = tmp_path / f"{person}.csv"
+        options = ("--format", "csv", "--annotator", person, "--output", file, "--work", drafted, "--json")
+        shown = json.loads(call("export", *options).stdout)
+        assert (shown["pairs"], shown["undecided"]) == (1, open_)
+        assert file.read_text("utf-8-sig").count("accept") == 1 - open_
+
+
+def test_patterns_as_a_person_edited_them_are_recorded_without_a_model(drafted: Path) -> None:
+    file = drafted / "patterns.json"
+    assert "name a model that proposes patterns" in complaint("patterns", "--accept", "ada", "--work", drafted)
+    with AuthoringDatabase(drafted / "authoring.sqlite") as database:
+        seen = database.history("pair1")[-1]
+        database.decide(Decision("pair1", "ada", accepted=True, draft=seen.draft, based_on=seen.id))
+    proposal = {"taxonomy": {"Doors": "open or shut"}, "assignment": {"pair1": "Door"}}
+    file.write_text(json.dumps(proposal))
+    shown = complaint("patterns", "--accept", "ada", "--work", drafted)
+    assert "assigns 'Door' to pair pair1, which is not in its taxonomy" in shown
+    file.write_text(json.dumps(proposal | {"assignment": {"pair1": "Doors"}}))
+    for added in (1, 0):
+        done = json.loads(call("patterns", "--accept", "ada", "--json", "--work", drafted).stdout)
+        assert done["accepted"] == added
+    with AuthoringDatabase(drafted / "authoring.sqlite") as database:
+        last = database.history("pair1")[-1]
+    assert (last.kind, last.author, last.draft.patterns, last.source) == ("accepted", "ada", ("Doors",), "demo")
 
 
 def test_imported_benchmark_goes_to_the_work_folder_and_again_changes_nothing(benchmark: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_bare_command_scores_the_baselines_on_the_demo(tmp_path: Path) -> None:
     result = call(tmp_path / "work")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("blindpairs-demo: 144 pairs and 144 controls, revision ")
+    assert lines[0].startswith("blindpairs-demo: 144 pairs and 144 controls, fingerprint ")
     assert lines[1:3] == ["  ground truth original", "  read by blindpairs' own rule"]
     assert lines[5].split() == ["guessing,", "on", "average", "25.0", "50.0", "50.0", "0.0", "50.0"]
     assert lines[7].split() == "first 0.0 [0, 3] 50.0 [50, 50] 100.0 [97, 100] 0.0 [0, 3] 100.0 [97, 100]".split()

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from pictured_pairs import Held
-
-from blindpairs.benchmark import Answers, Benchmark, BenchmarkPair, Question
+from blindpairs.benchmark import Answers, Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.evaluate.answers import Answer
 
 OPEN = ("Open", "Closed")
@@ -26,7 +24,7 @@ def benchmark_of(
         )
         for place, two in enumerate(options)
     ]
-    return Benchmark("scenes", tuple(pairs), Held({}))
+    return Benchmark("scenes", tuple(pairs), HeldImages({}))
 
 
 def answers_of(benchmark: Benchmark, texts: Sequence[str]) -> list[Answer]:

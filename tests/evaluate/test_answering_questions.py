@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from fake_endpoint import QUICK, FakeEndpoint, Received, Response, completion, error
-from pictured_pairs import Held, benchmark_of, picture
+from pictured_pairs import benchmark_of, picture
 from scripted_models import Model
 
-from blindpairs.benchmark import Benchmark
+from blindpairs.benchmark import Benchmark, HeldImages
 from blindpairs.errors import BudgetSpent, EndpointFailed
 from blindpairs.evaluate.answering import Conditions, Report, answer_questions, missing_plan, shard_questions
 from blindpairs.evaluate.asking import OURS, exchanged, questions_of
@@ -177,7 +177,7 @@ def test_image_that_cannot_be_read_is_a_failure_of_its_questions_alone(tmp_path:
     broken, gone = benchmark.pairs[0].image_id_b, benchmark.pairs[1].image_id_a
     held = {key: data for key, data in images.items() if isinstance(data, bytes) and key != gone}
     held[broken] = picture(1)[:300]
-    report = answer(Model(), replace(benchmark, images=Held(held)), tmp_path, Conditions(cache))
+    report = answer(Model(), replace(benchmark, images=HeldImages(held)), tmp_path, Conditions(cache))
     failed = {(key[:2], one.code) for key, one in report.failures.items()}
     assert failed == {
         ((benchmark.pairs[0].pair_id, "b"), "bad_image"),
@@ -200,7 +200,7 @@ def test_budget_is_kept_over_several_models_and_a_later_run_goes_on(tmp_path: Pa
 
 
 def test_blind_model_sees_no_image_and_no_image_is_read(tmp_path: Path, cache: Cache) -> None:
-    benchmark = replace(benchmark_of(3), images=Held({}))
+    benchmark = replace(benchmark_of(3), images=HeldImages({}))
     model = Model()
     setup = Setup("blind:model", model.settings, OURS, images=False)
     assert answer_questions(setup, model, benchmark, tmp_path, Conditions(cache)).failures == {}
@@ -236,7 +236,7 @@ def test_answers_of_a_baseline_are_the_same_for_every_shard_and_order(tmp_path: 
 
 
 def test_plan_counts_what_is_missing_without_an_image(tmp_path: Path) -> None:
-    benchmark = replace(benchmark_of(2, second=None), images=Held({}))
+    benchmark = replace(benchmark_of(2, second=None), images=HeldImages({}))
     questions = questions_of(benchmark)
     text = -(-len(OURS.text(next(iter(questions.values())))) // 4)
     setup = setup_of(Model())

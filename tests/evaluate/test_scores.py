@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictured_pairs import Held
 
-from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
+from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.errors import InputError
 from blindpairs.evaluate.scores import Key, by_pattern, keys_of, outcomes, score
 
@@ -27,7 +26,7 @@ def benchmark(count: int, second: bool = True) -> Benchmark:
         )
         for number in range(count)
     ]
-    return Benchmark("made", tuple(pairs), Held({}), ("Text", "Color and Appearance", "State and Condition"))
+    return Benchmark("made", tuple(pairs), HeldImages({}), ("Text", "Color and Appearance", "State and Condition"))
 
 
 def answered(made: Benchmark, seed: int) -> dict[Key, int | None]:

@@ -44,4 +44,5 @@ def test_only_failures_of_the_endpoint_in_a_row_open_the_breaker() -> None:
         assert breaker.open
         breaker.record(between)
         assert breaker.open
-    assert breaker.last == down
+        breaker.record(Failure("k", "unreachable", "the endpoint failed before this was asked"))
+        assert breaker.last == down

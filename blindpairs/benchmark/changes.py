@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from blindpairs.benchmark.model import Benchmark, BenchmarkPair
+from blindpairs.benchmark.model import Answers, Benchmark, BenchmarkPair
 from blindpairs.errors import ConfigError, Undecodable
 
 
@@ -54,36 +54,33 @@ def merge(one: Benchmark, other: Benchmark, prefer: Literal["", "first", "second
             f"{one.name} has the ground truth {one.ground_truth!r}, {other.name} has {other.ground_truth!r}: "
             "merge benchmarks of one ground truth"
         )
-    theirs = {pair.pair_id: pair for pair in other.pairs}
-    mine = {pair.pair_id: pair for pair in one.pairs}
-    conflicts = [key for key, pair in mine.items() if key in theirs and theirs[key].revision != pair.revision]
+    firsts = {pair.pair_id: pair for pair in one.pairs}
+    others = {pair.pair_id: pair for pair in other.pairs}
+    conflicts = [key for key, pair in firsts.items() if key in others and others[key].revision != pair.revision]
     if conflicts and not prefer:
-        edits = ", ".join(_edits(mine[conflicts[0]], theirs[conflicts[0]]))
+        edits = ", ".join(_edits(firsts[conflicts[0]], others[conflicts[0]]))
         raise ConfigError(
             f"{len(conflicts):,} pairs differ between {one.name} and {other.name}, such as {conflicts[0]} ({edits}): "
             "see `benchmark diff`, and choose with --prefer first or --prefer second"
         )
-    pairs = [theirs.get(key, pair) if prefer == "second" else pair for key, pair in mine.items()]
-    pairs += [pair for key, pair in theirs.items() if key not in mine]
-    kept = {pair.pair_id for pair in pairs}
-    corrections = {
-        truth: {
-            key: value
-            for source in ((other, one) if prefer != "second" else (one, other))
-            for key, value in source.corrections.get(truth, {}).items()
-            if key in kept
-        }
-        for truth in (*one.corrections, *(truth for truth in other.corrections if truth not in one.corrections))
-    }
+    pairs = [others.get(key, pair) if prefer == "second" else pair for key, pair in firsts.items()]
+    pairs += [pair for key, pair in others.items() if key not in firsts]
     return replace(
         one,
         name=name or f"{one.name}+{other.name}",
         pairs=tuple(pairs),
         images=_Either(one, other),
         patterns=tuple(dict.fromkeys((*one.patterns, *other.patterns))),
-        corrections=corrections,
+        corrections=_corrections(*((one, other) if prefer == "second" else (other, one)), {*firsts, *others}),
         provenance={"merged": [_origin(one), _origin(other)], "prefer": prefer},
     )
+
+
+def _corrections(one: Benchmark, deciding: Benchmark, kept: Collection[str]) -> dict[str, dict[str, Answers]]:
+    """The corrections of both for the pairs that are kept; `deciding` has the last word on a pair that both correct."""
+    names = dict.fromkeys((*deciding.corrections, *one.corrections))
+    both = {name: {**one.corrections.get(name, {}), **deciding.corrections.get(name, {})} for name in names}
+    return {name: {key: answers for key, answers in found.items() if key in kept} for name, found in both.items()}
 
 
 class _Either:

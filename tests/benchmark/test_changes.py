@@ -6,7 +6,7 @@ import pytest
 from pictured_pairs import benchmark_of
 
 from blindpairs.benchmark import Benchmark, Question
-from blindpairs.benchmark.revisions import changes, merge
+from blindpairs.benchmark.changes import changes, merge
 from blindpairs.errors import ConfigError
 
 QUESTION = Question("Is the door shut?", ("Yes", "No"), (1, 0))
