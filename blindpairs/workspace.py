@@ -96,6 +96,11 @@ class Workspace:
         """The benchmark in foreign formats, a folder each."""
         return self.benchmark / "exports"
 
+    @property
+    def results(self) -> Path:
+        """The answers of models and their scores, a folder for each benchmark."""
+        return self.root / "results"
+
 
 def demo_folder() -> Path:
     """The demo's corpus and encoders; AssetMissing where they are not installed."""

@@ -144,6 +144,7 @@ assert np.allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=1
 assert (ids.num_rows, failures.num_rows) == (3000, 0) and {"uri", "code", "message"} < set(failures.column_names)
 assert pairs.num_rows > 0 and {"pair_id", "clip_sim", "dino_sim"} < set(pairs.column_names)
 assert [picture.mode for picture in pictures] == ["RGB"] * 3
+assert [(one.setup.model, one.blind.pair_accuracy.hits) for one in summaries][0] == ("first", 0)
 """
 
 

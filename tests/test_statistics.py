@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from blindpairs.statistics import (
     binomial_test,
     bootstrap_interval,
+    difference_interval,
     effective_count,
     holm,
     mann_whitney,
@@ -100,6 +101,34 @@ def test_binomial_test_is_the_exact_sum_of_both_tails(trials: int, fewer: int) -
 def test_binomial_test_of_many_trials_neither_overflows_nor_vanishes() -> None:
     assert binomial_test(10_000, 20_000) == 1.0
     assert 0.15 < binomial_test(9_900, 20_000) < 0.17  # 1.41 standard deviations
+
+
+# Newcombe 1998, Statistics in Medicine 17, table II, method 10.
+@pytest.mark.parametrize(
+    ("one", "other", "interval"),
+    [
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+        ((5, 56), (0, 29), (-0.0381, 0.1926)),
+        ((0, 10), (0, 20), (-0.1611, 0.2775)),
+        ((10, 10), (0, 20), (0.6791, 1.0000)),
+    ],
+)
+def test_difference_interval_is_the_published_one(
+    one: tuple[int, int], other: tuple[int, int], interval: tuple[float, float]
+) -> None:
+    got = difference_interval((one[0] / one[1], one[1]), (other[0] / other[1], other[1]))
+    assert got == pytest.approx(interval, abs=5e-5)
+    low, high = difference_interval((other[0] / other[1], other[1]), (one[0] / one[1], one[1]))
+    assert (-high, -low) == pytest.approx(got)  # exchanged proportions give the mirrored interval
+
+
+@pytest.mark.parametrize(("one", "other"), [(0.05, 0.05), (0.25, 0.5), (0.5, 0.55), (0.9, 0.97)])
+def test_difference_interval_covers_the_difference_as_often_as_it_says(one: float, other: float) -> None:
+    draw = np.random.default_rng(0)
+    hits = zip(draw.binomial(144, one, 3000), draw.binomial(144, other, 3000), strict=True)
+    intervals = [difference_interval((a / 144, 144), (b / 144, 144)) for a, b in hits]
+    assert 0.93 <= np.mean([low <= one - other <= high for low, high in intervals]) <= 0.975
 
 
 @pytest.mark.parametrize(("count", "lowest", "highest"), [(15, 0.90, 0.99), (135, 0.93, 0.97), (1000, 0.93, 0.97)])

@@ -18,6 +18,7 @@ import blindpairs.cli.patterns
 import blindpairs.cli.export
 import blindpairs.cli.imports
 import blindpairs.cli.benchmark
+import blindpairs.cli.eval
 import blindpairs.cli.demo
 import blindpairs.cli.doctor  # noqa: F401
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from blindpairs.progress import Notice, drop_notice
 from blindpairs.vlm.answering import ask_all
 from blindpairs.vlm.asking import Answerer, Ask, Failure, Part, Picture, Reply
-from blindpairs.vlm.budget import Budget, Plan, plan
+from blindpairs.vlm.budget import Budget, Meter, Plan, plan
 from blindpairs.vlm.cache import Cache, open_cache
 from blindpairs.vlm.retries import Patience
 from blindpairs.vlm.runs import newest_checkpoint
@@ -28,6 +28,7 @@ __all__ = [
     "Budget",
     "Cache",
     "Failure",
+    "Meter",
     "Part",
     "Patience",
     "Picture",

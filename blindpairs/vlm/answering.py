@@ -25,18 +25,20 @@ def ask_all(
     asks: Iterable[Ask],
     *,
     cache: Cache,
-    budget: Budget = Budget(),
+    budget: Budget | Meter = Budget(),
     progress: Progress = silent,
     total: int | None = None,
 ) -> Iterator[Outcome]:
     """One outcome per ask, in any order. The keys of the asks must differ.
 
     The asks are drawn as they are needed, so that their images need not fit into memory; `total` is their number where
-    they have no length. Raises BudgetSpent and EndpointFailed after everything that was answered.
+    they have no length. A meter is a budget that several calls share.
+    Raises BudgetSpent and EndpointFailed after everything that was answered.
     """
+    meter = budget if isinstance(budget, Meter) else Meter(budget)
     if total is None and isinstance(asks, Sized):
         total = len(asks)
-    yield from _Asking(answerer, cache, Meter(budget), progress, total).run(asks)
+    yield from _Asking(answerer, cache, meter, progress, total).run(asks)
 
 
 @dataclass

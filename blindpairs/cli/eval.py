@@ -1,0 +1,188 @@
+"""`blindpairs eval`."""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
+from blindpairs.cli.benchmark import open_benchmark
+from blindpairs.cli.draft import MODELS, Spending
+from blindpairs.cli.eval_report import Evaluator, print_plans, print_report, raise_what_failed
+from blindpairs.cli.groups import grouped
+from blindpairs.errors import ConfigError
+from blindpairs.workspace import Workspace
+
+if TYPE_CHECKING:
+    from blindpairs.evaluate.asking import Asking
+    from blindpairs.evaluate.session import Rules
+
+BASELINES = ("random", "first")
+# What the bare command reports besides recorded answers; each gets the work folder and the benchmark.
+EVALUATORS: tuple[Evaluator, ...] = ()
+
+
+class Ask(StrEnum):
+    """How the questions are put: our words, or those of published numbers."""
+
+    ours = "ours"
+    official = "official"
+    lmms_eval = "lmms-eval"
+    vlmevalkit = "vlmevalkit"
+    cambrian = "cambrian"
+
+
+@dataclass(frozen=True)
+class AskingOptions:
+    """Who is asked, and how."""
+
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Encoders",
+            help=f"{MODELS}, blind:SPEC (one of these without the image), random, first, or recorded:FOLDER of the "
+            "results. Repeatable. [default: random, first, and all recorded answers]",
+        ),
+    ] = None
+    ask: Annotated[
+        Ask,
+        typer.Option(rich_help_panel="Selection", help="The words and the decoding: ours, or those of published work."),
+    ] = Ask.ours
+    swap: Annotated[
+        bool, typer.Option("--swap", rich_help_panel="Selection", help="Ask with the options in both orders.")
+    ] = False
+    free_form: Annotated[
+        bool, typer.Option("--free-form", rich_help_panel="Selection", help="Ask without options; needs --judge.")
+    ] = False
+    answers: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Corpus",
+            help="FILE with answers that MMVP's script, Cambrian, lmms-eval or VLMEvalKit recorded. Repeatable.",
+        ),
+    ] = None
+    shard: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel="Machine",
+            help="i/n: ask about share i of n only, counted from 0. auto: take i and n from SLURM, Kubernetes or RANK.",
+        ),
+    ] = ""
+
+    def asking(self) -> "Asking":
+        """The words."""
+        from blindpairs.evaluate.asking import FREE_FORM, protocol
+
+        if not self.free_form:
+            return protocol(self.ask.value)
+        if self.ask is not Ask.ours or self.swap:
+            raise ConfigError("--free-form shows no options, so it goes neither with --ask nor with --swap")
+        return FREE_FORM
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How answers are read and counted."""
+
+    read: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Selection",
+            help="Also print the numbers of another reader: lmms-eval, lmms-eval-shared, vlmevalkit, cambrian, "
+            "official, naturalbench or mediconfusion. Repeatable.",
+        ),
+    ] = None
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", rich_help_panel="Output", help="List the answers that --read scores otherwise."),
+    ] = False
+    judge: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel="Encoders",
+            help="The model that judges answers, for --free-form and --read official; or FILE of its recorded replies.",
+        ),
+    ] = ""
+    ground_truth: Annotated[
+        str, typer.Option(rich_help_panel="Selection", help="original, or the name of a correction.")
+    ] = ""
+    complete_pairs: Annotated[
+        bool,
+        typer.Option(
+            "--complete-pairs", rich_help_panel="Selection", help="Score the complete pairs of incomplete answers."
+        ),
+    ] = False
+
+    def rules(self) -> "Rules":
+        """The same for the evaluation."""
+        from blindpairs.evaluate.session import Rules
+
+        return Rules(tuple(self.read or ()), self.explain, self.judge, self.complete_pairs)
+
+
+@command
+@grouped
+def eval_(
+    asking: AskingOptions,
+    reading: ReadingOptions,
+    spending: Spending,
+    benchmark: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel="Corpus",
+            help="A benchmark in any format that `import` knows. [default: that of the work folder, else the demo's]",
+        ),
+    ] = "",
+    work: Work = WORK,
+    as_json: Json = False,
+) -> None:
+    """Ask models the questions of a benchmark, and score what they say.
+
+    Answers are recorded below results/ in the work folder. The same command again asks what is missing.
+    """
+    from blindpairs.evaluate.answering import Conditions
+    from blindpairs.evaluate.session import Session
+    from blindpairs.executors.shard import choose_shard
+    from blindpairs.vlm import Meter, open_cache, open_model
+
+    space, bare = Workspace(work), not (asking.model or asking.answers)
+    words, rules, shard = asking.asking(), reading.rules(), choose_shard(asking.shard, os.environ)
+    if asking.free_form and not reading.judge:
+        raise ConfigError("answers to questions without options need a judge: name a model, --judge SPEC")
+    if reading.explain and not reading.read:
+        raise ConfigError("--explain needs the reader whose scores it explains: --read lmms-eval, for example")
+    found = open_benchmark(space, named_folder("--benchmark", benchmark) if benchmark else None)
+    truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)
+    if not any(pair.question for pair in found.pairs):
+        raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask a model that answers")
+    with open_cache(space.replies) as cache, progress_bars() as bar:
+        conditions = Conditions(cache, Meter(spending.budget()), shard, bar("judge", "answers"))
+        session = Session(space.results, found, conditions, partial(open_model, work=work, notice=say), truth)
+        contestants = [
+            session.introduce(spec, words, options_exchanged=other)
+            for spec in asking.model or (BASELINES if bare else ())
+            for other in _orders(spec, asking)
+        ]
+        if spending.plan:
+            print_plans(found, [session.plan(one) for one in contestants], as_json=as_json)
+            return
+        if asking.free_form:
+            session.model(rules.judge)  # before anything is asked
+        files = [named_folder("--answers", file) for file in asking.answers or ()]
+        imported = [session.take_over(file, space.exports / "mmvp") for file in files]
+        asked = [session.answer(one, bar(one.setup.title, "questions")) for one in contestants]
+        entries = [*asked, *imported]
+        if bare:
+            entries += session.recorded([entry.folder for entry in entries])
+        session.score(entries, rules)
+    others = [one for one in (evaluate(space, truth) for evaluate in EVALUATORS if bare) if one is not None]
+    print_report(session.folder, truth, entries, others, as_json=as_json)
+    raise_what_failed(entries)
+
+
+def _orders(spec: str, asking: AskingOptions) -> tuple[bool, ...]:
+    """Whether the options are exchanged: in both ways for --swap, where somebody is asked at all."""
+    return (False, True) if asking.swap and spec not in BASELINES and not spec.startswith("recorded:") else (False,)

@@ -1,0 +1,177 @@
+"""Asks a model every question of a benchmark that is not answered yet, and records what it says.
+
+Promises: an answer is on disk before the next batch is asked, and is never asked again; after a kill, a failing
+endpoint or a spent budget the same call goes on where it ended; a shard asks its own pairs and no others, so that n of
+them, in any order, record what one run would; a question without an answer is a failure with a reason, never an answer.
+
+What a model refuses to say, and an empty reply, are answers: they are recorded as such and cannot be read. Otherwise a
+model would be scored on the questions that it liked.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from blindpairs.benchmark import Benchmark, Question
+from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, Undecodable
+from blindpairs.evaluate.answers import Answer, AnswerFile, read_answers
+from blindpairs.evaluate.asking import questions_of
+from blindpairs.evaluate.baselines import Baseline
+from blindpairs.evaluate.pictures import upright_picture
+from blindpairs.evaluate.results import (
+    ANSWERS,
+    Setup,
+    answer_files,
+    shard_folder,
+    write_failures,
+    write_setup,
+)
+from blindpairs.evaluate.scores import Key
+from blindpairs.progress import Progress, silent
+from blindpairs.vlm import Answerer, Ask, Budget, Cache, Failure, Meter, Picture, Plan, Reply, ask_all, plan
+from blindpairs.workspace import digest
+
+BATCH = 64  # answers that are written together; what a kill loses of them is in the cache
+SAID_NOTHING = ("empty", "refused")  # failures of a model that are its answer
+BLANK = Picture(b"", "image/png")  # stands for an image where only the cost is wanted
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a run may spend, which share of it is ours, and whom it tells."""
+
+    cache: Cache
+    budget: Budget | Meter = field(default_factory=Budget)  # a meter is one that several runs share
+    shard: tuple[int, int] = (0, 1)  # index and count
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did. `stopped` is what ended it early; what was answered before is recorded."""
+
+    answered: int
+    kept: int  # answered before
+    failures: Mapping[Key, Failure]
+    stopped: BlindpairsError | None = None
+
+
+def answer_questions(
+    setup: Setup, answerer: Answerer | Baseline, benchmark: Benchmark, folder: Path, conditions: Conditions
+) -> Report:
+    """Ask what is missing. `benchmark` has the questions as they are shown: with exchanged options where `setup` says.
+
+    Raises Locked while another run records the same share, and InputError for a folder that cannot be used.
+    """
+    place = shard_folder(folder, conditions.shard)
+    with AnswerFile(place / ANSWERS) as file:
+        write_setup(folder, setup, benchmark)
+        others = (file for file in answer_files(folder) if file != place / ANSWERS)
+        before = file.keys | {answer.key for other in others for answer in read_answers(other)}
+        questions = shard_questions(benchmark, conditions.shard)
+        missing = {key: question for key, question in questions.items() if key not in before}
+        recorder = Recorder(setup, file, {key: setup.asking.text(question) for key, question in missing.items()})
+        stopped: BlindpairsError | None = None
+        try:
+            if isinstance(answerer, Baseline):
+                recorder.take(Reply(name_of(key), answerer.answer(key), 0.0, None, None, "stop") for key in missing)
+            elif missing:
+                asks = missing_asks(setup, benchmark, missing, recorder.failed)
+                recorder.take(outcomes_of(answerer, asks, conditions, len(missing)))
+        except (BudgetSpent, EndpointFailed) as error:
+            stopped = error
+        write_failures(place, recorder.failed)
+    return Report(recorder.answered, len(questions) - len(missing), recorder.failed, stopped)
+
+
+def shard_questions(benchmark: Benchmark, shard: tuple[int, int]) -> dict[Key, Question]:
+    """The questions of every n-th pair, from pair i on; the two questions of a pair stay together."""
+    index, count = shard
+    ours = {pair.pair_id for place, pair in enumerate(benchmark.pairs) if place % count == index}
+    return {key: question for key, question in questions_of(benchmark).items() if key[0] in ours}
+
+
+def missing_plan(setup: Setup, missing: dict[Key, Question]) -> Plan:
+    """What asking these questions would cost; reads no image."""
+    picture = BLANK if setup.images else None
+    return plan(setup.asking.ask(name_of(key), question, picture) for key, question in missing.items())
+
+
+def missing_asks(
+    setup: Setup, benchmark: Benchmark, missing: dict[Key, Question], failed: dict[Key, Failure]
+) -> Iterator[Ask]:
+    """The requests for some questions. Images are read as they are needed; those that cannot be go to `failed`."""
+    if not setup.images:
+        yield from (setup.asking.ask(name_of(key), question, None) for key, question in missing.items())
+        return
+    sides = {
+        (pair.pair_id, side): image
+        for pair in benchmark.pairs
+        for side, image in zip("ab", pair.image_ids, strict=True)
+    }
+    about: dict[str, list[Key]] = {}
+    for key in missing:
+        about.setdefault(sides[key[:2]], []).append(key)
+    for image, data in benchmark.images(list(about)):
+        try:
+            if isinstance(data, Undecodable):
+                raise data
+            picture = upright_picture(data)
+        except Undecodable as error:
+            reason = f"its image cannot be used ({error.code}): {error.message}"
+            failed |= {key: Failure(name_of(key), "bad_image", reason) for key in about[image]}
+            continue
+        yield from (setup.asking.ask(name_of(key), missing[key], picture) for key in about[image])
+
+
+def outcomes_of(
+    answerer: Answerer, asks: Iterable[Ask], conditions: Conditions, total: int
+) -> Iterator[Reply | Failure]:
+    """The outcomes of `total` requests under these conditions."""
+    cache, budget, progress = conditions.cache, conditions.budget, conditions.progress
+    return ask_all(answerer, asks, cache=cache, budget=budget, progress=progress, total=total)
+
+
+@dataclass
+class Recorder:
+    """Turns outcomes into recorded answers, a batch at a time."""
+
+    setup: Setup
+    file: AnswerFile
+    prompts: Mapping[Key, str]  # of every question that is asked
+    failed: dict[Key, Failure] = field(default_factory=dict)
+    answered: int = 0
+
+    def take(self, outcomes: Iterable[Reply | Failure]) -> None:
+        """Record until the outcomes end, in whatever way: what was said before an error is recorded, too."""
+        batch: list[Answer] = []
+        keys = {name_of(key): key for key in self.prompts}
+        try:
+            for outcome in outcomes:
+                key = keys[outcome.key]
+                if isinstance(outcome, Failure) and outcome.code not in SAID_NOTHING:
+                    self.failed[key] = outcome
+                    continue
+                batch.append(self._answer(key, outcome))
+                if len(batch) == BATCH:
+                    self._write(batch)
+        finally:
+            self._write(batch)
+
+    def _answer(self, key: Key, outcome: Reply | Failure) -> Answer:
+        asking = self.setup.asking
+        prompt = digest(self.prompts[key])[:16] if asking.template else ""
+        answer = Answer(key, "", asking.name, prompt, self.setup.model, self.setup.answer_settings())
+        if isinstance(outcome, Failure):
+            return replace(answer, finish=outcome.code)
+        return replace(answer, text=outcome.text, seconds=outcome.seconds, finish=outcome.finish)
+
+    def _write(self, batch: list[Answer]) -> None:
+        self.file.append(batch)
+        self.answered += len(batch)
+        batch.clear()
+
+
+def name_of(key: Key) -> str:
+    """A key as one text; its last two words are the side and the question, whatever the pair's id is."""
+    return " ".join(key)

@@ -1,0 +1,121 @@
+"""Scores as lines of text: a table of models, one of patterns, and what every number rests on.
+
+Percentages with their 95 % interval behind them, rounded to whole points; the files beside the answers have all digits.
+"""
+
+from collections.abc import Sequence
+
+from blindpairs.evaluate.asking import Asking
+from blindpairs.evaluate.baselines import CHANCE
+from blindpairs.evaluate.readers import OURS
+from blindpairs.evaluate.scores import Rate, Scores
+from blindpairs.evaluate.summary import Summary
+
+COLUMNS = {
+    "pair_accuracy": "pairs",
+    "question_accuracy": "questions",
+    "confusion": "same answer",
+    "invalid": "unreadable",
+    "first_option": "first option",
+}
+
+
+def shown_rate(rate: Rate | None) -> str:
+    """`24.3 [18, 32]`; a dash where nothing was counted."""
+    if rate is None or not rate.count:
+        return "-"
+    return f"{100 * rate.share:.1f}" + (f" {shown_interval(rate.interval)}" if rate.interval else "")
+
+
+def shown_interval(interval: tuple[float, float]) -> str:
+    """`[18, 32]`, in percent."""
+    return f"[{100 * interval[0]:.0f}, {100 * interval[1]:.0f}]"
+
+
+def model_table(summaries: Sequence[Summary]) -> list[str]:
+    """One line a model under a heading, with what guessing gives first. Incomplete ones say so instead."""
+    rows = [("% of blind pairs", *COLUMNS.values())]
+    rows.append(("guessing, on average", *(f"{value:.1f}" for value in CHANCE.values())))
+    for title, one in zip(titles(summaries), summaries, strict=True):
+        rates = [shown_rate(getattr(one.blind, name)) for name in COLUMNS] if one.blind else [incomplete(one)]
+        partial = "" if one.complete or not one.blind else f" ({one.counts.complete_pairs:,} complete pairs)"
+        rows.append((title + partial, *rates))
+    return aligned(rows)
+
+
+def provenance(summaries: Sequence[Summary]) -> list[str]:
+    """What the numbers rest on besides the benchmark: how each protocol asks, and who read the answers."""
+    lines = [f"asked as {_decoding(one.setup.asking)}" for one in summaries if one.setup.asking.template]
+    lines += ["read by " + ("blindpairs' own rule" if one.reader == OURS else one.reader) for one in summaries]
+    return list(dict.fromkeys(lines))
+
+
+def _decoding(asking: Asking) -> str:
+    decoded = "greedy" if not asking.temperature else f"sampled at temperature {asking.temperature:g}"
+    return f"{asking.identity}, {decoded}, at most {asking.max_tokens:,} tokens"
+
+
+def titles(summaries: Sequence[Summary]) -> list[str]:
+    """A name for each; models of one name have the hash that their folders end in behind it."""
+    names = [titled(one) for one in summaries]
+    return [
+        f"{name} {one.setup.folder_name[-8:]}" if names.count(name) > 1 else name
+        for name, one in zip(names, summaries, strict=True)
+    ]
+
+
+def titled(summary: Summary) -> str:
+    """The model, and how it was asked where it was asked."""
+    asking = summary.setup.asking
+    return summary.setup.title + (f" ({asking.name})" if asking.template or asking.name.startswith("imported") else "")
+
+
+def incomplete(summary: Summary) -> str:
+    """`incomplete: 96 of 288 questions have no answer`."""
+    counts = summary.counts
+    return f"incomplete: {counts.questions - counts.answered:,} of {counts.questions:,} questions have no answer"
+
+
+def control_table(summaries: Sequence[Summary]) -> list[str]:
+    """Blind pairs beside control pairs, for a benchmark that has controls."""
+    rows = [("% right about both images", "blind pairs", "controls", "controls - blind")]
+    for title, one in zip(titles(summaries), summaries, strict=True):
+        if one.blind and one.controls and one.difference:
+            both = (shown_rate(one.blind.pair_accuracy), shown_rate(one.controls.pair_accuracy))
+            difference = f"{100 * one.difference.share:+.1f} {shown_interval(one.difference.interval)}"
+            rows.append((title, *both, difference))
+    return aligned(rows) if len(rows) > 1 else []
+
+
+def pattern_table(summaries: Sequence[Summary]) -> list[str]:
+    """Pair accuracy by pattern, a column for each model that has scores."""
+    scored = [one for one in summaries if one.blind]
+    names = list(dict.fromkeys(name for one in scored for name in one.patterns))
+    if not names:
+        return []
+    rows = [("% of pairs by pattern", "n", *titles(scored))]
+    for name in names:
+        found = [one.patterns.get(name) for one in scored]
+        count = max(scores.pair_accuracy.count for scores in found if scores)
+        rows.append((name, f"{count:,}", *(_pairs(scores) for scores in found)))
+    return aligned(rows)
+
+
+def _pairs(scores: Scores | None) -> str:
+    return "-" if scores is None else shown_rate(scores.pair_accuracy)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns two spaces apart, the first of them left and the others right. A row with fewer cells is not cut."""
+    widths: dict[int, int] = {}
+    longest = max(map(len, rows))
+    for row in rows:
+        for place, cell in enumerate(row):
+            if len(row) == longest or place == 0:
+                widths[place] = max(widths.get(place, 0), len(cell))
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(widths[place]) if len(row) == longest else cell for place, cell in enumerate(row) if place]
+        lines.append("  ".join(cells).rstrip())
+    return lines
