@@ -11,8 +11,10 @@ import typer
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
 from blindpairs.cli.benchmark import open_benchmark
 from blindpairs.cli.draft import MODELS, Spending
-from blindpairs.cli.eval_report import Evaluator, print_plans, print_report, raise_what_failed
+from blindpairs.cli.eval_report import print_plans, print_report, raise_what_failed
+from blindpairs.cli.eval_similarity import evaluate_models, evaluated, models_there
 from blindpairs.cli.groups import grouped
+from blindpairs.cli.report import write_page
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from blindpairs.evaluate.session import Rules
 
 BASELINES = ("random", "first")
-# What the bare command reports besides recorded answers; each gets the work folder and the benchmark.
-EVALUATORS: tuple[Evaluator, ...] = ()
 
 
 class Ask(StrEnum):
@@ -43,8 +43,10 @@ class AskingOptions:
         list[str] | None,
         typer.Option(
             rich_help_panel="Encoders",
-            help=f"{MODELS}, blind:SPEC (one of these without the image), random, first, or recorded:FOLDER of the "
-            "results. Repeatable. [default: random, first, and all recorded answers]",
+            help=f"{MODELS}, blind:SPEC (one of these without the image), random, first, recorded:FOLDER of the "
+            "results, or a CLIP-style model: open_clip:MODEL/PRETRAINED, "
+            "hf:REPO_OR_FOLDER of a CLIP or SigLIP, demo:clip. Repeatable. "
+            "[default: the store's CLIP, random, first, and what is recorded]",
         ),
     ] = None
     ask: Annotated[
@@ -62,6 +64,14 @@ class AskingOptions:
         typer.Option(
             rich_help_panel="Corpus",
             help="FILE with answers that MMVP's script, Cambrian, lmms-eval or VLMEvalKit recorded. Repeatable.",
+        ),
+    ] = None
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Selection",
+            help="For CLIP-style models: words around a statement, with {} in its place. Repeatable: the spread over "
+            "wordings is printed. [default: a photo of {}]",
         ),
     ] = None
     shard: Annotated[
@@ -143,6 +153,7 @@ def eval_(
 
     Answers are recorded below results/ in the work folder. The same command again asks what is missing.
     """
+    from blindpairs.encoders.texts import has_text_side
     from blindpairs.evaluate.answering import Conditions
     from blindpairs.evaluate.session import Session
     from blindpairs.executors.shard import choose_shard
@@ -156,14 +167,17 @@ def eval_(
         raise ConfigError("--explain needs the reader whose scores it explains: --read lmms-eval, for example")
     found = open_benchmark(space, named_folder("--benchmark", benchmark) if benchmark else None)
     truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)
-    if not any(pair.question for pair in found.pairs):
-        raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask a model that answers")
+    compared = models_there(space, truth) if bare else [spec for spec in asking.model or () if has_text_side(spec)]
+    questions = any(pair.question for pair in found.pairs)
+    asked_specs = [spec for spec in asking.model or (BASELINES if bare and questions else ()) if spec not in compared]
+    if asked_specs and not questions:
+        raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask {asked_specs[0]}")
     with open_cache(space.replies) as cache, progress_bars() as bar:
         conditions = Conditions(cache, Meter(spending.budget()), shard, bar("judge", "answers"))
         session = Session(space.results, found, conditions, partial(open_model, work=work, notice=say), truth)
         contestants = [
             session.introduce(spec, words, options_exchanged=other)
-            for spec in asking.model or (BASELINES if bare else ())
+            for spec in asked_specs
             for other in _orders(spec, asking)
         ]
         if spending.plan:
@@ -178,8 +192,11 @@ def eval_(
         if bare:
             entries += session.recorded([entry.folder for entry in entries])
         session.score(entries, rules)
-    others = [one for one in (evaluate(space, truth) for evaluate in EVALUATORS if bare) if one is not None]
+    scores = evaluate_models(space, truth, compared, asking.template or ())
+    others = [evaluated(scores)] if scores else []
     print_report(session.folder, truth, entries, others, as_json=as_json)
+    if bare:
+        say(f"look at it: {write_page(space, truth, entries, scores)}")
     raise_what_failed(entries)
 
 

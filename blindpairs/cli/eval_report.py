@@ -1,7 +1,7 @@
 """What `blindpairs eval` prints."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ import typer
 from blindpairs.cli.app import print_json, say
 from blindpairs.cli.benchmark import MOST_LISTED, described, identity
 from blindpairs.errors import TooManyFailures
-from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.benchmark import Benchmark
@@ -24,11 +23,9 @@ class Evaluated:
 
     name: str
     lines: Sequence[str]
-    fields: Mapping[str, Any]
+    fields: Any
 
 
-# Another kind of evaluation of the same benchmark, such as that of the store's CLIP; None where there is nothing.
-Evaluator = Callable[[Workspace, "Benchmark"], Evaluated | None]
 SHOWN_TEXT = 60  # characters of an answer in a list
 
 

@@ -10,7 +10,8 @@ Answers are filed under the benchmark as it was opened, and may be scored by ano
 does not depend on what is right.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from blindpairs.evaluate.scores import Key, keys_of
 from blindpairs.evaluate.summary import BothOrders, Summary, both_orders, rate_fields, summarise
 from blindpairs.evaluate.verdicts import Judging, Readout, answered
 from blindpairs.progress import Progress, silent
-from blindpairs.vlm import Answerer, Failure, Plan
+from blindpairs.vlm import Answerer, Failure, Plan, open_cache
 from blindpairs.workspace import sha256_file
 
 BASELINES: Mapping[str, Callable[[], Baseline]] = {"random": guessing, "first": first_option}
@@ -238,6 +239,17 @@ class Session:
             there = ", ".join(found) or "nothing is recorded there"
             raise InputError(f"recorded:{name}: no such folder in {self.folder} ({there})")
         return read_setup(found[name])
+
+
+@contextmanager
+def recorded_session(results: Path, benchmark: Benchmark, truth: Benchmark) -> Iterator[Session]:
+    """A session that asks nobody: for what is recorded."""
+
+    def refuse(spec: str) -> Answerer:
+        raise ConfigError(f"{spec}: nobody is asked here; run `blindpairs eval --model {spec}`")
+
+    with open_cache(None) as cache:
+        yield Session(results, benchmark, Conditions(cache), refuse, truth)
 
 
 def entry_fields(entry: Entry) -> dict[str, Any]:
