@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, counted, named_folder, print_json, say
-from blindpairs.cli.benchmark import MOST_LISTED, described, open_benchmark, pattern_counts, print_findings
+from blindpairs.cli.benchmark import (
+    MOST_LISTED,
+    check_replaceable,
+    described,
+    open_benchmark,
+    pattern_counts,
+    print_findings,
+)
 from blindpairs.cli.draft import read_patterns, tell_notice
 from blindpairs.cli.groups import grouped
 from blindpairs.errors import ConfigError
@@ -138,6 +145,8 @@ def export(
     found = found.with_ground_truth(contents.ground_truth or found.ground_truth)
     if not found.pairs:
         raise ConfigError(_why_nothing(findings))
+    if format_ is Format.hf and target is None:
+        check_replaceable(space, found)
     written = write_format(found, format_, target or default_folder(space, format_), contents, findings)
     if as_json:
         fields: dict[str, Any] = {"folder": str(written.folder), "format": format_, "pairs": written.pairs}

@@ -138,6 +138,18 @@ def test_other_benchmark_in_the_work_folder_is_not_replaced(benchmark: Path, tmp
     assert read_native(tmp_path / "work" / "benchmark").name == "other"
 
 
+def test_export_does_not_replace_an_imported_benchmark(benchmark: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    assert call("import", benchmark, "--work", work).exit_code == 0
+    export_hub(benchmark_of(2, name="other"), tmp_path / "other")
+    shown = complaint("export", "--benchmark", tmp_path / "other", "--work", work)
+    assert "holds another benchmark (doors, 3 pairs), which was imported: give --output" in shown
+    assert read_native(work / "benchmark").name == "doors"
+    assert call("export", "--work", work).exit_code == 0  # the same benchmark again
+    assert call("export", "--work", tmp_path / "new").exit_code == 0  # the demo's, as nothing else is there
+    assert call("export", "--benchmark", tmp_path / "other", "--work", tmp_path / "new").exit_code == 0
+
+
 def test_bare_check_uses_the_demos_benchmark_and_says_so(tmp_path: Path) -> None:
     done = call("benchmark", "--json", "--work", tmp_path / "work")
     assert done.exit_code == 0, done.output
