@@ -144,7 +144,7 @@ def export(
     found, findings = _benchmark(space, contents, named_folder("--benchmark", benchmark) if benchmark else None)
     found = found.with_ground_truth(contents.ground_truth or found.ground_truth)
     if not found.pairs:
-        raise ConfigError(_why_nothing(findings))
+        raise ConfigError(why_nothing(findings))
     if format_ is Format.hf and target is None:
         check_replaceable(space, found)
     written = write_format(found, format_, target or default_folder(space, format_), contents, findings)
@@ -157,13 +157,15 @@ def export(
         _print(found, findings, written)
 
 
-def _why_nothing(findings: "Sequence[Finding]") -> str:
+def why_nothing(findings: "Sequence[Finding]") -> str:
     """The message for an export without a pair: how many were refused for what, and what helps most of them."""
     counts = Counter(finding.check for finding in findings if finding.refuses)
     if not counts:
         return "no pair can be exported (nothing was drafted): run `blindpairs draft` first"
     if counts["unknown_pattern"]:  # these were accepted already
         advice = TO_NAME
+    elif counts["unreadable_image"]:
+        advice = "were the images moved? `blindpairs embed NEW-PATH` finds them again"
     elif counts["unreviewed"]:
         advice = TO_DECIDE
     else:

@@ -11,9 +11,11 @@ from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft, MinedPair
 from blindpairs.author.revisions import Decision
 from blindpairs.benchmark import Question
+from blindpairs.benchmark.checks import Finding
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.benchmark.native import read_native
 from blindpairs.cli import app
+from blindpairs.cli.export import why_nothing
 
 
 def call(*arguments: object) -> Result:
@@ -122,6 +124,20 @@ def test_patterns_as_a_person_edited_them_are_recorded_without_a_model(drafted: 
     with AuthoringDatabase(drafted / "authoring.sqlite") as database:
         last = database.history("pair1")[-1]
     assert (last.kind, last.author, last.draft.patterns, last.source) == ("accepted", "ada", ("Doors",), "demo")
+
+
+@pytest.mark.parametrize(
+    ("checks", "advice"),
+    [
+        ((), "(nothing was drafted): run `blindpairs draft` first"),
+        (("unreviewed",), "(1 unreviewed): decide on the drafts"),
+        (("unreviewed", "unreadable_image"), "embed NEW-PATH` finds them again"),
+        (("unreviewed", "unknown_pattern"), "name the taxonomy that they were drafted with"),
+        (("same_answer",), "(1 same_answer): correct them with"),
+    ],
+)
+def test_export_of_nothing_advises_what_helps_accepted_pairs_first(checks: tuple[str, ...], advice: str) -> None:
+    assert advice in why_nothing([Finding(f"pair{number}", one, "") for number, one in enumerate(checks)])
 
 
 def test_imported_benchmark_goes_to_the_work_folder_and_again_changes_nothing(benchmark: Path, tmp_path: Path) -> None:
