@@ -126,6 +126,66 @@ def save_siglip(folder: Path) -> Path:
     return save_processor(folder, SIGLIP_PROCESSOR)
 
 
+SHALLOW_VISION = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+SHALLOW_TEXT = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def save_clip_with_tokenizer(folder: Path, **text: Any) -> Path:
+    """A small CLIP of both halves with the tokenizer of OpenAI, as vocab.json and merges.txt; `text` is its config."""
+    from open_clip.tokenizer import SimpleTokenizer
+    from transformers import CLIPConfig, CLIPModel
+
+    words = SimpleTokenizer()
+    vocabulary = {_hub_name(name): number for name, number in words.encoder.items()}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    merges = sorted(words.bpe_ranks, key=words.bpe_ranks.__getitem__)
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
+    vision = {**SHALLOW_VISION, "image_size": 64, "patch_size": 16}
+    ends = {"bos_token_id": words.sot_token_id, "eos_token_id": words.eot_token_id}
+    model = CLIPModel(CLIPConfig(text_config=SHALLOW_TEXT | ends | text, vision_config=vision, projection_dim=32))
+    randomised(model).save_pretrained(folder)
+    return save_processor(folder, {**CLIP_PROCESSOR, "crop_size": 64, "size": 64})
+
+
+def _hub_name(token: str) -> str:
+    return {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}.get(token, token)
+
+
+def save_small_siglip(folder: Path, words: int, context: int = 64) -> Path:
+    """A small SigLIP of both halves for a vocabulary of so many words; its tokenizer is to be saved beside it."""
+    from transformers import SiglipConfig, SiglipModel
+
+    text = SHALLOW_TEXT | {"vocab_size": words, "max_position_embeddings": context, "projection_size": 64}
+    vision = {**SHALLOW_VISION, "image_size": 64, "patch_size": 16}
+    randomised(SiglipModel(SiglipConfig(text_config=text, vision_config=vision))).save_pretrained(folder)
+    return save_processor(folder, {**SIGLIP_PROCESSOR, "size": {"height": 64, "width": 64}})
+
+
+def save_gemma_tokenizer(folder: Path, sentences: list[str]) -> int:
+    """A Gemma tokenizer, as a SigLIP 2 has it, of the words in some sentences; returns the size of its vocabulary."""
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+    from tokenizers.models import BPE
+    from tokenizers.trainers import BpeTrainer
+
+    tokenizer = Tokenizer(BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *[f"<0x{byte:02X}>" for byte in range(256)]]
+    tokenizer.train_from_iterator(sentences, BpeTrainer(vocab_size=600, special_tokens=special))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names: dict[str, Any] = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk", "mask")}
+    config: dict[str, Any] = {
+        "tokenizer_class": "GemmaTokenizer",
+        "padding_side": "right",
+        "model_input_names": ["input_ids"],
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | names | {"add_eos_token": True}))
+    return int(tokenizer.get_vocab_size())
+
+
 def save_vit(folder: Path) -> Path:
     """A classifier, as google/vit-base-patch16-224 is: its tower lies under `vit.`."""
     from transformers import ViTConfig, ViTForImageClassification
@@ -181,6 +241,13 @@ SIGLIP = {
 }
 OPENAI = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
 SQUASH = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
+
+
+READER = {  # reads texts with open_clip's own tokenizer, whose vocabulary is that of OpenAI
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 64, "layers": 1, "width": 64, "patch_size": 16, "head_width": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
 
 
 def save_open_clip(folder: Path, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> Path:

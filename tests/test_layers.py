@@ -43,6 +43,8 @@ READS_PARQUET = {
     "mine/maps.py",
     "benchmark/native.py",
     "benchmark/lmms_eval.py",
+    "evaluate/similarity_files.py",
+    "evaluate/pope_files.py",
     "demo/corpus.py",
     "demo/truth.py",
 }

@@ -50,7 +50,8 @@ def pictures(count: int, seed: int) -> Pixels:
     return np.stack([render(scene, nuisance_seed(seed, i)) for i, (scene, _) in enumerate(plan(count, seed))])
 
 
-def _jpeg(pixels: Pixels) -> bytes:
+def encoded(pixels: Pixels) -> bytes:
+    """The JPEG of a rendering, as the corpus holds it."""
     # No chroma subsampling: at half the resolution the colours of small parts would run together.
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
@@ -73,7 +74,7 @@ def build_corpus(path: Path, *, count: int = COUNT, seed: int = SEED) -> None:
     rows = []
     for position, (scene, first) in enumerate(plan(count, seed)):
         name = f"scene-{position:05d}"
-        image = {"bytes": _jpeg(render(scene, nuisance_seed(seed, position))), "path": f"{name}.jpg"}
+        image = {"bytes": encoded(render(scene, nuisance_seed(seed, position))), "path": f"{name}.jpg"}
         rerender_of = None if first is None else f"scene-{first:05d}"
         rows.append(
             {

@@ -4,13 +4,17 @@
 pipeline. `encoder.tokens(batch, layer=-2, norm=False)` gives its patch tokens (B, rows * columns, D) at any layer, with
 their grid; `encoder.tokens_of(batch, [Layer(1), Layer(-1)])` reads several layers in one forward pass (see tokens.py).
 
+`load_text_encoder` gives the text side of the same model (see texts.py).
+
 Read in this order: `specs` (the string), `encoder` (loading, and what every library gives), `tokens` (patch tokens),
-then one file per library: `from_open_clip`, `from_transformers`, `from_timm`, with `weights` for all of them.
+`texts`, then one file per library: `from_open_clip`, `from_transformers` with `texts_from_transformers`, `from_timm`,
+with `weights` for all of them.
 The libraries are imported only when a spec asks for them, because each takes seconds.
 """
 
 from blindpairs.defaults import DEMO_ENCODERS, PAPER_ENCODERS
 from blindpairs.encoders.encoder import Encoder, choose_device, load_encoder
+from blindpairs.encoders.texts import TextEncoder, load_text_encoder
 from blindpairs.encoders.tokens import Layer, Tokens, Transformer
 
 __all__ = [
@@ -18,8 +22,10 @@ __all__ = [
     "PAPER_ENCODERS",
     "Encoder",
     "Layer",
+    "TextEncoder",
     "Tokens",
     "Transformer",
     "choose_device",
     "load_encoder",
+    "load_text_encoder",
 ]

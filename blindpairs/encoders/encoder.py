@@ -46,9 +46,12 @@ def choose_device(asked: str) -> str:
 
 
 class Encoder:
-    """A vision tower on a device. `name` is its column in the store, `spec` the string that it was loaded from."""
+    """A vision tower on a device. `name` is its column in the store, `spec` the string that it was loaded from.
 
-    def __init__(self, name: str, spec: str, tower: Tower, device: str = "cpu") -> None:
+    `exact` keeps it in float32 on CUDA, too: for comparisons that the rounding of bfloat16 would decide.
+    """
+
+    def __init__(self, name: str, spec: str, tower: Tower, device: str = "cpu", *, exact: bool = False) -> None:
         self.name = name
         self.spec = spec
         self.device = torch.device(device)
@@ -56,7 +59,8 @@ class Encoder:
         self.preprocess = tower.preprocess
         self.weights_hash = tower.weights_hash
         self._tower = tower
-        self._autocast = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        on_cuda = self.device.type == "cuda"
+        self._autocast = on_cuda and not exact and torch.cuda.is_bf16_supported(including_emulation=False)
         tower.module.requires_grad_(False).eval().to(self.device)
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(tower.preprocess.mean, device=self.device).view(shape)
@@ -90,6 +94,11 @@ class Encoder:
         hidden = self._read(lambda pixels: transformer.hidden(pixels, layers), batch)
         grid = transformer.grid(*batch.shape[-2:])
         return [transformer.split(tokens, grid) for tokens in hidden]
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights of the vision tower."""
+        return sum(one.numel() for one in self._tower.module.parameters())
 
     @property
     def transformer(self) -> Transformer:
@@ -130,19 +139,18 @@ class Encoder:
             return [one.to(torch.float32) for one in read(pixels)]
 
 
-def load_encoder(name: str, spec: str, *, device: str = "cpu") -> Encoder:
+def load_encoder(name: str, spec: str, *, device: str = "cpu", exact: bool = False) -> Encoder:
     """Load the vision tower that `spec` names, and nothing else of its model, on `device`.
 
-    `name` is the encoder's column in the store. ConfigError: not a spec, no such model, broken weights. AssetMissing:
-    no local weights, and the download failed.
+    `name` is the encoder's column in the store; for `exact` see `Encoder`. ConfigError: not a spec, no such model,
+    broken weights. AssetMissing: no local weights, and the download failed.
     """
-    return Encoder(name, spec, _tower(parse_spec(spec)), device)
+    return Encoder(name, spec, _tower(parse_spec(spec)), device, exact=exact)
 
 
-def _tower(spec: Spec) -> Tower:
+def _tower(asked: Spec) -> Tower:
+    spec = without_demo(asked)
     # Imported here, one at a time: each library takes seconds to load, and its file imports `Tower` from this one.
-    if spec.library == "demo":
-        spec = _demo(spec)
     if spec.library == "open_clip":
         from blindpairs.encoders.from_open_clip import load_open_clip
 
@@ -156,8 +164,10 @@ def _tower(spec: Spec) -> Tower:
     return load_transformers(spec)
 
 
-def _demo(spec: Spec) -> Spec:
-    """The spec of a demo encoder: both ship as ordinary folders, one for open_clip and one for transformers."""
+def without_demo(spec: Spec) -> Spec:
+    """The spec of a demo encoder as that of the folder in which it ships; any other spec as it is."""
+    if spec.library != "demo":
+        return spec
     if spec.target == "clip":
         return replace(spec, library="open_clip", target=f"{LOCAL_DIR}{demo_folder() / 'clip'}")
     if spec.target == "dino":

@@ -1,4 +1,4 @@
-"""open_clip models: the image tower of a CLIP, with the activation that its weights were trained with."""
+"""open_clip models: both towers of a CLIP, with the activation that its weights were trained with."""
 
 import difflib
 import os
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from blindpairs.encoders.encoder import Tower
 from blindpairs.encoders.from_timm import timm_transformer
 from blindpairs.encoders.specs import LOCAL_DIR, Spec
+from blindpairs.encoders.texts import TextTower, check_shared_space
 from blindpairs.encoders.tokens import Transformer
-from blindpairs.encoders.weights import loading, local_dir, state_hash
+from blindpairs.encoders.weights import loading, local_dir, quiet, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
 
@@ -29,19 +30,7 @@ def load_open_clip(spec: Spec) -> Tower:
     """
     import open_clip
 
-    if (folder := local_dir(spec)) is not None:
-        name, pretrained, quick_gelu, source = f"{LOCAL_DIR}{folder}", None, False, str(folder)
-    else:
-        name, pretrained, quick_gelu, source = _named(spec)
-    with loading(spec.text, source):
-        model = open_clip.create_model(
-            name,
-            pretrained=pretrained,
-            force_quick_gelu=quick_gelu,
-            force_image_size=spec.size,
-            require_pretrained=True,  # else a local folder without weights gives a random model
-            weights_only=True,
-        )
+    name, pretrained, model = _created(spec)
     visual: nn.Module = model.visual
     preprocess = _preprocess(spec, open_clip.get_model_preprocess_cfg(model))
     transformer = _transformer(spec, visual, preprocess.size)
@@ -63,8 +52,66 @@ def load_open_clip(spec: Spec) -> Tower:
     )
 
 
+def load_open_clip_text(spec: Spec) -> TextTower:
+    """The text side of the model whose image tower `load_open_clip` gives, with open_clip's tokenizer for it."""
+    import open_clip
+
+    check_shared_space(spec, "projection")
+    name, _, model = _created(spec)
+    with loading(spec.text, f"the tokenizer of {spec.target}"):
+        tokenizer = open_clip.get_tokenizer(name)
+    model.visual = None  # encode_text runs without it
+    return TextTower(
+        module=model,
+        tokens=lambda texts: {"text": tokenizer(texts)},
+        vectors=lambda inputs: model.encode_text(inputs["text"], normalize=False),  # (n, D)
+        count=partial(_count, tokenizer),
+        context=int(tokenizer.context_length),
+        dimension=int(open_clip.get_model_config(name)["embed_dim"]),
+        logit_scale=float(model.logit_scale.detach().exp()),
+        facts={"architecture": type(model).__name__, "tokenizer": type(tokenizer).__name__},
+        weights_hash=state_hash(model),
+    )
+
+
+def _count(tokenizer: Any, text: str) -> int:
+    """The tokens of a text before open_clip cuts it, which it does in silence."""
+    from open_clip.tokenizer import get_clean_fn
+
+    if not hasattr(tokenizer, "tokenizer"):  # its own tokenizer; the others wrap one of transformers
+        return len(tokenizer.encode(text)) + 2
+    cleaned = getattr(tokenizer, "clean_fn", get_clean_fn("canonicalize"))(text)
+    marked = getattr(tokenizer, "tokenizer_mode", "") == "clips"  # adds three marks of its own
+    with quiet():  # transformers warns of texts beyond a limit that is not the model's
+        ids = tokenizer.tokenizer(cleaned, add_special_tokens=not marked).input_ids
+    return len(ids) + (3 if marked else 0)
+
+
+def _created(spec: Spec) -> tuple[str, str | None, Any]:
+    """(open_clip's name of the model, tag or file, the model with both towers)."""
+    import open_clip
+
+    if (folder := local_dir(spec)) is not None:
+        name, pretrained, quick_gelu, source = f"{LOCAL_DIR}{folder}", None, False, str(folder)
+    else:
+        name, pretrained, quick_gelu, source = _named(spec)
+    with loading(spec.text, source):
+        model = open_clip.create_model(
+            name,
+            pretrained=pretrained,
+            force_quick_gelu=quick_gelu,
+            force_image_size=spec.size,
+            require_pretrained=True,  # else a local folder without weights gives a random model
+            weights_only=True,
+        )
+    return name, pretrained, model
+
+
 def _named(spec: Spec) -> tuple[str, str, bool, str]:
-    """(model, tag or file, whether to force QuickGELU, what to call the weights in an error)."""
+    """(model, tag or file, whether to force QuickGELU, what to call the weights in an error).
+
+    A checkpoint file does not say what it was trained with: `ViT-L-14-quickgelu/FILE` is for weights from OpenAI's.
+    """
     import open_clip
 
     model, _, pretrained = spec.target.partition("/")

@@ -1,11 +1,13 @@
 """Vision towers in the hub's layout (config.json, preprocessor_config.json, weights), read with transformers.
 
+The text half of a CLIP or SigLIP is read by `texts_from_transformers.py`.
+
 Promises: the tower runs in float32 for checkpoints of any precision; a tensor that the checkpoint lacks is an error
-(transformers fills it with random numbers and a log line); the text half of a CLIP or SigLIP is never built.
+(transformers fills it with random numbers and a log line); the text half of a CLIP or SigLIP is never built here.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,7 +59,7 @@ def load_transformers(spec: Spec) -> Tower:
     import transformers
 
     folder = hub_folder(spec.text, spec.target, CONFIGS)
-    config = _read_json(spec, folder / CONFIGS[0])
+    config = read_config(spec, folder / CONFIGS[0])
     family = _family(spec, config)
     preprocess = _preprocess(spec, folder)
     model = _model(spec, folder, family, config)
@@ -81,7 +83,8 @@ def load_transformers(spec: Spec) -> Tower:
     )
 
 
-def _read_json(spec: Spec, path: Path) -> dict[str, Any]:
+def read_config(spec: Spec, path: Path) -> dict[str, Any]:
+    """A JSON file of the folder; ConfigError where it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -111,11 +114,19 @@ def _model(spec: Spec, folder: Path, family: Family, raw: dict[str, Any]) -> Any
         model, report = model_class.from_pretrained(
             folder, config=config, dtype=torch.float32, output_loading_info=True, **extra
         )
+    refuse_absent(spec, folder, report)
+    return model
+
+
+def refuse_absent(spec: Spec, folder: Path, report: Mapping[str, Any]) -> None:
+    """ConfigError if the checkpoint lacks tensors, which transformers then fills with random numbers.
+
+    `report` is its loading info.
+    """
     # A mask token is only used in pretraining: a checkpoint may lack it.
     absent = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
     if absent:
         raise ConfigError(f"{spec.text}: {folder} lacks {len(absent)} tensors of this model, such as {absent[0]}")
-    return model
 
 
 def _preprocess(spec: Spec, folder: Path) -> Preprocess:
@@ -146,8 +157,8 @@ def _preprocess(spec: Spec, folder: Path) -> Preprocess:
 def _processor_config(spec: Spec, folder: Path) -> dict[str, Any]:
     """preprocessor_config.json, or its part in the processor_config.json that transformers 5 writes for a CLIP."""
     if not (folder / CONFIGS[1]).is_file() and (folder / CONFIGS[2]).is_file():
-        return dict(_read_json(spec, folder / CONFIGS[2]).get("image_processor") or {})
-    return _read_json(spec, folder / CONFIGS[1])
+        return dict(read_config(spec, folder / CONFIGS[2]).get("image_processor") or {})
+    return read_config(spec, folder / CONFIGS[1])
 
 
 def _geometry(spec: Spec, processor: Any) -> tuple[str, int, int]:

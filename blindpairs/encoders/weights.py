@@ -90,6 +90,16 @@ def _snapshot(repository: str, others: tuple[str, ...]) -> Path:
     return folder
 
 
+def hub_extra(spec: Spec, folder: Path, names: tuple[str, ...]) -> Path:
+    """The snapshot of the hub's repository with more of its files; a local folder as it is."""
+    from huggingface_hub import snapshot_download
+
+    if folder.parent.name != "snapshots":
+        return folder
+    with loading(spec.text, spec.target):
+        return Path(snapshot_download(spec.target, revision=folder.name, allow_patterns=list(names)))
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hides transformers' progress bar, and its table of tensors that the model does not use."""

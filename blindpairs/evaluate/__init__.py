@@ -1,11 +1,11 @@
 """Scores of CLIP models, vision-language models and people on a benchmark.
 
-Read `reading.py` first (from what was said to an option), then `scores.py` (from options to numbers with intervals),
-then `comparison.py` (whether one model is better than another). `answers.py` records what was said,
-`foreign_answers.py` takes it from files of other harnesses, and `readers.py` gives the numbers that they would print
-for it, each by its `as_*.py`.
+Asked in words: `asking.py` (the prompts), `answering.py` (who answers, `baselines.py` and `judging.py` beside it),
+`answers.py` and `results.py` (what is kept), `reading.py` (from what was said to an option), `scores.py` and
+`summary.py` (numbers with intervals); `session.py` puts them together. `foreign_answers.py` takes over what other
+harnesses recorded, and `readers.py` gives the numbers that they would print, each by its `as_*.py`.
 
-`session.py` goes from specs to scores: `asking.py` has the words, `answering.py` asks with `pictures.py` and
-`baselines.py`, `judging.py` has a model judge, `results.py` knows the folders, `summary.py` counts, and `overview.py`
-shows.
+Not asked: `similarity.py` scores CLIP-style models by cosine, and `readout.py` tells how much of the answers is in an
+encoder's tokens. `comparison.py` says whether one model is better than another, `report.py` shows all of it as a page.
+Two suites are no pairs of images: `pope.py` and `llava_bench.py`; `suites.py` is what they share.
 """

@@ -3,6 +3,7 @@
     {"pair_id": "...", "side": "a", "which": "first", "text": "(b)", "protocol": "letters", "prompt_hash": "...",
      "model": "...", "settings": {...}, "seconds": 0.7, "finish": "stop"}
 
+Questions of suites that are no pairs (POPE, LLaVA-Bench) have `"item_id": "random/12"` in place of the first three.
 How an answer is read is no part of it: scores are derived from these lines under any reader, without asking again.
 
 Promises: what `append` has returned from survives a power cut; the bytes after the last line feed are of a write that
@@ -25,14 +26,15 @@ from blindpairs.errors import InputError
 from blindpairs.evaluate.scores import Key
 from blindpairs.workspace import RunLock, digest
 
-_TEXTS = ("pair_id", "side", "which", "text", "protocol", "prompt_hash", "model", "finish")
+_KEY = ("pair_id", "side", "which")
+_TEXTS = ("text", "protocol", "prompt_hash", "model", "finish")
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a model, or a person, said to one question."""
 
-    key: Key  # pair id, side "a" or "b", which question
+    key: Key  # pair id, side "a" or "b", which question; of other suites, `item_key`
     text: str  # as it came
     protocol: str = ""  # how it was asked, by name; "" where that is not known, as in imported answers
     prompt_hash: str = ""  # of the whole prompt without the image
@@ -48,6 +50,11 @@ class Answer:
         """A hash of everything but the seconds."""
         asked = [self.protocol, self.prompt_hash, self.model, dict(self.settings), self.finish]
         return digest([*self.key, self.text, *asked])
+
+
+def item_key(item_id: str) -> Key:
+    """The key of a question that is not about one side of a pair, by its suite's own id."""
+    return item_id, "", "first"
 
 
 def read_answers(path: Path) -> Iterator[Answer]:
@@ -166,13 +173,16 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, Answer]]:
 
 
 def _said(key: Key) -> str:
+    if not key[1]:
+        return f"item {key[0]}"
     return f"the {key[2]} question about image {key[1]} of pair {key[0]}"
 
 
 def _line(answer: Answer) -> bytes:
-    pair_id, side, which = answer.key
+    key = dict(zip(_KEY, answer.key, strict=True)) if answer.key[1] else {"item_id": answer.key[0]}
     record = {
-        **{"pair_id": pair_id, "side": side, "which": which, "text": answer.text, "protocol": answer.protocol},
+        **key,
+        **{"text": answer.text, "protocol": answer.protocol},
         **{"prompt_hash": answer.prompt_hash, "model": answer.model, "settings": dict(answer.settings)},
         **{"seconds": answer.seconds, "finish": answer.finish},
     }
@@ -187,18 +197,20 @@ def _parsed(path: Path, number: int, line: bytes) -> Answer:
         raise _damaged(path, number, str(error)[:80]) from error
     if not isinstance(record, dict):
         raise _damaged(path, number, f"it holds a JSON {type(record).__name__}, not an object")
-    texts = {name: record.get(name) for name in _TEXTS}
+    names = ("item_id",) if "item_id" in record else _KEY
+    texts = {name: record.get(name) for name in (*names, *_TEXTS)}
     wrong = [name for name, text in texts.items() if not isinstance(text, str)]
     if wrong:
         raise _damaged(path, number, f"it has no text {wrong[0]!r}")
-    if texts["side"] not in ("a", "b") or texts["which"] not in ("first", "second"):
+    if "side" in texts and (texts["side"] not in ("a", "b") or texts["which"] not in ("first", "second")):
         raise _damaged(path, number, f"side {texts['side']!r} or which {texts['which']!r} is unknown")
     seconds, settings = record.get("seconds"), record.get("settings")
     if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds)):
         raise _damaged(path, number, f"seconds {seconds!r} are no number")
     if not isinstance(settings, dict):
         raise _damaged(path, number, "it has no object 'settings'")
-    key: Key = (texts.pop("pair_id"), texts.pop("side"), texts.pop("which"))  # type: ignore[assignment]
+    found = [texts.pop(name) for name in names]
+    key: Key = item_key(str(found[0])) if len(found) == 1 else tuple(found)  # type: ignore[assignment]
     return Answer(key, settings=settings, seconds=seconds, **texts)  # type: ignore[arg-type]
 
 

@@ -108,12 +108,12 @@ def score(results: Sequence[PairOutcome]) -> Scores:
     four = [(one.right, one.right_second) for one in results if one.right_second is not None]
     cells = np.array(four, np.bool_).reshape(-1, 2, 2)  # (P, question, image)
     return Scores(
-        pair_accuracy=_rate(_all(right, 1)),
+        pair_accuracy=rate_of_pairs(_all(right, 1)),
         question_accuracy=_clustered(right),
-        confusion=_rate([a == b for a, b in valid]),
+        confusion=rate_of_pairs([a == b for a, b in valid]),
         invalid=_of_answers([option is None for option in read]),
         first_option=_of_answers([option == 0 for option in readable]),
-        group_accuracy=_rate(_all(cells, (1, 2))) if four else None,
+        group_accuracy=rate_of_pairs(_all(cells, (1, 2))) if four else None,
         second_accuracy=_clustered(_all(cells, 2)) if four else None,
         image_accuracy=_clustered(_all(cells, 1)) if four else None,
     )
@@ -141,8 +141,8 @@ def _all(cells: Booleans, axis: int | tuple[int, ...]) -> Booleans:
     return np.asarray(np.all(cells, axis=axis), np.bool_)
 
 
-def _rate(hits: Sequence[bool] | Booleans) -> Rate:
-    """Of pairs, which are independent."""
+def rate_of_pairs(hits: Sequence[bool] | Booleans) -> Rate:
+    """The share of pairs, which are independent, with its interval."""
     count, total = len(hits), int(np.sum(hits))
     return Rate(total, count, wilson_interval(total / count, count) if count else None)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from blindpairs.mine.candidates import Cosines, Groups, Pairs
 from blindpairs.mine.differences import Differences, differences
@@ -19,6 +20,7 @@ from blindpairs.mine.fields import PatchSource
 from blindpairs.mine.images import Indices
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.mine.options import MiningOptions
+from blindpairs.mine.reproducible import in_blocks
 from blindpairs.progress import Progress, silent
 from blindpairs.selfjoin import UnitRows
 
@@ -121,14 +123,15 @@ def nearest_neighbours(dino: UnitRows, rows: Sequence[int], ids: Sequence[str]) 
     if len(among) < 2:
         return []
     vectors = dino.take(among)
-    cosines, nearest = [], []
-    for start in range(0, min(len(among), ALIKE_IMAGES), BLOCK_ROWS):
-        block = vectors[start : min(start + BLOCK_ROWS, ALIKE_IMAGES)] @ vectors.T
-        block[torch.arange(len(block)), start + torch.arange(len(block))] = -2.0  # not itself
+
+    def nearest(part: slice) -> tuple[Tensor, Tensor]:
+        block = vectors[part] @ vectors.T
+        block[torch.arange(len(block)), part.start + torch.arange(len(block))] = -2.0  # not itself
         best = block.max(1)
-        cosines.append(best.values)
-        nearest.append(best.indices)
-    cosine, other = torch.cat(cosines), torch.cat(nearest)
+        return best.values, best.indices
+
+    found = in_blocks(nearest, min(len(among), ALIKE_IMAGES), BLOCK_ROWS)
+    cosine, other = (torch.cat(parts) for parts in zip(*found, strict=True))
     close = torch.nonzero(cosine >= cosine.median())[:, 0]
     pairs = [(int(among[one]), int(among[two])) for one, two in zip(close, other[close], strict=True)]
     return [(a, b) if ids[a] < ids[b] else (b, a) for a, b in pairs]

@@ -4,8 +4,9 @@ A model that fails on blind pairs may fail because CLIP is blind to them or beca
 has the same DINOv2 cosine and about as small a difference, but a low CLIP cosine. What CLIP sees (the category, the
 background) also changes DINOv2's features, and would hide whether the rest differs much. So the part of the features
 that is a linear function of the CLIP vector is removed first. What remains is compared along the axes in which blind
-pairs differ most. Promises: the result does not depend on the order of the images, and memory does not grow with the
-number of pairs of images. The match is close, not perfect: `tests/mine/test_controls.py` holds what it must do.
+pairs differ most. Promises: the result depends neither on the order of the images nor on the number of threads, and
+memory does not grow with the number of pairs of images. The match is close, not perfect:
+`tests/mine/test_controls.py` holds what it must do.
 """
 
 from collections import Counter
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from blindpairs.mine.candidates import Groups, Pairs
 from blindpairs.mine.images import Indices
+from blindpairs.mine.reproducible import in_blocks, on_one_core
 from blindpairs.selfjoin import UnitRows, pair_cosines
 
 BLOCK_ROWS = 512
@@ -111,7 +113,7 @@ def find_controls(
     pool = pool.sorted_by_id(ids)
     sides, known = pool.places(pairs, clip.count)
     examples, usable = pool.places(pool.examples or pairs, clip.count)
-    features = unseen_features(vectors, pool, examples[:, usable], request.axes)
+    features = on_one_core(lambda: unseen_features(vectors, pool, examples[:, usable], request.axes))
     bounds = (
         float(pairs.dino_sim.min()) - request.dino_tolerance,
         float(pairs.dino_sim.max()) + request.dino_tolerance,
@@ -125,7 +127,7 @@ def find_controls(
     if pool.features is not None:
         kinds = torch.zeros(len(pairs), features.shape[1])
         kinds[known] = features[sides[0, known]] - features[sides[1, known]]
-        likeness = _likeness(kinds, features[held.i] - features[held.j])[fits]
+        likeness = on_one_core(lambda: _likeness(kinds, features[held.i] - features[held.j]))[fits]
     return _assigned(pairs, possible.take(fits), likeness, groups, request)
 
 
@@ -175,15 +177,17 @@ class _DifferenceBlocks:
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         """(first place, (b, n) squared differences); inf for pairs that cannot be controls."""
         clip, dino = self.clip.take(self.rows), self.dino.take(self.rows)
-        squares = self.features.square().sum(1)
+        squares = on_one_core(lambda: self.features.square().sum(1))
         low, high = self.dino_bounds
-        for start in range(0, len(self.rows), BLOCK_ROWS):
-            part = slice(start, start + BLOCK_ROWS)
+
+        def block(part: slice) -> tuple[int, Tensor]:
             cosines = dino[part] @ dino.T
             fits = (clip[part] @ clip.T <= self.clip_max + 1e-5) & (cosines >= low) & (cosines <= high)
             difference = squares[part, None] + squares - 2 * self.features[part] @ self.features.T
             difference = difference.clamp_min(1e-9).masked_fill(~fits, torch.inf)
-            yield start, difference
+            return part.start, difference
+
+        return in_blocks(block, len(self.rows), BLOCK_ROWS)
 
 
 def _search(blocks: _DifferenceBlocks, request: ControlRequest) -> _ScoredPlaces:

@@ -13,12 +13,12 @@ another thread decodes ahead: reading takes less time than whole forward passes 
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from blindpairs.encoders.tokens import no_patches
 from blindpairs.errors import ConfigError, Undecodable
 from blindpairs.mine.fields import PatchFields
 from blindpairs.mine.maps import Box
+from blindpairs.mine.reproducible import in_turn
 from blindpairs.progress import Progress, silent
 from blindpairs.store import Store, pixels_of
 from blindpairs.store.memory import map_rows
@@ -39,9 +40,6 @@ AXES = 32  # coordinates of a token: nine tenths of the variance of the encoders
 BATCH = 32  # images of a forward pass, always: another shape would round differently
 SAMPLE_VALUES = 1 << 24  # numbers of the sample's tokens in one block, for the axes
 DECODED_AHEAD = 2  # batches
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # B image ids, and (BATCH, ...) of which the first B count: the same shape through all products.
 Squares = tuple[list[str], NDArray[np.uint8]]  # (BATCH, 3, S, S)
@@ -88,13 +86,13 @@ class StorePatches:
         batches: list[TokenBatch] = []  # kept until the axes are known: no image is read twice
         sampled = 0
         with Cores(self._encoder.device) as cores:
-            for ids, tokens in _in_turn(cores, reader.encode, reader.squares(sample)):
+            for ids, tokens in in_turn(cores, reader.encode, reader.squares(sample)):
                 batches.append((ids, tokens.cpu()))
                 sampled += len(ids)
                 progress(sampled, len(wanted), sum(reader.unread.values()))
-            axes = _Axes(_in_turn(cores, partial(_principal_axes, batches), range(len(self._layers))), reader.device)
-            read = _in_turn(cores, axes.fields, _emptied(batches))
-            rest = _in_turn(cores, lambda some: axes.fields(reader.encode(some)), reader.squares(wanted[len(sample) :]))
+            axes = _Axes(in_turn(cores, partial(_principal_axes, batches), range(len(self._layers))), reader.device)
+            read = in_turn(cores, axes.fields, _emptied(batches))
+            rest = in_turn(cores, lambda some: axes.fields(reader.encode(some)), reader.squares(wanted[len(sample) :]))
             for ids, fields in chain(read, rest):
                 rows.update(zip(ids, range(len(rows), len(rows) + len(ids)), strict=True))
                 yield fields[: len(ids)]
@@ -211,12 +209,19 @@ class _Axes:
 
 
 def _principal_axes(batches: Sequence[TokenBatch], layer: int) -> tuple[Tensor, Tensor]:
-    """The mean of each place, (N, D), and the axes of the largest variance of the tokens of a block around it."""
+    """See `principal_axes`; of the tokens of a block."""
     found = {key: tokens[row, layer] for ids, tokens in batches for row, key in enumerate(ids)}
     if not found:
         return torch.zeros(1), torch.zeros(1, AXES)
     # In the order of the ids, because sums depend on it: images are read as they lie on disk.
-    sample = torch.stack([found[key] for key in sorted(found)])  # (n, N, D)
+    return principal_axes(torch.stack([found[key] for key in sorted(found)]))
+
+
+def principal_axes(sample: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, N, D) -> the mean of each place, (N, D), and the axes of the largest variance around it, (D, AXES).
+
+    The axes are orthonormal, and 0 beyond D where the encoder is narrower than AXES.
+    """
     width = sample.shape[2]
     sums = torch.zeros(sample.shape[1:], dtype=torch.float64)
     for some in sample.split(BATCH):
@@ -227,7 +232,7 @@ def _principal_axes(batches: Sequence[TokenBatch], layer: int) -> tuple[Tensor, 
         centred = (some.float() - mean).flatten(0, 1)
         covariance += (centred.T @ centred).double()
     _, vectors = torch.linalg.eigh(covariance)
-    basis = torch.zeros(width, AXES)  # an encoder narrower than AXES leaves the last coordinates 0
+    basis = torch.zeros(width, AXES)
     basis[:, : min(width, AXES)] = vectors.flip(1)[:, :AXES].float()
     return mean, basis
 
@@ -237,17 +242,6 @@ def _emptied(batches: list[TokenBatch]) -> Iterator[TokenBatch]:
     batches.reverse()
     while batches:
         yield batches.pop()
-
-
-def _in_turn(cores: Cores, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The results of `work` in the order of the items, of which at most one more than there are cores are in flight."""
-    running: deque[Future[Result]] = deque()
-    for item in items:
-        running.append(cores.start(partial(work, item)))
-        if len(running) > cores.count:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
 
 
 def _ahead(items: Iterable[Any]) -> Iterator[Any]:

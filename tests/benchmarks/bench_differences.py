@@ -33,7 +33,6 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "encoders"))
 
 from demo_stores import demo_store
 from photographs import save_photos
@@ -49,10 +48,10 @@ from blindpairs.mine.patches import (
     BATCH,
     SAMPLE_VALUES,
     StorePatches,
-    _in_turn,
     _principal_axes,
     blocks_to_compare,
 )
+from blindpairs.mine.reproducible import in_turn
 from blindpairs.statistics import bootstrap_interval
 from blindpairs.store import Store, pixels_of
 from blindpairs.workspace import demo_folder
@@ -87,7 +86,7 @@ def timed(work: Callable[[], object]) -> float:
 def on_every_core(encoder: Encoder, work: Callable[[torch.Tensor], object], batches: list[torch.Tensor]) -> None:
     """`work` on each batch, as `embed` runs forward passes: on a CPU each batch has one core."""
     with Cores(encoder.device) as cores:
-        for _ in _in_turn(cores, lambda batch: work(batch.to(encoder.device)), batches):
+        for _ in in_turn(cores, lambda batch: work(batch.to(encoder.device)), batches):
             pass
     if encoder.device.type == "cuda":
         torch.cuda.synchronize()
@@ -101,7 +100,7 @@ def axes_seconds(encoder: Encoder, batches: list[torch.Tensor]) -> float:
     most = max(BATCH, SAMPLE_VALUES // tokens[0, 0].numel()) // BATCH
     sample = [([f"{number}-{row}" for row in range(BATCH)], tokens) for number in range(min(most, len(batches)))]
     with Cores(encoder.device) as cores:
-        return timed(lambda: list(_in_turn(cores, partial(_principal_axes, sample), range(len(layers)))))
+        return timed(lambda: list(in_turn(cores, partial(_principal_axes, sample), range(len(layers)))))
 
 
 def compare_reading(store: Store, spec: str, count: int, rounds: int) -> Figures:

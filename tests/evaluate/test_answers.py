@@ -1,5 +1,6 @@
 """Recorded answers survive kills and torn lines; damage and contradictions are errors that name their line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blindpairs.errors import InputError, Locked
-from blindpairs.evaluate.answers import Answer, AnswerFile, read_answers
+from blindpairs.evaluate.answers import Answer, AnswerFile, item_key, read_answers
 
 FIRST = Answer(
     ("00ab", "a", "first"),
@@ -71,6 +72,19 @@ def test_answers_come_back_as_they_were_in_their_order(tmp_path: Path) -> None:
         '"prompt_hash": "12ef", "model": "llava@localhost", "settings": {"temperature": 0.0}, "seconds": 0.25, '
         '"finish": "stop"}'
     )
+
+
+def test_an_item_of_a_suite_has_its_own_id_in_the_line_and_in_messages(tmp_path: Path) -> None:
+    item = replace(FIRST, key=item_key("random/12"))
+    path = written(tmp_path / "answers.jsonl", FIRST, item)
+    assert list(read_answers(path)) == [FIRST, item]
+    line = json.loads(path.read_bytes().splitlines()[1])
+    assert (line["item_id"], {"pair_id", "side", "which"} & line.keys()) == ("random/12", set())
+    with AnswerFile(path) as file, pytest.raises(InputError, match="has an answer to item random/12 already"):
+        file.append([item])
+    path.write_bytes(path.read_bytes().replace(b'"item_id": "random/12"', b'"item_id": 12'))
+    with pytest.raises(InputError, match=r"line 2 is damaged \(it has no text 'item_id'\)"):
+        list(read_answers(path))
 
 
 def test_no_file_has_no_answers(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_plots_are_files_of_their_kind(run: ReportedRun, kind: str, magic: bytes
 def test_missing_image_is_said_in_its_place(tmp_path: Path, benchmark: Benchmark, run: ReportedRun) -> None:
     held = benchmark.images
     del held.images[benchmark.pairs[0].image_id_b]  # type: ignore[attr-defined]
-    assert "image B: no such file" in page(tmp_path, benchmark, run)
+    assert "image B: no image with this id" in page(tmp_path, benchmark, run)
 
 
 def test_page_in_a_browser_filters_by_model_and_runs_nothing_foreign(

@@ -158,8 +158,10 @@ def test_clusters_in_turn_are_a_round_robin_of_pairs_that_are_kept(seed: int) ->
     pairs, groups = random_pairs(250, COUNT, seed), grouped(COUNT, seed)
     clusters = random.choice([-1, 0, 1, 2, 5], size=250, p=[0.2, 0.4, 0.2, 0.15, 0.05]).astype(np.int32)
     options = MiningOptions(top=[None, 9, 30, 1][seed], max_per_image=2)
-    chosen = choose(pairs, groups, options, clusters=clusters)
+    chosen = choose(pairs, groups, options, clusters=clusters.copy())
     roots = [tuple(sorted(groups.roots(np.array(both)).tolist())) for both in zip(pairs.i, pairs.j, strict=True)]
+    if options.top is not None:
+        clusters[4 * options.top :] = -1  # their turns are over
     queues = {name: [place for place in range(250) if clusters[place] == name] for name in (0, 1, 2, 5, -1)}
     kept: list[int] = []
     seen: set[tuple[int, ...]] = set()

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from patch_fields import fields_of
 
-from blindpairs.mine import differences as module
-from blindpairs.mine.differences import Comparison, Differences, differences
+from blindpairs.mine import comparison as module
+from blindpairs.mine import differences as judging
+from blindpairs.mine.comparison import Comparison
+from blindpairs.mine.differences import Differences, _medians, differences
 from blindpairs.mine.fields import PatchFields
 
 FAMILIES, SIDE, BLOCKS, AXES = 9, 8, 3, 12
@@ -88,7 +89,7 @@ def test_pairs_that_differ_in_one_thing_come_before_those_that_differ_in_two(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With 16 lines each of the few combinations of two kinds would have a line of its own, as if it were a kind.
-    monkeypatch.setattr(module, "CLUSTERS", 4)
+    monkeypatch.setattr(judging, "LINES", 4)
     pairs = [*world.double, *world.single]
     found = world.compared(pairs)
     two, one = found.difference[: len(world.double)], found.difference[len(world.double) :]
@@ -97,7 +98,7 @@ def test_pairs_that_differ_in_one_thing_come_before_those_that_differ_in_two(
 
 
 def test_clusters_are_the_kinds_that_were_planted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CLUSTERS", 4)
+    monkeypatch.setattr(judging, "CLUSTERS", 4)
     found = world.compared(list(world.single))
     kinds = set(zip(found.cluster.tolist(), world.single.values(), strict=True))
     assert len(kinds) == 4  # each cluster is one kind and each kind one cluster
@@ -247,20 +248,8 @@ def test_median_of_each_row_is_the_lower_middle_of_its_values() -> None:
     rows, values = random.integers(0, 40, size=200), random.normal(size=200)
     rows = rows[rows != 7]
     values = values[: len(rows)]
-    found: NDArray[np.float64] = module._medians(rows, values)
+    found: NDArray[np.float64] = _medians(rows, values)
     for row in range(rows.max() + 1):
         own = values[rows == row]
         assert found[row] == (np.percentile(own, 50, method="lower") if len(own) else 1)
-    assert len(module._medians(np.empty(0, np.int64), np.empty(0))) == 0
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_lines_have_no_sign_and_are_numbered_by_the_vectors_that_they_were_given(seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    axes = torch.eye(6)[:3]
-    kinds = torch.arange(90) % 3
-    signs = torch.randint(0, 2, (90, 1), generator=generator) * 2.0 - 1
-    vectors = axes[kinds] * signs + 0.05 * torch.randn(90, 6, generator=generator)
-    lines, nearest = module._lines(torch.nn.functional.normalize(vectors, dim=1), 3, seed)
-    assert torch.allclose((lines @ axes.T).abs().amax(1), torch.ones(3), atol=0.02)
-    assert len({(int(kind), int(line)) for kind, line in zip(kinds, nearest, strict=True)}) == 3
+    assert len(_medians(np.empty(0, np.int64), np.empty(0))) == 0

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from patch_fields import GRID, PlainEncoder, ids_of, pictures, store_of
 
-from blindpairs.cores import Cores
 from blindpairs.encoders import Encoder, Layer, load_encoder
 from blindpairs.errors import InputError
 from blindpairs.images.preprocess import Preprocess
@@ -164,23 +163,6 @@ def test_failed_reading_stops_the_decoding_that_runs_ahead() -> None:
     assert next(ahead) == 0
     ahead.close()  # type: ignore[attr-defined]
     assert len(made) < 20
-
-
-def test_work_on_several_cores_comes_in_turn_and_does_not_run_ahead() -> None:
-    started: list[int] = []
-
-    def work(number: int) -> int:
-        started.append(number)
-        time.sleep(0.01 * (number % 3))
-        return number * number
-
-    with Cores(torch.device("cpu")) as cores:
-        results = patches._in_turn(cores, work, range(20))
-        assert next(results) == 0
-        assert len(started) <= cores.count + 1
-        assert list(results) == [number * number for number in range(1, 20)]
-        with pytest.raises(ZeroDivisionError):
-            list(patches._in_turn(cores, lambda number: 1 // (number - 3), range(20)))
 
 
 def test_items_made_ahead_keep_their_order_and_their_error() -> None:

@@ -1,0 +1,189 @@
+"""What POPE and LLaVA-Bench share: their files, the images of their questions, and asking a model all of them.
+
+A suite is a folder in the layout of its authors; its questions are asked as they stand, each about one whole image.
+
+Promises: a question that is answered already is not asked again, and each answer is on disk before the next is waited
+for; images are read as they are needed, and sent as they are stored unless they are not upright or of a rare format; a
+damaged line of a file is an error that names it.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from blindpairs.access import reading
+from blindpairs.errors import InputError, Undecodable
+from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
+from blindpairs.images import read_many
+from blindpairs.images.decode import Limits, decode_pixels
+from blindpairs.images.header import HEAD_BYTES, sniff
+from blindpairs.progress import Progress, silent
+from blindpairs.vlm import Answerer, Ask, Budget, Cache, Failure, Picture, ask_all
+from blindpairs.workspace import digest
+
+BATCH = 32  # items whose images are read in one pass over their containers
+SHOWN = 3  # names in a message
+ORIENTATION = 0x0112  # the tag of Exif
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a suite. Without an image it is a text alone, as the prompts of a judge are."""
+
+    item_id: str
+    prompt: str
+    image: str = ""  # a path, or `file.parquet#row`
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the items of a suite are asked; `name` stands for it in the answers."""
+
+    name: str
+    max_tokens: int
+    temperature: float = 0.0
+    system: str = ""
+
+    def hash_of(self, prompt: str) -> str:
+        """Of the whole prompt without the image."""
+        return digest([self.system, prompt])[:16]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Where replies are kept, what may be spent, and who is told how far it is."""
+
+    cache: Cache
+    budget: Budget = field(default_factory=Budget)
+    progress: Progress = silent
+
+
+def ask_items(
+    model: Answerer, items: Sequence[Item], manner: Manner, answers: AnswerFile, asking: Asking
+) -> list[Failure]:
+    """Ask what `answers` lacks and append what is said; returns the items that got no answer, each with the reason.
+
+    Raises BudgetSpent and EndpointFailed after everything that was answered is on disk.
+    """
+    left = [item for item in items if item_key(item.item_id) not in answers.keys]
+    prompts = {item.item_id: item.prompt for item in left}
+    settings = {**model.settings, "max_tokens": manner.max_tokens, "temperature": manner.temperature}
+    failures: list[Failure] = []
+    asks = _asks(left, manner, failures)
+    replies = ask_all(model, asks, cache=asking.cache, budget=asking.budget, progress=asking.progress, total=len(left))
+    for reply in replies:
+        if isinstance(reply, Failure):
+            failures.append(reply)
+            continue
+        answer = Answer(
+            item_key(reply.key),
+            reply.text,
+            protocol=manner.name,
+            prompt_hash=manner.hash_of(prompts[reply.key]),
+            model=model.name,
+            settings=settings,
+            seconds=reply.seconds,
+            finish=reply.finish,
+        )
+        answers.append([answer])
+    return failures
+
+
+def _asks(items: Sequence[Item], manner: Manner, failures: list[Failure]) -> Iterator[Ask]:
+    for start in range(0, len(items), BATCH):
+        for item, data in _with_images(items[start : start + BATCH]):
+            try:
+                picture = [] if data is None else [as_picture(data)]
+            except Undecodable as error:
+                failures.append(Failure(item.item_id, "bad_image", f"its image cannot be read: {error.message}"))
+                continue
+            yield Ask(
+                item.item_id,
+                (*picture, item.prompt),
+                system=manner.system,
+                max_tokens=manner.max_tokens,
+                temperature=manner.temperature,
+            )
+
+
+def _with_images(items: Sequence[Item]) -> Iterator[tuple[Item, bytes | Undecodable | None]]:
+    for item in items:
+        if not item.image:
+            yield item, None
+    shown = [item for item in items if item.image]
+    for position, data in read_many((item.image, None) for item in shown):
+        yield shown[position], data
+
+
+def as_picture(data: bytes | Undecodable) -> Picture:
+    """An encoded image for a model: the same bytes where any server takes them as they are, else a PNG of the pixels.
+
+    Raises Undecodable for an image that cannot be read.
+    """
+    if isinstance(data, Undecodable):
+        raise data
+    pixels, _ = decode_pixels(data, Limits())
+    kind = sniff(data[:HEAD_BYTES])
+    if kind in ("jpeg", "png"):
+        with Image.open(io.BytesIO(data)) as image:
+            # Transparent pixels are composited by decoding alone; some servers apply an orientation, some do not.
+            if image.mode in ("RGB", "L") and image.getexif().get(ORIENTATION, 1) == 1:
+                return Picture(data, f"image/{kind}")
+    stored = io.BytesIO()
+    Image.fromarray(pixels).save(stored, "PNG")
+    return Picture(stored.getvalue(), "image/png")
+
+
+def read_lines(path: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The JSON objects of a file of lines, each with a text under all of these names.
+
+    A number is taken for its text: ids are written either way. Raises InputError that names a damaged line.
+    """
+    found = []
+    with reading(path):
+        content = path.read_bytes()
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number:,} is no JSON ({str(error)[:80]}): restore the file") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{path}, line {number:,} holds a JSON {type(record).__name__}, not an object")
+        for name in texts:
+            value = record.get(name)
+            if isinstance(value, int) and not isinstance(value, bool):
+                record[name] = str(value)
+            elif not isinstance(value, str):
+                raise InputError(f"{path}, line {number:,} has no text {name!r}: restore the file")
+        found.append(record)
+    return found
+
+
+def absent_images(images: Mapping[str, Path]) -> list[str]:
+    """The names of images whose files are not there, in order."""
+    return [name for name, path in images.items() if not path.is_file()]
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def texts_by_item(answers: Sequence[Answer], wanted: Sequence[str], what: str) -> dict[str, str]:
+    """What was said about each wanted item; answers to others are left out. InputError names what is missing."""
+    said = {answer.key[0]: answer.text for answer in answers if not answer.key[1]}
+    missing = [item_id for item_id in wanted if item_id not in said]
+    if missing:
+        raise InputError(
+            f"{len(missing):,} of {len(wanted):,} {what} are missing ({some_of(missing)}): "
+            "run the same command again to get them"
+        )
+    return {item_id: said[item_id] for item_id in wanted}
