@@ -82,6 +82,15 @@ class AskingOptions:
         ),
     ] = ""
 
+    def specs(self) -> list[str]:
+        """Who is asked."""
+        return list(dict.fromkeys(self.model or ([] if self.answers else BASELINES)))
+
+    def orders(self, spec: str) -> tuple[bool, ...]:
+        """Whether the options are exchanged: in both ways for --swap, where somebody is asked at all."""
+        asked = spec not in BASELINES and not spec.startswith("recorded:")
+        return (False, True) if self.swap and asked else (False,)
+
     def asking(self) -> "Asking":
         """The words."""
         from blindpairs.evaluate.asking import FREE_FORM, protocol
@@ -127,9 +136,11 @@ class ReadingOptions:
     ] = False
 
     def rules(self) -> "Rules":
-        """The same for the evaluation."""
+        """The same for the evaluation; ConfigError where they do not go together."""
         from blindpairs.evaluate.session import Rules
 
+        if self.explain and not self.read:
+            raise ConfigError("--explain needs the reader whose scores it explains: --read lmms-eval, for example")
         return Rules(tuple(self.read or ()), self.explain, self.judge, self.complete_pairs)
 
 
@@ -155,7 +166,7 @@ def eval_(
     """
     from blindpairs.encoders.texts import has_text_side
     from blindpairs.evaluate.answering import Conditions
-    from blindpairs.evaluate.session import Session
+    from blindpairs.evaluate.session import Asked, Session
     from blindpairs.executors.shard import choose_shard
     from blindpairs.vlm import Meter, open_cache, open_model
 
@@ -163,32 +174,27 @@ def eval_(
     words, rules, shard = asking.asking(), reading.rules(), choose_shard(asking.shard, os.environ)
     if asking.free_form and not reading.judge:
         raise ConfigError("answers to questions without options need a judge: name a model, --judge SPEC")
-    if reading.explain and not reading.read:
-        raise ConfigError("--explain needs the reader whose scores it explains: --read lmms-eval, for example")
     found = open_benchmark(space, named_folder("--benchmark", benchmark) if benchmark else None)
     truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)
-    compared = models_there(space, truth) if bare else [spec for spec in asking.model or () if has_text_side(spec)]
-    questions = any(pair.question for pair in found.pairs)
-    asked_specs = [spec for spec in asking.model or (BASELINES if bare and questions else ()) if spec not in compared]
+    specs, questions = asking.specs(), any(pair.question for pair in found.pairs)
+    compared = models_there(space, truth) if bare else [spec for spec in specs if has_text_side(spec)]
+    asked_specs = [spec for spec in specs if spec not in compared and (questions or not bare)]
     if asked_specs and not questions:
         raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask {asked_specs[0]}")
+    asks = [Asked(spec, words, other) for spec in asked_specs for other in asking.orders(spec)]
     with open_cache(space.replies) as cache, progress_bars() as bar:
         conditions = Conditions(cache, Meter(spending.budget()), shard, bar("judge", "answers"))
         session = Session(space.results, found, conditions, partial(open_model, work=work, notice=say), truth)
-        contestants = [
-            session.introduce(spec, words, options_exchanged=other)
-            for spec in asked_specs
-            for other in _orders(spec, asking)
-        ]
+        for one in asks:
+            session.check(one.spec)
         if spending.plan:
-            print_plans(found, [session.plan(one) for one in contestants], as_json=as_json)
+            print_plans(found, [session.plan(one) for one in asks], as_json=as_json)
             return
         if asking.free_form:
             session.model(rules.judge)  # before anything is asked
         files = [named_folder("--answers", file) for file in asking.answers or ()]
         imported = [session.take_over(file, space.exports / "mmvp") for file in files]
-        asked = [session.answer(one, bar(one.setup.title, "questions")) for one in contestants]
-        entries = [*asked, *imported]
+        entries = [session.answer(one, bar(one.spec, "questions")) for one in asks] + imported
         if bare:
             entries += session.recorded([entry.folder for entry in entries])
         session.score(entries, rules)
@@ -198,8 +204,3 @@ def eval_(
     if bare:
         say(f"look at it: {write_page(space, truth, entries, scores)}")
     raise_what_failed(entries)
-
-
-def _orders(spec: str, asking: AskingOptions) -> tuple[bool, ...]:
-    """Whether the options are exchanged: in both ways for --swap, where somebody is asked at all."""
-    return (False, True) if asking.swap and spec not in BASELINES and not spec.startswith("recorded:") else (False,)

@@ -62,13 +62,15 @@ def write_page(
     output: str = "",
 ) -> Path:
     """Write the page of everything that was scored; where it is."""
-    from blindpairs.evaluate.reporting import reported_entries, reported_similarity, write_results
-    from blindpairs.evaluate.results import benchmark_folder
+    from blindpairs.evaluate.reporting import reported_models, reported_similarity, write_results
+    from blindpairs.evaluate.results import benchmark_folder, recorded_answers
     from blindpairs.mine.maps import read_maps
 
     models = [reported_similarity(one) for one in scores]
     # By folder, so that the page is the same whoever was asked last.
-    models += reported_entries(sorted(entries, key=lambda entry: entry.folder.name), truth)
+    scored = sorted((entry for entry in entries if entry.summary), key=lambda entry: entry.folder.name)
+    summaries = [entry.summary for entry in scored if entry.summary]
+    models += reported_models(truth, summaries, [recorded_answers(entry.folder) for entry in scored])
     folder = named_folder("--output", output) if output else benchmark_folder(space.results, truth)
     return write_results(folder, truth, models, read_maps(space.pairs))
 

@@ -13,12 +13,10 @@ from blindpairs.errors import InputError
 from blindpairs.evaluate.answers import Answer
 from blindpairs.evaluate.asking import exchanged
 from blindpairs.evaluate.figures import encoded
-from blindpairs.evaluate.overview import titles
+from blindpairs.evaluate.overview import COLUMNS, decoding, incomplete, titles
 from blindpairs.evaluate.report import write_report
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
-from blindpairs.evaluate.results import recorded_answers
 from blindpairs.evaluate.scores import Rate, keys_of, outcomes
-from blindpairs.evaluate.session import Entry
 from blindpairs.evaluate.similarity import SimilarityScores
 from blindpairs.evaluate.summary import Summary, options_of
 from blindpairs.evaluate.table import ModelScores, csv_text, latex, pattern_table, records
@@ -27,8 +25,6 @@ from blindpairs.pages.heat import NO_MAPS
 from blindpairs.workspace import write_text, written_atomically
 
 NOTHING = Rate(0, 0, None)
-COLUMNS = {"question accuracy": "question_accuracy", "confusion": "confusion", "invalid": "invalid"}
-COLUMNS |= {"first option": "first_option", "group accuracy": "group_accuracy"}
 
 
 def write_results(
@@ -61,29 +57,35 @@ def reported_run(truth: Benchmark, models: Sequence[ReportedModel]) -> ReportedR
     return ReportedRun(truth.name, truth.fingerprint, truth.ground_truth, patterns, models)
 
 
-def reported_entries(entries: Iterable[Entry], truth: Benchmark) -> list[ReportedModel]:
-    """The models that were asked in words and scored; those of one name are told apart."""
-    scored = [(entry, entry.summary) for entry in entries if entry.summary]
-    names = titles([summary for _, summary in scored])
-    return [_reported(name, entry, summary, truth) for name, (entry, summary) in zip(names, scored, strict=True)]
+def reported_models(
+    truth: Benchmark, summaries: Sequence[Summary], answers: Iterable[Sequence[Answer]]
+) -> list[ReportedModel]:
+    """One model for each summary; `answers` are those that each was made of, read again.
+
+    For answers that a judge read these are its verdicts. A model without scores is in the report, too, and says why.
+    """
+    named = zip(titles(summaries), summaries, answers, strict=True)
+    return [_reported(truth, name, one, given) for name, one, given in named]
 
 
-def _reported(name: str, entry: Entry, summary: Summary, truth: Benchmark) -> ReportedModel:
-    shown = exchanged(truth) if entry.setup.exchanged else truth
-    right, said = _pairs(shown, recorded_answers(entry.folder))
-    blind = summary.blind
-    counts = summary.counts
+def _reported(truth: Benchmark, name: str, summary: Summary, answers: Sequence[Answer]) -> ReportedModel:
+    shown = exchanged(truth) if summary.setup.exchanged else truth
+    options, texts = options_of(shown, answers), {answer.key: answer.text for answer in answers}
+    whole = [pair for pair in shown.pairs if pair.question and options.keys() >= set(keys_of(pair))]
+    blind, asking = summary.blind, summary.setup.asking
+    rates = {title: getattr(blind, field) for field, title in COLUMNS.items() if blind and field != "pair_accuracy"}
+    protocol = {"asked as": decoding(asking), "prompt": asking.template} if asking.template else {}
     return ReportedModel(
         name=name,
         kind="answers",
         pair_accuracy=blind.pair_accuracy if blind else NOTHING,
-        patterns={name: one.pair_accuracy for name, one in summary.patterns.items()},
-        rates={name: rate for name, key in COLUMNS.items() if blind and (rate := getattr(blind, key)) is not None},
+        patterns={pattern: scores.pair_accuracy for pattern, scores in summary.patterns.items()},
+        rates=rates,
         controls=summary.controls.pair_accuracy if summary.controls else None,
-        protocol=_protocol(summary),
-        right=right,
-        said=said,
-        incomplete="" if summary.complete else f"{counts.answered:,} of {counts.questions:,} questions have an answer",
+        protocol={"model": summary.setup.model, **protocol, "read by": summary.reader},
+        right={one.pair.pair_id: one.pair_right for one in outcomes(whole, options)},
+        said={pair.pair_id: (texts[pair.pair_id, "a", "first"], texts[pair.pair_id, "b", "first"]) for pair in whole},
+        incomplete="" if summary.complete else incomplete(summary),
     )
 
 
@@ -107,28 +109,3 @@ def reported_similarity(scores: SimilarityScores) -> ReportedModel:
         },
         right=scores.right,
     )
-
-
-def _pairs(shown: Benchmark, answers: Iterable[Answer]) -> tuple[dict[str, bool], dict[str, tuple[str, str]]]:
-    """Whether the first question of each complete pair is answered rightly, and what was said of both images."""
-    answers = list(answers)
-    options, texts = options_of(shown, answers), {answer.key: answer.text for answer in answers}
-    whole = [pair for pair in shown.pairs if pair.question and all(key in options for key in keys_of(pair))]
-    right = {one.pair.pair_id: one.pair_right for one in outcomes(whole, options)}
-    said = {key: (texts[key, "a", "first"], texts[key, "b", "first"]) for key in right}
-    return right, said
-
-
-def _protocol(summary: Summary) -> Mapping[str, str]:
-    setup, counts = summary.setup, summary.counts
-    asking = setup.asking
-    return {
-        "model": setup.model,
-        "asked": f"{asking.name}, prompt {asking.hash[:8]}" + (", options exchanged" if setup.exchanged else ""),
-        "decoding": f"temperature {asking.temperature}, at most {asking.max_tokens} tokens",
-        "image": "shown" if setup.images else "not shown",
-        "read by": summary.reader,
-        "answers": f"{counts.answered:,} of {counts.questions:,}, {counts.unreadable:,} of them unreadable",
-        "pairs": f"{counts.complete_pairs:,} complete of {counts.pairs:,}, controls included",
-        "ground truth": f"{summary.ground_truth}, revision {summary.fingerprint}",
-    }

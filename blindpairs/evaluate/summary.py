@@ -18,7 +18,17 @@ from blindpairs.evaluate.asking import exchanged, questions_of
 from blindpairs.evaluate.readers import OURS
 from blindpairs.evaluate.reading import read_answer
 from blindpairs.evaluate.results import Setup
-from blindpairs.evaluate.scores import Key, PairOutcome, Rate, Scores, by_pattern, keys_of, outcomes, score
+from blindpairs.evaluate.scores import (
+    Key,
+    PairOutcome,
+    Rate,
+    Scores,
+    by_pattern,
+    keys_of,
+    outcomes,
+    rate_of_pairs,
+    score,
+)
 from blindpairs.statistics import difference_interval, wilson_interval
 from blindpairs.vlm import Failure
 
@@ -175,9 +185,9 @@ def both_orders(benchmark: Benchmark, given: Iterable[Answer], other: Iterable[A
         return None
     one, two = (_pair_right(pairs, some) for some in (options, back))
     readable = [(options[key], back[key]) for key in keys if options[key] is not None and back[key] is not None]
-    solved, same = sum(a and b for a, b in zip(one, two, strict=True)), sum(a == b for a, b in readable)
+    same = sum(a == b for a, b in readable)
     return BothOrders(
-        Rate(solved, len(pairs), wilson_interval(solved / len(pairs), len(pairs))),
+        rate_of_pairs([a and b for a, b in zip(one, two, strict=True)]),
         # Two questions a pair: the interval is that of half as many, as if both always agreed.
         Rate(same, len(readable), wilson_interval(same / max(1, len(readable)), len(readable) / 2)),
     )

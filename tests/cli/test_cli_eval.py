@@ -8,8 +8,11 @@ from fake_endpoint import FakeEndpoint, completion, error
 from pictured_pairs import benchmark_of
 from typer.testing import CliRunner, Result
 
+from blindpairs.benchmark import Benchmark
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.cli import app
+from blindpairs.cli.eval_report import Evaluated
+from blindpairs.workspace import Workspace
 
 
 def call(work: Path, *arguments: object) -> Result:
@@ -124,6 +127,7 @@ def test_other_readers_and_their_differences_are_printed(tmp_path: Path, doors: 
         (("--free-form", "--swap", "--judge", "hf:x"), 3, "goes neither with --ask nor with --swap"),
         (("--explain",), 3, "--explain needs the reader"),
         (("--model", "gpt"), 3, "'gpt' is not a model that answers"),
+        (("--model", "first", "--model", "blind:gpt"), 3, "'gpt' is not a model that answers"),
         (("--model", "human:ada"), 3, "no answers of people are recorded"),
         (("--model", "recorded:x"), 3, "no such folder"),
         (("--ground-truth", "mine"), 3, "has no ground truth 'mine'"),
@@ -145,3 +149,16 @@ def test_mistake_is_answered_with_what_to_do(
     assert words in result.stderr
     assert result.stdout == ""
     assert not (tmp_path / "results").exists()
+
+
+def test_bare_command_shows_what_other_evaluators_find(
+    tmp_path: Path, doors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counts(space: Workspace, benchmark: Benchmark) -> Evaluated:
+        return Evaluated("pairs_counted", [f"{len(benchmark.pairs)} pairs"], {"pairs": len(benchmark.pairs)})
+
+    monkeypatch.setattr("blindpairs.cli.eval.EVALUATORS", (counts, lambda *_: None))
+    assert call(tmp_path, "--benchmark", doors).stdout.splitlines()[-2:] == ["", "4 pairs"]
+    assert json.loads(call(tmp_path, "--benchmark", doors, "--json").stdout)["pairs_counted"] == {"pairs": 4}
+    named = call(tmp_path, "--benchmark", doors, "--model", "first", "--json")
+    assert "pairs_counted" not in json.loads(named.stdout)
