@@ -94,7 +94,7 @@ def _print_tables(entries: "Sequence[Entry]") -> None:
 
 def _print_more(entry: "Entry") -> None:
     """What else there is about one entry: the other order, other readers, failures and notes."""
-    from blindpairs.evaluate.overview import shown_rate, titled
+    from blindpairs.evaluate.overview import endings, shown_rate, titled
 
     lines: list[str] = []
     if entry.both_orders:
@@ -106,6 +106,7 @@ def _print_more(entry: "Entry") -> None:
         lines += [f"  {note}" for note in readout.notes]
         lines += _differences(entry, readout.reader)
     if entry.summary:
+        lines += endings(entry.summary)
         lines += [f"{count:,} questions without an answer: {code}" for code, count in entry.summary.failures.items()]
     if entry.report:
         examples = {one.code: one.message for one in entry.report.failures.values()}

@@ -56,6 +56,15 @@ def decoding(asking: Asking) -> str:
     return f"{asking.identity}, {decoded}, at most {asking.max_tokens:,} tokens"
 
 
+def endings(summary: Summary) -> list[str]:
+    """Why answers may be unreadable that did not end by themselves."""
+    words = {"length": "were cut at the limit of tokens", "refused": "are refusals", "empty": "are empty"}
+    return [
+        f"{count:,} of {summary.counts.answered:,} answers {words.get(ending, f'ended with {ending}')}"
+        for ending, count in summary.counts.endings.items()
+    ]
+
+
 def titles(summaries: Sequence[Summary]) -> list[str]:
     """A name for each; models of one name have the hash that their folders end in behind it."""
     names = [titled(one) for one in summaries]

@@ -178,8 +178,9 @@ class Session:
         return Entry(self.folder / setup.folder_name, setup, notes=imported.notes)
 
     def recorded(self, known: Collection[Path]) -> list[Entry]:
-        """All recorded answers besides those that are known."""
-        return [Entry(folder, read_setup(folder)) for folder in recorded(self.folder) if folder not in known]
+        """All recorded answers besides those that are known, by model, protocol and order of the options."""
+        found = [Entry(folder, read_setup(folder)) for folder in recorded(self.folder) if folder not in known]
+        return sorted(found, key=lambda one: (one.setup.model, one.setup.asking.name, one.setup.exchanged))
 
     def score(self, entries: Iterable[Entry], rules: Rules) -> None:
         """Read and score the answers of each entry, and write that beside them."""

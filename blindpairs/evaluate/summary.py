@@ -50,6 +50,7 @@ class Counts:
     questions: int
     answered: int
     unreadable: int
+    endings: Mapping[str, int] = field(default_factory=dict)  # answers that did not end by themselves, by how they did
 
 
 @dataclass(frozen=True)
@@ -109,18 +110,20 @@ def summarise(
     With `complete_pairs`, pairs of which an answer is missing are left out of everything but the counts.
     """
     shown = exchanged(benchmark) if setup.exchanged else benchmark
+    answers = list(answers)
     options = options_of(shown, answers)
     asked = [pair for pair in shown.pairs if pair.question]
     whole = [pair for pair in asked if all(key in options for key in keys_of(pair))]
     questions = questions_of(shown)
     unreadable = sum(option is None for option in options.values())
+    endings = Counter(one.finish for one in answers if one.key in questions and one.finish not in ("", "stop"))
     codes = Counter(one.code for key, one in (failures or {}).items() if key in questions and key not in options)
     summary = Summary(
         setup,
         benchmark.name,
         benchmark.fingerprint,
         benchmark.ground_truth,
-        Counts(len(asked), len(whole), len(questions), len(options), unreadable),
+        Counts(len(asked), len(whole), len(questions), len(options), unreadable, dict(endings)),
         dict(codes),
         None,
         reader=reader,

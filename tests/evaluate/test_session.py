@@ -145,6 +145,14 @@ def test_recorded_answers_are_scored_again_without_their_model(tmp_path: Path, c
     assert again.recorded([before.folder]) == []
 
 
+def test_recorded_answers_are_listed_by_model_and_order_whatever_their_hashes(tmp_path: Path, cache: Cache) -> None:
+    run = session(tmp_path, benchmark_of(1), cache, lambda spec: Model(name=spec))
+    names = [f"test:{number:02d}" for number in range(30)]
+    scored(run, *names[::-1], swap=True)
+    listed = [(entry.setup.model, entry.setup.exchanged) for entry in run.recorded([])]
+    assert listed == [(name, other) for name in names for other in (False, True)]
+
+
 def test_another_ground_truth_asks_nothing_and_leaves_the_first_scores(tmp_path: Path, cache: Cache) -> None:
     made = benchmark_of(3, second=None)
     benchmark = replace(made, corrections={"corrected": {made.pairs[0].pair_id: (1, 0)}})
