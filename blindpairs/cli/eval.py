@@ -11,6 +11,7 @@ import typer
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
 from blindpairs.cli.benchmark import open_benchmark
 from blindpairs.cli.draft import MODELS, Spending
+from blindpairs.cli.eval_compare import ComparingOptions, print_comparisons
 from blindpairs.cli.eval_report import Evaluator, print_plans, print_report, raise_what_failed
 from blindpairs.cli.groups import grouped
 from blindpairs.errors import ConfigError
@@ -128,6 +129,7 @@ class ReadingOptions:
 def eval_(
     asking: AskingOptions,
     reading: ReadingOptions,
+    comparing: ComparingOptions,
     spending: Spending,
     benchmark: Annotated[
         str,
@@ -156,6 +158,9 @@ def eval_(
         raise ConfigError("--explain needs the reader whose scores it explains: --read lmms-eval, for example")
     found = open_benchmark(space, named_folder("--benchmark", benchmark) if benchmark else None)
     truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)
+    if comparing.wanted(asking.model):
+        print_comparisons(comparing, space, found, truth, as_json=as_json)
+        return
     if not any(pair.question for pair in found.pairs):
         raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask a model that answers")
     with open_cache(space.replies) as cache, progress_bars() as bar:
