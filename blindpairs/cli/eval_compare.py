@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,10 @@ from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
-    from blindpairs.benchmark import Benchmark
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blindpairs.benchmark import Benchmark, BenchmarkPair
     from blindpairs.evaluate.comparison import Comparison, SidesComparison
     from blindpairs.evaluate.contenders import Contender, Contenders
     from blindpairs.evaluate.zero_shot import LabelledImages
@@ -152,7 +156,7 @@ def _labelled(folder: str) -> "LabelledImages | None":
 
 
 def _side(text: str, everybody: "Contenders", bar: "Callable[[str, str], Progress]") -> Side:
-    texts = [one.strip() for one in text.split(",")]
+    texts = [text] if Path(text).exists() else [one.strip() for one in text.split(",")]  # a name may have commas
     if not all(texts):
         raise ConfigError(f"--compare {text!r} has an empty name: join the seeds of one side by single commas")
     if repeated := [one for one in texts if texts.count(one) > 1]:
@@ -186,8 +190,11 @@ def _compare_two(everybody: "Contenders", a: Side, b: Side, found: _Found) -> No
     fields: dict[str, Any] = {"names": names, "pairs": len(pairs), "notes": notes}
     if len(rights) > 2:
         sides = compare_sides_arrays(ours, theirs, names)
-        found.lines += [sides.sentence, *_confusions(a, b), *notes]
-        found.fields.append({**fields, **_fields(sides), "runs": sides.runs, "spread": sides.spread})
+        lines, by_pattern = _sides_by_pattern(pairs, ours, theirs, names)
+        found.lines += [sides.sentence, *_confusions(a, b), *notes, *lines]
+        found.fields.append(
+            {**fields, **_fields(sides), "runs": sides.runs, "spread": sides.spread, "patterns": by_pattern}
+        )
         discordant = [float((one != other).mean()) for one in ours for other in theirs]
         if found.discordance is None:
             found.discordance = sum(discordant) / len(discordant)
@@ -203,11 +210,37 @@ def _compare_two(everybody: "Contenders", a: Side, b: Side, found: _Found) -> No
         found.discordance = whole.discordance
 
 
+def _sides_by_pattern(
+    pairs: "Sequence[BenchmarkPair]", ours: "NDArray[np.bool_]", theirs: "NDArray[np.bool_]", names: tuple[str, str]
+) -> tuple[list[str], dict[str, Any]]:
+    """Differences within each pattern of two pairs or more, with Holm's correction beside the p-value."""
+    from blindpairs.evaluate.comparison import compare_sides_arrays
+    from blindpairs.statistics import holm
+
+    places: dict[str, list[int]] = {}
+    for place, pair in enumerate(pairs):
+        for pattern in pair.patterns:
+            places.setdefault(pattern, []).append(place)
+    found = {
+        pattern: compare_sides_arrays(ours[:, of], theirs[:, of], names)
+        for pattern, of in places.items()
+        if len(of) > 1
+    }
+    lines, fields = [], {}
+    for (pattern, one), adjusted in zip(found.items(), holm([one.p for one in found.values()]), strict=True):
+        low, high = (100 * limit for limit in one.interval)
+        gap = f"{names[1]} {100 * one.difference:+.1f} points ({low:.1f} to {high:.1f})"
+        lines.append(f"  {pattern}, {one.pairs:,} pairs: {gap}, p = {one.p:.2g}, {adjusted:.2g} among all patterns")
+        numbers = {"difference": one.difference, "interval": one.interval, "p": one.p, "adjusted_p": adjusted}
+        fields[pattern] = {"pairs": one.pairs, **numbers}
+    return lines, fields
+
+
 def _names(a: Side, b: Side) -> tuple[str, str]:
+    if shared := [run.name for run in a.runs if any(run.same(other) for other in b.runs)]:
+        raise ConfigError(f"{shared[0]} is on both sides: name two models, or two ways to ask one")
     if a.name != b.name:
         return a.name, b.name
-    if a.runs[0].spec == b.runs[0].spec and a.runs[0].setup == b.runs[0].setup:
-        raise ConfigError(f"both sides are {a.name}: name two models, or two ways to ask one")
     return f"{a.name}, the first", f"{b.name}, the second"
 
 

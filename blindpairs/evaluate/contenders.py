@@ -38,7 +38,7 @@ from blindpairs.evaluate.similarity import OFFICIAL_TEMPLATE, SimilarityScores, 
 from blindpairs.evaluate.similarity_files import SIMILARITIES
 from blindpairs.evaluate.summary import options_of
 from blindpairs.progress import Progress
-from blindpairs.workspace import digest
+from blindpairs.workspace import digest, read_json
 
 CHECKPOINTS = {"open_clip_config.json": "open_clip:local-dir:", "config.json": "hf:"}  # file of a folder -> its spec
 LIBRARIES = ("open_clip", "hf", "demo", "timm")
@@ -60,6 +60,10 @@ class Contender:
     setup: Setup | None = None
     weights_hash: str = ""  # of the image tower of a CLIP-style model
 
+    def same(self, other: "Contender") -> bool:
+        """Whether the two are one model, asked in one way."""
+        return (self.spec, self.setup) == (other.spec, other.setup)
+
     @property
     def sees(self) -> bool:
         """Whether it was asked and saw the images: no baseline does, and no model that was asked blind."""
@@ -80,7 +84,8 @@ class Contenders:
 
     def find(self, text: str, bar: Callable[[str, str], Progress]) -> Contender:
         """Who a text names. ConfigError or InputError for nobody, and for answers that are incomplete."""
-        folders = [folder / text.removeprefix("recorded:") for folder in self._folders]
+        named = text.removeprefix("recorded:")
+        folders = [*(folder / named for folder in self._folders), Path(named)]  # a path, as a shell completes it
         folder = next((one for one in folders if _holds_results(one)), None)
         if folder is None and text.startswith("recorded:"):
             there = ", ".join(one.name for one in self._results_there()) or "nothing is recorded there"
@@ -121,6 +126,11 @@ class Contenders:
 
     def _asked(self, folder: Path) -> Contender:
         setup = read_setup(folder)
+        if read_json(folder / ASKED)["benchmark"]["fingerprint"] != self._benchmark.fingerprint:
+            raise InputError(
+                f"{folder} holds answers about another benchmark than {self._benchmark.name}, or about another "
+                "revision of it: name that one with --benchmark"
+            )
         options = options_of(exchanged(self._truth) if setup.exchanged else self._truth, _answers(folder))
         if setup.exchanged:
             options = {key: None if one is None else 1 - one for key, one in options.items()}
@@ -175,7 +185,7 @@ def _spec(text: str) -> str:
     """The spec of a CLIP-style model that is named by spec or by folder."""
     for name, form in CHECKPOINTS.items():
         if (Path(text) / name).is_file():
-            return f"{form}{text}"
+            return f"{form}{Path(text)}"
     if text.partition(":")[0] in LIBRARIES:
         return text
     raise ConfigError(

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,10 @@ def test_seeds_of_a_side_are_compared_as_seeds(
     assert (one["names"], one["runs"]) == (["demo:clip", "base, 2 runs"], [1, 2])
     accuracies = [[run["pair_accuracy"]["share"] for run in side["runs"]] for side in found["compare"]["sides"]]
     assert one["difference"] == pytest.approx(np.mean(accuracies[1]) - np.mean(accuracies[0]))
+    assert len(one["patterns"]) == 9
+    assert all(one["p"] <= one["adjusted_p"] for one in one["patterns"].values())
+    lines = call(work, few, "--compare", "demo:clip", "--compare", seeds).stdout.splitlines()
+    assert sum(line.startswith("  ") and ", 2 pairs: " in line for line in lines) == 9
 
 
 def test_asked_model_beside_a_clip_is_said_to_have_another_task(work: Path, few: tuple[Path, Benchmark]) -> None:
@@ -234,7 +239,7 @@ def test_published_numbers_stand_beside_ours_and_impossible_ones_are_flagged(
         (("--compare", "demo:clip"), "--compare demo:clip names one side: give the other with a second --compare"),
         (("--compare", "gpt", "--compare", "demo:clip"), "'gpt' is nobody to compare: name recorded:FOLDER"),
         (("--compare", "recorded:x", "--compare", "demo:clip"), "recorded:x: no such folder in "),
-        (("--compare", "demo:clip", "--compare", "demo:clip"), "both sides are demo:clip: name two models"),
+        (("--compare", "demo:clip", "--compare", "demo:clip"), "demo:clip is on both sides: name two models"),
         (("--compare", "demo:clip,demo:clip", "--compare", "first"), "names demo:clip twice"),
         (("--compare", "demo:clip,", "--compare", "first"), "has an empty name"),
         (("--compare", "demo:clip", "--compare", "demo:dino"), "demo:dino: this encoder has no text side"),
@@ -255,6 +260,20 @@ def test_mistake_is_answered_with_what_to_do(
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) <= 2
     assert result.stdout == ""
+
+
+def test_folder_may_be_named_by_its_path_but_not_one_of_another_benchmark(
+    work: Path, few: tuple[Path, Benchmark], tmp_path: Path
+) -> None:
+    folder = benchmark_folder(work / "results", few[1]) / GOOD.folder_name
+    named = parsed(call(work, few, "--compare", folder, "--compare", WEAK.folder_name, "--json"))
+    assert named["compare"]["comparisons"][0]["right"] == [16, 5]
+    other = replace(few[1], pairs=few[1].pairs[:18], name="other")
+    record(tmp_path, other, GOOD, lambda place: True)
+    foreign = benchmark_folder(tmp_path / "results", other) / GOOD.folder_name
+    result = call(work, few, "--compare", foreign, "--compare", WEAK.folder_name)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert f"{foreign} holds answers about another benchmark" in result.stderr
 
 
 def test_incomplete_answers_are_compared_with_nothing(work: Path, few: tuple[Path, Benchmark]) -> None:

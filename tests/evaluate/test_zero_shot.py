@@ -62,5 +62,5 @@ def test_folder_without_classes_says_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 1 sub-folders: it needs one of images"):
         labelled_images(tmp_path)
     (tmp_path / "a b").mkdir()
-    with pytest.raises(InputError, match="has 2 sub-folders.*no two of one name"):
+    with pytest.raises(InputError, match=r"has 2 sub-folders.*no two of one name"):
         labelled_images(tmp_path)
