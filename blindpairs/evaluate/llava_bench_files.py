@@ -90,7 +90,7 @@ def check_llava_bench(folder: Path) -> BenchCheck:
     _by_id(asked, files.get(_QUESTIONS[0]))
     images = files.get(_IMAGES[0], folder / _IMAGES[0])
     _refuse_unknown(asked, files.get(_QUESTIONS[0]))
-    shown = {line["image"]: images / line["image"] for line in asked}
+    shown = {line["image"]: _image(images, line["image"]) for line in asked}
     if _IMAGES[0] in files:
         missing += _lacking("images", list(shown), absent_images(shown))
     if _CONTEXTS[0] in files:
@@ -102,6 +102,12 @@ def check_llava_bench(folder: Path) -> BenchCheck:
         return BenchCheck((), tuple(missing))
     questions = [_question(line, shown, contexts[line["image"]], references[line["question_id"]]) for line in asked]
     return BenchCheck(tuple(questions), ())
+
+
+def _image(folder: Path, name: str) -> Path:
+    """LLaVA names the images of COCO without the prefix that their own archive gives them."""
+    prefixed = folder / f"COCO_val2014_{name}"
+    return prefixed if prefixed.is_file() else folder / name
 
 
 def _first(folder: Path, names: Sequence[str]) -> Path | None:

@@ -95,7 +95,7 @@ def test_prompt_in_the_wild_is_that_of_llavas_script(questions: list[BenchQuesti
 
 def test_prompt_of_coco_is_that_of_llavas_script(tmp_path: Path) -> None:
     (tmp_path / "val2014").mkdir()
-    (tmp_path / "val2014" / "1.jpg").write_bytes(picture(1))
+    (tmp_path / "val2014" / "COCO_val2014_1.jpg").write_bytes(picture(1))
     boxes = [
         {"category": "donut", "bbox": [0.37, 0.584, 0.504, 0.709]},
         {"category": "cup", "bbox": [0.1, 0.2, 0.3, 0.44]},
@@ -107,6 +107,7 @@ def test_prompt_of_coco_is_that_of_llavas_script(tmp_path: Path) -> None:
     write(tmp_path / "qa90_gpt4_answer.jsonl", [{"question_id": 0, "text": "One."}])
     (question,) = read_llava_bench(tmp_path)
     assert sha(judge_prompt(question, "One.")) == COCO_PROMPT
+    assert Path(question.uri).read_bytes() == picture(1)
 
 
 def summary(figures: BenchFigures) -> tuple[float, float, float]:
