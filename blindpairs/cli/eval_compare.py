@@ -237,7 +237,7 @@ def _sides_by_pattern(
 
 
 def _names(a: Side, b: Side) -> tuple[str, str]:
-    if shared := [run.name for run in a.runs if any(run.same(other) for other in b.runs)]:
+    if shared := [run.name for run in a.runs if run.folder in {other.folder for other in b.runs}]:
         raise ConfigError(f"{shared[0]} is on both sides: name two models, or two ways to ask one")
     if a.name != b.name:
         return a.name, b.name

@@ -112,7 +112,7 @@ def published(everybody: "Contenders", named: "Sequence[Contender]", benchmark: 
     from blindpairs.evaluate.published import load_published
     from blindpairs.evaluate.summary import rate_fields
 
-    ours = {(one.name, one.kind): one for one in [*named, *everybody.asked(), *everybody.similar()]}
+    ours = {one.folder: one for one in [*named, *everybody.asked(), *everybody.similar()]}
     values = load_published()
     whole = [one for one in values if one.metric == "pair_accuracy" and not one.pattern]
     rows = [("model", "benchmark", "% right", "source")]

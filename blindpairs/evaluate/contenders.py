@@ -50,6 +50,7 @@ class Contender:
     """One model on one benchmark. `outcomes` and `setup` are of a model that was asked."""
 
     name: str
+    folder: str  # of its results, by name
     kind: Kind
     spec: str  # of the model
     accuracy: Rate  # solved pairs
@@ -59,10 +60,6 @@ class Contender:
     outcomes: Run = ()
     setup: Setup | None = None
     weights_hash: str = ""  # of the image tower of a CLIP-style model
-
-    def same(self, other: "Contender") -> bool:
-        """Whether the two are one model, asked in one way."""
-        return (self.spec, self.setup) == (other.spec, other.setup)
 
     @property
     def sees(self) -> bool:
@@ -93,9 +90,9 @@ class Contenders:
         if folder is None:
             spec = _spec(text)
             folder = similarity_folder(self._results, self._truth, spec)
-            return self._similar(evaluate_similarity(self._truth, spec, folder, progress=bar(spec, "images")))
+            return self._similar(evaluate_similarity(self._truth, spec, folder, progress=bar(spec, "images")), folder)
         if present(folder / SIMILARITIES):
-            return self._similar(read_scores(self._truth, folder))
+            return self._similar(read_scores(self._truth, folder), folder)
         return self._asked(folder)
 
     def asked(self) -> list[Contender]:
@@ -107,7 +104,7 @@ class Contenders:
     def similar(self) -> list[Contender]:
         """All CLIP-style models whose similarities are there."""
         there = [folder for folder in self._results_there() if present(folder / SIMILARITIES)]
-        return [self._similar(read_scores(self._truth, folder)) for folder in there]
+        return [self._similar(read_scores(self._truth, folder), folder) for folder in there]
 
     def rights(self, contenders: Sequence[Contender]) -> tuple[list[BenchmarkPair], NDArray[np.bool_]]:
         """The pairs that these models have, and which each solves (R, P). InputError where one lacks some."""
@@ -143,6 +140,7 @@ class Contenders:
         right = {one.pair.pair_id: one.pair_right for one in run}
         return Contender(
             titled_setup(setup),
+            folder.name,
             "asked",
             setup.model,
             scores.pair_accuracy,
@@ -153,14 +151,16 @@ class Contenders:
             setup,
         )
 
-    def _similar(self, scores: SimilarityScores) -> Contender:
+    def _similar(self, scores: SimilarityScores, folder: Path) -> Contender:
         settings, overall = scores.similarities.settings, scores.overall
         patterns = {name: one.image for name, one in scores.patterns.items()}
         blind = [pair.pair_id for pair in self._truth.pairs if pair.control_of is None and pair.pair_id in scores.right]
         spec, weights = str(settings["model"]), str(settings["images"]["weights_hash"])
         right = {pair_id: scores.right[pair_id] for pair_id in blind}
+        template = scores.similarities.templates[0]
+        name = _short(spec) + ("" if template == OFFICIAL_TEMPLATE else f" ({template!r})")
         rates = overall.image, overall.confusion, patterns
-        return Contender(_short(spec), "similarity", spec, *rates, right, weights_hash=weights)
+        return Contender(name, folder.name, "similarity", spec, *rates, right, weights_hash=weights)
 
     def _results_there(self) -> list[Path]:
         names = {path for folder in self._folders for path in folder.glob("*") if _holds_results(path)}

@@ -21,6 +21,7 @@ from blindpairs.cli import app
 from blindpairs.demo.benchmark import demo_benchmark
 from blindpairs.evaluate.answers import Answer
 from blindpairs.evaluate.asking import OFFICIAL, OURS, Asking, exchanged
+from blindpairs.evaluate.contenders import similarity_folder
 from blindpairs.evaluate.power import pairs_needed
 from blindpairs.evaluate.results import Setup, benchmark_folder, record_imported
 
@@ -173,6 +174,14 @@ def test_seeds_of_a_side_are_compared_as_seeds(
     assert all(one["p"] <= one["adjusted_p"] for one in one["patterns"].values())
     lines = call(work, few, "--compare", "demo:clip", "--compare", seeds).stdout.splitlines()
     assert sum(line.startswith("  ") and ", 2 pairs: " in line for line in lines) == 9
+
+
+def test_two_wordings_of_one_model_are_two_sides(work: Path, few: tuple[Path, Benchmark]) -> None:
+    assert call(work, few, "--model", "demo:clip", "--template", "{}").exit_code == 0
+    folder = similarity_folder(work / "results", few[1], "demo:clip", ["{}"])
+    found = parsed(call(work, few, "--compare", "demo:clip", "--compare", folder.name, "--json"))["compare"]
+    shutil.rmtree(folder)
+    assert found["comparisons"][0]["names"] == ["demo:clip", "demo:clip ('{}')"]
 
 
 def test_asked_model_beside_a_clip_is_said_to_have_another_task(work: Path, few: tuple[Path, Benchmark]) -> None:
