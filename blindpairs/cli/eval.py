@@ -11,6 +11,7 @@ import typer
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
 from blindpairs.cli.benchmark import open_benchmark
 from blindpairs.cli.draft import MODELS, Spending
+from blindpairs.cli.eval_compare import ComparingOptions, print_comparisons
 from blindpairs.cli.eval_report import print_plans, print_report, raise_what_failed
 from blindpairs.cli.eval_similarity import evaluate_models, evaluated, models_there
 from blindpairs.cli.groups import grouped
@@ -91,14 +92,16 @@ class AskingOptions:
         asked = spec not in BASELINES and not spec.startswith("recorded:")
         return (False, True) if self.swap and asked else (False,)
 
-    def asking(self) -> "Asking":
-        """The words."""
+    def asking(self, judge: str) -> "Asking":
+        """The words. ConfigError without a judge, where one is needed."""
         from blindpairs.evaluate.asking import FREE_FORM, protocol
 
         if not self.free_form:
             return protocol(self.ask.value)
         if self.ask is not Ask.ours or self.swap:
             raise ConfigError("--free-form shows no options, so it goes neither with --ask nor with --swap")
+        if not judge:
+            raise ConfigError("answers to questions without options need a judge: name a model, --judge SPEC")
         return FREE_FORM
 
 
@@ -149,6 +152,7 @@ class ReadingOptions:
 def eval_(
     asking: AskingOptions,
     reading: ReadingOptions,
+    comparing: ComparingOptions,
     spending: Spending,
     benchmark: Annotated[
         str,
@@ -171,11 +175,12 @@ def eval_(
     from blindpairs.vlm import Meter, open_cache, open_model
 
     space, bare = Workspace(work), not (asking.model or asking.answers)
-    words, rules, shard = asking.asking(), reading.rules(), choose_shard(asking.shard, os.environ)
-    if asking.free_form and not reading.judge:
-        raise ConfigError("answers to questions without options need a judge: name a model, --judge SPEC")
+    words, rules, shard = asking.asking(reading.judge), reading.rules(), choose_shard(asking.shard, os.environ)
     found = open_benchmark(space, named_folder("--benchmark", benchmark) if benchmark else None)
     truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)
+    if comparing.wanted(asking.model):
+        print_comparisons(comparing, space, found, truth, as_json=as_json)
+        return
     specs, questions = asking.specs(), any(pair.question for pair in found.pairs)
     compared = models_there(space, truth) if bare else [spec for spec in specs if has_text_side(spec)]
     asked_specs = [spec for spec in specs if spec not in compared and (questions or not bare)]

@@ -1,12 +1,11 @@
 """CLIP-style models in `blindpairs eval`: those that compare statements with images by cosine, and are not asked."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blindpairs.cli.app import progress_bar
 from blindpairs.cli.eval_report import Evaluated
-from blindpairs.workspace import Workspace, digest
+from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.benchmark import Benchmark
@@ -33,23 +32,16 @@ def evaluate_models(
     space: Workspace, truth: "Benchmark", specs: Sequence[str], templates: Sequence[str]
 ) -> "list[SimilarityScores]":
     """The scores of CLIP-style models. What was measured is kept in a folder of the results, and used again."""
+    from blindpairs.evaluate.contenders import similarity_folder
     from blindpairs.evaluate.similarity import OFFICIAL_TEMPLATE, evaluate_similarity
 
     wordings = tuple(templates) or (OFFICIAL_TEMPLATE,)
     scores = []
     for spec in dict.fromkeys(specs):
         with progress_bar(spec) as show:
-            folder = similarity_folder(space, truth, spec, wordings)
+            folder = similarity_folder(space.results, truth, spec, wordings)
             scores.append(evaluate_similarity(truth, spec, folder, wordings, progress=show))
     return scores
-
-
-def similarity_folder(space: Workspace, truth: "Benchmark", spec: str, templates: Sequence[str]) -> Path:
-    """Where the similarities of a model are kept: a readable name, with a hash of model and wordings."""
-    from blindpairs.evaluate.results import benchmark_folder, readable
-
-    name = f"{readable(spec)}-similarity-{digest([spec, list(templates)])[:8]}"
-    return benchmark_folder(space.results, truth) / name
 
 
 def evaluated(scores: "Sequence[SimilarityScores]") -> Evaluated:

@@ -122,11 +122,18 @@ def compare_by_pattern(a: Run, b: Run, names: tuple[str, str] = NAMES) -> dict[s
     """Two runs within each pattern; a pair of two patterns counts in both. Told apart is by adjusted p."""
     runs = matched(_named(names, a, b))
     rights = _rights(runs)
+    return compare_arrays_by_pattern(rights[0], rights[1], [one.pair.patterns for one in runs[0]], names)
+
+
+def compare_arrays_by_pattern(
+    a: NDArray[np.bool_], b: NDArray[np.bool_], patterns: Sequence[Sequence[str]], names: tuple[str, str] = NAMES
+) -> dict[str, Comparison]:
+    """The same from which pairs (P,) each is right about, and the patterns of each pair."""
     places: dict[str, list[int]] = {}
-    for place, one in enumerate(runs[0]):
-        for pattern in one.pair.patterns:
+    for place, some in enumerate(patterns):
+        for pattern in some:
             places.setdefault(pattern, []).append(place)
-    found = {pattern: compare_arrays(rights[0, of], rights[1, of], names) for pattern, of in places.items()}
+    found = {pattern: compare_arrays(a[of], b[of], names) for pattern, of in places.items()}
     adjusted = holm([one.p for one in found.values()])
     return {
         pattern: Comparison(**{**vars(one), "adjusted_p": p})

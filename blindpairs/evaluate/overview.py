@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import CHANCE
 from blindpairs.evaluate.readers import OURS
+from blindpairs.evaluate.results import Setup
 from blindpairs.evaluate.scores import Rate, Scores
 from blindpairs.evaluate.summary import Summary
 
@@ -76,8 +77,13 @@ def titles(summaries: Sequence[Summary]) -> list[str]:
 
 def titled(summary: Summary) -> str:
     """The model, and how it was asked where it was asked."""
-    asking = summary.setup.asking
-    return summary.setup.title + (f" ({asking.name})" if asking.template or asking.name.startswith("imported") else "")
+    return titled_setup(summary.setup)
+
+
+def titled_setup(setup: Setup) -> str:
+    """The same of a setup."""
+    asking = setup.asking
+    return setup.title + (f" ({asking.name})" if asking.template or asking.name.startswith("imported") else "")
 
 
 def incomplete(summary: Summary) -> str:
