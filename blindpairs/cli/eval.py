@@ -12,6 +12,7 @@ from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress
 from blindpairs.cli.benchmark import open_benchmark
 from blindpairs.cli.draft import MODELS, Spending
 from blindpairs.cli.eval_report import Evaluator, print_plans, print_report, raise_what_failed
+from blindpairs.cli.eval_suites import SuiteOptions, evaluate_other
 from blindpairs.cli.groups import grouped
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
@@ -129,6 +130,7 @@ def eval_(
     asking: AskingOptions,
     reading: ReadingOptions,
     spending: Spending,
+    suites: SuiteOptions,
     benchmark: Annotated[
         str,
         typer.Option(
@@ -149,6 +151,9 @@ def eval_(
     from blindpairs.vlm import Meter, open_cache, open_model
 
     space, bare = Workspace(work), not (asking.model or asking.answers)
+    if suites.given:
+        evaluate_other(suites, asking, reading, spending, benchmark, space, as_json=as_json)
+        return
     words, rules, shard = asking.asking(), reading.rules(), choose_shard(asking.shard, os.environ)
     if asking.free_form and not reading.judge:
         raise ConfigError("answers to questions without options need a judge: name a model, --judge SPEC")
