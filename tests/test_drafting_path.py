@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from demo_run import DemoRun
 from fake_endpoint import FakeEndpoint, Received, Response, completion, error
 from typer.testing import CliRunner, Result
 
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.cli import app
+from blindpairs.mine import read_pairs
 
 CONCURRENCY = 8  # requests at once, which a killed run may have to repeat
 PROPOSED = {
@@ -43,12 +43,14 @@ def report(*arguments: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def work(tmp_path: Path, demo_run: DemoRun) -> Path:
-    """A work folder of mined pairs without drafts, at a path with a space and other letters."""
+def work(tmp_path: Path, scenes: Path) -> Path:
+    """A work folder of 60 mined pairs without drafts, at a path with a space and other letters."""
     folder = tmp_path / "the wörk"
     folder.mkdir()
-    (folder / "embeddings").symlink_to(demo_run.folder / "blindpairs-work" / "embeddings")
-    (folder / "pairs").symlink_to(demo_run.pairs)
+    (folder / "embeddings").symlink_to(scenes / "embeddings")
+    loose = ("--clip-min", 0.3, "--dino-max", 0.9, "--max-per-image", 10, "--top", 60)
+    report("mine", *loose, "--work", folder)
+    assert len(read_pairs(folder / "pairs")) == 60
     return folder
 
 
@@ -57,7 +59,7 @@ def test_killed_draft_is_resumed_without_asking_what_was_answered(work: Path) ->
         return Response(drafted(number, received).body, pause=0.05)
 
     with FakeEndpoint(slowly) as endpoint:
-        command = ("draft", "--top", "60", "--model", endpoint.spec, "--work", str(work))
+        command = ("draft", "--model", endpoint.spec, "--work", str(work))
         process = subprocess.Popen([sys.executable, "-m", "blindpairs", *command])
         deadline = time.monotonic() + 60
         while len(endpoint.received) < 30 and time.monotonic() < deadline:
@@ -65,8 +67,8 @@ def test_killed_draft_is_resumed_without_asking_what_was_answered(work: Path) ->
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert 30 <= len(endpoint.received) < 60
-        done = report(*command)
-        count = int(str(done["drafted"])) + int(str(done["kept"]))
+        done, count = report(*command), 60
+        assert int(str(done["drafted"])) + int(str(done["kept"])) == count
         assert len(endpoint.received) <= count + CONCURRENCY
         before = len(endpoint.received)
         assert report(*command)["kept"] == count

@@ -50,6 +50,7 @@ def draft_missing(
     done = database.drafted(drafter.name, second=second)
     missing = [pair for pair in pairs if pair.pair_id not in done]
     report = DraftReport(kept=len(pairs) - len(missing))
+    progress(0, len(missing))  # a slow model takes minutes for its first draft
     for pair_id, outcome in drafter.draft(missing, second=second):
         if isinstance(outcome, NotDrafted):
             report.failed[outcome.code] += 1

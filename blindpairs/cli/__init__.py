@@ -19,6 +19,7 @@ import blindpairs.cli.export
 import blindpairs.cli.imports
 import blindpairs.cli.benchmark
 import blindpairs.cli.eval
+import blindpairs.cli.report
 import blindpairs.cli.demo
 import blindpairs.cli.doctor  # noqa: F401
 

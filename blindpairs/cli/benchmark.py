@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from blindpairs.benchmark.checks import Finding
 
 MOST_LISTED = 20  # lines of one kind; --json has all of them
+GivenBenchmark = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel="Corpus",
+        help="A benchmark in any format that `import` knows. [default: that of the work folder, else the demo's]",
+    ),
+]
 
 
 class Action(StrEnum):
@@ -92,6 +99,24 @@ def open_benchmark(space: Workspace, given: Path | None) -> "Benchmark":
 
     say(f"no benchmark at {space.benchmark}: this is the demo's, which ships; `blindpairs export` makes one")
     return demo_benchmark()
+
+
+def check_replaceable(space: Workspace, found: "Benchmark") -> None:
+    """ConfigError where the work folder has a benchmark that `export` cannot make again: it may be the only copy."""
+    from blindpairs.access import present
+    from blindpairs.benchmark.native import DATA, read_native
+    from blindpairs.demo.benchmark import demo_benchmark
+
+    if not present(space.benchmark / DATA):
+        return
+    there = read_native(space.benchmark)
+    same = (there.name, there.provenance) == (found.name, found.provenance)
+    if same or "made_by" in there.provenance or there.fingerprint in (found.fingerprint, demo_benchmark().fingerprint):
+        return
+    raise ConfigError(
+        f"{space.benchmark} holds another benchmark ({there.name}, {described(there)}), which was imported: give "
+        "--output another folder, then join the two with `blindpairs benchmark merge`"
+    )
 
 
 def _expect(paths: list[Path], least: int, most: int, action: str) -> None:

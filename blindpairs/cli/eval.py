@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
-from blindpairs.cli.benchmark import open_benchmark
+from blindpairs.cli.benchmark import GivenBenchmark, open_benchmark
 from blindpairs.cli.draft import MODELS, Spending
-from blindpairs.cli.eval_report import Evaluator, print_plans, print_report, raise_what_failed
+from blindpairs.cli.eval_report import print_plans, print_report, raise_what_failed
+from blindpairs.cli.eval_similarity import evaluate_models, evaluated, models_there
 from blindpairs.cli.eval_suites import SuiteOptions, evaluate_other
 from blindpairs.cli.groups import grouped
+from blindpairs.cli.report import write_page
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from blindpairs.evaluate.session import Rules
 
 BASELINES = ("random", "first")
-# What the bare command reports besides recorded answers; each gets the work folder and the benchmark.
-EVALUATORS: tuple[Evaluator, ...] = ()
 
 
 class Ask(StrEnum):
@@ -44,8 +44,10 @@ class AskingOptions:
         list[str] | None,
         typer.Option(
             rich_help_panel="Encoders",
-            help=f"{MODELS}, blind:SPEC (one of these without the image), random, first, or recorded:FOLDER of the "
-            "results. Repeatable. [default: random, first, and all recorded answers]",
+            help=f"{MODELS}, blind:SPEC (one of these without the image), random, first, recorded:FOLDER of the "
+            "results, or a CLIP-style model: open_clip:MODEL/PRETRAINED, "
+            "hf:REPO_OR_FOLDER of a CLIP or SigLIP, demo:clip. Repeatable. "
+            "[default: the store's CLIP, random, first, and what is recorded]",
         ),
     ] = None
     ask: Annotated[
@@ -65,6 +67,14 @@ class AskingOptions:
             help="FILE with answers that MMVP's script, Cambrian, lmms-eval or VLMEvalKit recorded. Repeatable.",
         ),
     ] = None
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Selection",
+            help="For CLIP-style models: words around a statement, with {} in its place. Repeatable: the spread over "
+            "wordings is printed. [default: a photo of {}]",
+        ),
+    ] = None
     shard: Annotated[
         str,
         typer.Option(
@@ -72,6 +82,15 @@ class AskingOptions:
             help="i/n: ask about share i of n only, counted from 0. auto: take i and n from SLURM, Kubernetes or RANK.",
         ),
     ] = ""
+
+    def specs(self) -> list[str]:
+        """Who is asked."""
+        return list(dict.fromkeys(self.model or ([] if self.answers else BASELINES)))
+
+    def orders(self, spec: str) -> tuple[bool, ...]:
+        """Whether the options are exchanged: in both ways for --swap, where somebody is asked at all."""
+        asked = spec not in BASELINES and not spec.startswith("recorded:")
+        return (False, True) if self.swap and asked else (False,)
 
     def asking(self) -> "Asking":
         """The words."""
@@ -118,9 +137,11 @@ class ReadingOptions:
     ] = False
 
     def rules(self) -> "Rules":
-        """The same for the evaluation."""
+        """The same for the evaluation; ConfigError where they do not go together."""
         from blindpairs.evaluate.session import Rules
 
+        if self.explain and not self.read:
+            raise ConfigError("--explain needs the reader whose scores it explains: --read lmms-eval, for example")
         return Rules(tuple(self.read or ()), self.explain, self.judge, self.complete_pairs)
 
 
@@ -131,13 +152,7 @@ def eval_(
     reading: ReadingOptions,
     spending: Spending,
     suites: SuiteOptions,
-    benchmark: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel="Corpus",
-            help="A benchmark in any format that `import` knows. [default: that of the work folder, else the demo's]",
-        ),
-    ] = "",
+    benchmark: GivenBenchmark = "",
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
@@ -145,8 +160,9 @@ def eval_(
 
     Answers are recorded below results/ in the work folder. The same command again asks what is missing.
     """
+    from blindpairs.encoders.texts import has_text_side
     from blindpairs.evaluate.answering import Conditions
-    from blindpairs.evaluate.session import Session
+    from blindpairs.evaluate.session import Asked, Session
     from blindpairs.executors.shard import choose_shard
     from blindpairs.vlm import Meter, open_cache, open_model
 
@@ -157,37 +173,33 @@ def eval_(
     words, rules, shard = asking.asking(), reading.rules(), choose_shard(asking.shard, os.environ)
     if asking.free_form and not reading.judge:
         raise ConfigError("answers to questions without options need a judge: name a model, --judge SPEC")
-    if reading.explain and not reading.read:
-        raise ConfigError("--explain needs the reader whose scores it explains: --read lmms-eval, for example")
     found = open_benchmark(space, named_folder("--benchmark", benchmark) if benchmark else None)
     truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)
-    if not any(pair.question for pair in found.pairs):
-        raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask a model that answers")
+    specs, questions = asking.specs(), any(pair.question for pair in found.pairs)
+    compared = models_there(space, truth) if bare else [spec for spec in specs if has_text_side(spec)]
+    asked_specs = [spec for spec in specs if spec not in compared and (questions or not bare)]
+    if asked_specs and not questions:
+        raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask {asked_specs[0]}")
+    asks = [Asked(spec, words, other) for spec in asked_specs for other in asking.orders(spec)]
     with open_cache(space.replies) as cache, progress_bars() as bar:
         conditions = Conditions(cache, Meter(spending.budget()), shard, bar("judge", "answers"))
         session = Session(space.results, found, conditions, partial(open_model, work=work, notice=say), truth)
-        contestants = [
-            session.introduce(spec, words, options_exchanged=other)
-            for spec in asking.model or (BASELINES if bare else ())
-            for other in _orders(spec, asking)
-        ]
+        for one in asks:
+            session.check(one.spec)
         if spending.plan:
-            print_plans(found, [session.plan(one) for one in contestants], as_json=as_json)
+            print_plans(found, [session.plan(one) for one in asks], as_json=as_json)
             return
         if asking.free_form:
             session.model(rules.judge)  # before anything is asked
         files = [named_folder("--answers", file) for file in asking.answers or ()]
         imported = [session.take_over(file, space.exports / "mmvp") for file in files]
-        asked = [session.answer(one, bar(one.setup.title, "questions")) for one in contestants]
-        entries = [*asked, *imported]
+        entries = [session.answer(one, bar(one.spec, "questions")) for one in asks] + imported
         if bare:
             entries += session.recorded([entry.folder for entry in entries])
         session.score(entries, rules)
-    others = [one for one in (evaluate(space, truth) for evaluate in EVALUATORS if bare) if one is not None]
+    scores = evaluate_models(space, truth, compared, asking.template or ())
+    others = [evaluated(scores)] if scores else []
     print_report(session.folder, truth, entries, others, as_json=as_json)
+    if bare:
+        say(f"look at it: {write_page(space, truth, entries, scores)}")
     raise_what_failed(entries)
-
-
-def _orders(spec: str, asking: AskingOptions) -> tuple[bool, ...]:
-    """Whether the options are exchanged: in both ways for --swap, where somebody is asked at all."""
-    return (False, True) if asking.swap and spec not in BASELINES and not spec.startswith("recorded:") else (False,)

@@ -1,7 +1,7 @@
 """What `blindpairs eval` prints."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ import typer
 from blindpairs.cli.app import print_json, say
 from blindpairs.cli.benchmark import MOST_LISTED, described, identity
 from blindpairs.errors import TooManyFailures
-from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.benchmark import Benchmark
@@ -24,11 +23,9 @@ class Evaluated:
 
     name: str
     lines: Sequence[str]
-    fields: Mapping[str, Any]
+    fields: Any
 
 
-# Another kind of evaluation of the same benchmark, such as that of the store's CLIP; None where there is nothing.
-Evaluator = Callable[[Workspace, "Benchmark"], Evaluated | None]
 SHOWN_TEXT = 60  # characters of an answer in a list
 
 
@@ -101,7 +98,7 @@ def _print_tables(entries: "Sequence[Entry]") -> None:
 
 def _print_more(entry: "Entry") -> None:
     """What else there is about one entry: the other order, other readers, failures and notes."""
-    from blindpairs.evaluate.overview import shown_rate, titled
+    from blindpairs.evaluate.overview import endings, shown_rate, titled
 
     lines: list[str] = []
     if entry.both_orders:
@@ -113,6 +110,7 @@ def _print_more(entry: "Entry") -> None:
         lines += [f"  {note}" for note in readout.notes]
         lines += _differences(entry, readout.reader)
     if entry.summary:
+        lines += endings(entry.summary)
         lines += [f"{count:,} questions without an answer: {code}" for code, count in entry.summary.failures.items()]
     if entry.report:
         examples = {one.code: one.message for one in entry.report.failures.values()}

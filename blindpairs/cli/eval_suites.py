@@ -91,6 +91,7 @@ def evaluate_other(
         "--swap": asking.swap,
         "--free-form": asking.free_form,
         "--shard": bool(asking.shard),
+        "--template": bool(asking.template),
         "--explain": reading.explain,
         "--complete-pairs": reading.complete_pairs,
     }

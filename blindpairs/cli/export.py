@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, counted, named_folder, print_json, say
-from blindpairs.cli.benchmark import MOST_LISTED, described, open_benchmark, pattern_counts, print_findings
+from blindpairs.cli.benchmark import (
+    MOST_LISTED,
+    check_replaceable,
+    described,
+    open_benchmark,
+    pattern_counts,
+    print_findings,
+)
 from blindpairs.cli.draft import read_patterns, tell_notice
 from blindpairs.cli.groups import grouped
 from blindpairs.errors import ConfigError
@@ -137,7 +144,9 @@ def export(
     found, findings = _benchmark(space, contents, named_folder("--benchmark", benchmark) if benchmark else None)
     found = found.with_ground_truth(contents.ground_truth or found.ground_truth)
     if not found.pairs:
-        raise ConfigError(_why_nothing(findings))
+        raise ConfigError(why_nothing(findings))
+    if format_ is Format.hf and target is None:
+        check_replaceable(space, found)
     written = write_format(found, format_, target or default_folder(space, format_), contents, findings)
     if as_json:
         fields: dict[str, Any] = {"folder": str(written.folder), "format": format_, "pairs": written.pairs}
@@ -148,13 +157,15 @@ def export(
         _print(found, findings, written)
 
 
-def _why_nothing(findings: "Sequence[Finding]") -> str:
+def why_nothing(findings: "Sequence[Finding]") -> str:
     """The message for an export without a pair: how many were refused for what, and what helps most of them."""
     counts = Counter(finding.check for finding in findings if finding.refuses)
     if not counts:
         return "no pair can be exported (nothing was drafted): run `blindpairs draft` first"
     if counts["unknown_pattern"]:  # these were accepted already
         advice = TO_NAME
+    elif counts["unreadable_image"]:
+        advice = "were the images moved? `blindpairs embed NEW-PATH` finds them again"
     elif counts["unreviewed"]:
         advice = TO_DECIDE
     else:

@@ -90,6 +90,22 @@ def load_text_encoder(spec: str, *, device: str = "cpu") -> TextEncoder:
     return TextEncoder(spec, _tower(parse_spec(spec)), device)
 
 
+def has_text_side(spec: str) -> bool:
+    """Whether a spec names a CLIP or a SigLIP, whose images and texts share a space; weights are not loaded.
+
+    Of `hf:` models the configuration tells it; a language model that sees images has no such space. Raises AssetMissing
+    where the configuration is not here.
+    """
+    library = spec.partition(":")[0]
+    if library in ("open_clip", "demo"):
+        return True
+    if library != "hf":
+        return False
+    from blindpairs.encoders.texts_from_transformers import compares_texts
+
+    return compares_texts(parse_spec(spec))
+
+
 def _tower(asked: Spec) -> TextTower:
     spec = without_demo(asked)
     # Imported here, one at a time: each library takes seconds to load, and its file imports `TextTower` from this one.

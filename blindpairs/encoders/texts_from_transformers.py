@@ -68,6 +68,12 @@ def load_transformers_text(spec: Spec) -> TextTower:
     )
 
 
+def compares_texts(spec: Spec) -> bool:
+    """Whether the configuration of a repository or a folder is that of a model with both halves."""
+    folder = hub_folder(spec.text, spec.target, CONFIGS)
+    return read_config(spec, folder / CONFIGS[0]).get("model_type") in MODELS
+
+
 def _dimension(model: Any) -> int:
     config = model.config
     return int(getattr(config, "projection_dim", None) or config.text_config.projection_size)

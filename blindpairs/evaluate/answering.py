@@ -1,8 +1,8 @@
 """Asks a model every question of a benchmark that is not answered yet, and records what it says.
 
-Promises: an answer is on disk before the next batch is asked, and is never asked again; after a kill, a failing
-endpoint or a spent budget the same call goes on where it ended; a shard asks its own pairs and no others, so that n of
-them, in any order, record what one run would; a question without an answer is a failure with a reason, never an answer.
+Promises: whatever ends a run, every answer is on disk, and after a kill in the cache of replies: none is asked for
+again, and the same call goes on where it ended. A shard asks about its own pairs and no others, so that n of them, in
+any order, record what one run would. A question without an answer is a failure with a reason, never an answer.
 
 What a model refuses to say, and an empty reply, are answers: they are recorded as such and cannot be read. Otherwise a
 model would be scored on the questions that it liked.

@@ -31,7 +31,7 @@ STYLE: Any = {
 MOST_IN_ONE = len(COLOURS)  # models in one plot: more cannot be told apart
 
 
-def figure_files(run: ReportedRun) -> dict[str, Any]:
+def figures_of(run: ReportedRun) -> dict[str, Any]:
     """matplotlib figures by name: `models`, `patterns`, `radar`, and `clip` where both kinds of models are there."""
     import matplotlib as mpl
 

@@ -45,14 +45,24 @@ def model_table(summaries: Sequence[Summary]) -> list[str]:
 
 def provenance(summaries: Sequence[Summary]) -> list[str]:
     """What the numbers rest on besides the benchmark: how each protocol asks, and who read the answers."""
-    lines = [f"asked as {_decoding(one.setup.asking)}" for one in summaries if one.setup.asking.template]
+    lines = [f"asked as {decoding(one.setup.asking)}" for one in summaries if one.setup.asking.template]
     lines += ["read by " + ("blindpairs' own rule" if one.reader == OURS else one.reader) for one in summaries]
     return list(dict.fromkeys(lines))
 
 
-def _decoding(asking: Asking) -> str:
+def decoding(asking: Asking) -> str:
+    """`ours (1a2b3c4d), greedy, at most 512 tokens`."""
     decoded = "greedy" if not asking.temperature else f"sampled at temperature {asking.temperature:g}"
     return f"{asking.identity}, {decoded}, at most {asking.max_tokens:,} tokens"
+
+
+def endings(summary: Summary) -> list[str]:
+    """Why answers may be unreadable that did not end by themselves."""
+    words = {"length": "were cut at the limit of tokens", "refused": "are refusals", "empty": "are empty"}
+    return [
+        f"{count:,} of {summary.counts.answered:,} answers {words.get(ending, f'ended with {ending}')}"
+        for ending, count in summary.counts.endings.items()
+    ]
 
 
 def titles(summaries: Sequence[Summary]) -> list[str]:

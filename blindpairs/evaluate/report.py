@@ -9,10 +9,11 @@ import base64
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from blindpairs.benchmark import Benchmark, BenchmarkPair, ImageReader
 from blindpairs.errors import Undecodable
-from blindpairs.evaluate.figures import encoded, figure_files, models_shown
+from blindpairs.evaluate.figures import encoded, figures_of, models_shown
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
 from blindpairs.evaluate.scores import Rate
 from blindpairs.images.decode import decode
@@ -36,9 +37,9 @@ MAP_BUTTON = '<button id="maps" type="button" aria-pressed="false">Show where DI
 
 def write_report(
     path: Path, benchmark: Benchmark, run: ReportedRun, maps: Mapping[str, DifferenceMap] = NO_MAPS
-) -> dict[str, bytes]:
-    """Write the page; returns its plots as SVG by name, to be saved beside it."""
-    plots = {name: encoded(figure, "svg") for name, figure in figure_files(run).items()}
+) -> dict[str, Any]:
+    """Write the page; returns its plots by name, to be saved beside it by `figures.encoded`."""
+    plots = figures_of(run)
     failures = _failures(benchmark.pairs, run.models)
     shown = dict(_thumbnails(benchmark.images, {key for pair in failures for key in pair.image_ids}))
     cards = [_card(pair, run, shown, maps.get(pair.pair_id)) for pair in failures]
@@ -49,7 +50,7 @@ def write_report(
         "warnings": _warnings(run),
         "table": _table(run),
         "chance": escape_text(models_shown(run.models)),
-        "figures": "\n".join(_figure(name, plot) for name, plot in plots.items()),
+        "figures": "\n".join(_figure(name, encoded(plot, "svg")) for name, plot in plots.items()),
         "patterns": _pattern_table(run),
         "protocol": "\n".join(_protocol(model) for model in run.models),
         "failures_about": _about_failures(benchmark.pairs, run.models),

@@ -2,7 +2,7 @@
 
     with open_cache(space.replies) as cache:
         session = Session(space.results, benchmark, Conditions(cache), partial(open_model, work=space.root))
-        entry = session.answer(session.introduce("openai:llava@http://localhost:8000/v1", OURS))
+        entry = session.answer(Asked("openai:llava@http://localhost:8000/v1"))
         session.score([entry], Rules())
         print("\\n".join(model_table([entry.summary])))
 
@@ -10,7 +10,8 @@ Answers are filed under the benchmark as it was opened, and may be scored by ano
 does not depend on what is right.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from blindpairs.errors import BlindpairsError, ConfigError, InputError
 from blindpairs.evaluate.answering import Conditions, Report, answer_questions, missing_plan, shard_questions
 from blindpairs.evaluate.answers import Answer
 from blindpairs.evaluate.as_official import recorded_replies
-from blindpairs.evaluate.asking import FREE_FORM, Asking, exchanged
+from blindpairs.evaluate.asking import FREE_FORM, PROTOCOLS, Asking, exchanged
 from blindpairs.evaluate.baselines import UNASKED, Baseline, first_option, guessing
 from blindpairs.evaluate.foreign_answers import import_answers
 from blindpairs.evaluate.judging import judge_answers, judge_setup, official_replies, verdict_folder
@@ -40,18 +41,20 @@ from blindpairs.evaluate.scores import Key, keys_of
 from blindpairs.evaluate.summary import BothOrders, Summary, both_orders, rate_fields, summarise
 from blindpairs.evaluate.verdicts import Judging, Readout, answered
 from blindpairs.progress import Progress, silent
-from blindpairs.vlm import Answerer, Failure, Plan
+from blindpairs.vlm import Answerer, Failure, Plan, open_cache
+from blindpairs.vlm.specs import parse_model_spec
 from blindpairs.workspace import sha256_file
 
 BASELINES: Mapping[str, Callable[[], Baseline]] = {"random": guessing, "first": first_option}
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """Somebody who answers, and how they are asked; `answerer` is None for answers that are there already."""
+class Asked:
+    """Whom to ask, and how."""
 
-    setup: Setup
-    answerer: Answerer | Baseline | None
+    spec: str  # of a model, `blind:` and one, `random`, `first`, or `recorded:` and a folder of the results
+    asking: Asking = PROTOCOLS["ours"]
+    exchanged: bool = False  # whether the options are shown in the other order
 
 
 @dataclass(frozen=True)
@@ -113,45 +116,54 @@ class Session:
         self._open = open_model
         self._opened: dict[str, Answerer] = {}
 
-    def introduce(self, spec: str, asking: Asking, *, options_exchanged: bool = False) -> Contestant:
-        """Who a spec names. Raises ConfigError for a spec that is none, AssetMissing for a model that is not here."""
+    def check(self, spec: str) -> None:
+        """Raise ConfigError or InputError for a spec that names nobody. Opens no model."""
         kind, _, target = spec.partition(":")
-        if spec in BASELINES:
-            baseline = BASELINES[spec]()
-            return Contestant(Setup(spec, baseline.settings, UNASKED, images=False), baseline)
         if kind == "human":
             raise ConfigError(f"{spec}: no answers of people are recorded; --answers FILE takes over those of a file")
         if kind == "recorded":
-            return Contestant(self._recorded_setup(target), None)
-        model = self.model(target if kind == "blind" else spec)
+            self._recorded_setup(target)
+        elif spec not in BASELINES:
+            parse_model_spec(target if kind == "blind" else spec)
+
+    def _introduced(self, asked: Asked) -> tuple[Setup, Answerer | Baseline | None]:
+        """The setup, and who answers: None for answers that are there already."""
+        kind, _, target = asked.spec.partition(":")
+        if asked.spec in BASELINES:
+            baseline = BASELINES[asked.spec]()
+            return Setup(asked.spec, baseline.settings, UNASKED, images=False), baseline
+        if kind == "recorded":
+            return self._recorded_setup(target), None
+        model = self.model(target if kind == "blind" else asked.spec)
         name = f"blind:{model.name}" if kind == "blind" else model.name
-        return Contestant(Setup(name, model.settings, asking, options_exchanged, kind != "blind"), model)
+        return Setup(name, model.settings, asked.asking, asked.exchanged, kind != "blind"), model
 
     def model(self, spec: str) -> Answerer:
-        """The model of a spec, opened once."""
+        """The model of a spec. Only the last one is kept: two do not always fit into one memory."""
         if spec not in self._opened:
+            self._opened.clear()
             self._opened[spec] = self._open(spec)
         return self._opened[spec]
 
-    def plan(self, contestant: Contestant) -> Planned:
+    def plan(self, asked: Asked) -> Planned:
         """What asking somebody would take."""
-        setup = contestant.setup
+        setup, answerer = self._introduced(asked)
         before = {answer.key: answer for answer in recorded_answers(self.folder / setup.folder_name)}
         wanted = shard_questions(self._shown(setup), self._conditions.shard)
         missing = {key: question for key, question in wanted.items() if key not in before}
-        asks = not isinstance(contestant.answerer, Baseline | None)
+        asks = not isinstance(answerer, Baseline | None)
         took = [answer.seconds for answer in before.values() if answer.seconds is not None]
         seconds = sum(took) / len(took) if took else None
         return Planned(setup, missing_plan(setup, missing) if asks else Plan(), len(before), seconds)
 
-    def answer(self, contestant: Contestant, progress: Progress = silent) -> Entry:
-        """Ask what is missing."""
-        setup = contestant.setup
+    def answer(self, asked: Asked, progress: Progress = silent) -> Entry:
+        """Ask what is missing. Raises AssetMissing for a model that is not here."""
+        setup, answerer = self._introduced(asked)
         folder = self.folder / setup.folder_name
-        if contestant.answerer is None:
+        if answerer is None:
             return Entry(folder, setup)
         conditions = replace(self._conditions, progress=progress)
-        report = answer_questions(setup, contestant.answerer, self._shown(setup), folder, conditions)
+        report = answer_questions(setup, answerer, self._shown(setup), folder, conditions)
         return Entry(folder, setup, report)
 
     def take_over(self, file: Path, beside: Path) -> Entry:
@@ -166,8 +178,9 @@ class Session:
         return Entry(self.folder / setup.folder_name, setup, notes=imported.notes)
 
     def recorded(self, known: Collection[Path]) -> list[Entry]:
-        """All recorded answers besides those that are known."""
-        return [Entry(folder, read_setup(folder)) for folder in recorded(self.folder) if folder not in known]
+        """All recorded answers besides those that are known, by model, protocol and order of the options."""
+        found = [Entry(folder, read_setup(folder)) for folder in recorded(self.folder) if folder not in known]
+        return sorted(found, key=lambda one: (one.setup.model, one.setup.asking.name, one.setup.exchanged))
 
     def score(self, entries: Iterable[Entry], rules: Rules) -> None:
         """Read and score the answers of each entry, and write that beside them."""
@@ -238,6 +251,17 @@ class Session:
             there = ", ".join(found) or "nothing is recorded there"
             raise InputError(f"recorded:{name}: no such folder in {self.folder} ({there})")
         return read_setup(found[name])
+
+
+@contextmanager
+def recorded_session(results: Path, benchmark: Benchmark, truth: Benchmark) -> Iterator[Session]:
+    """A session that asks nobody: for what is recorded."""
+
+    def refuse(spec: str) -> Answerer:
+        raise ConfigError(f"{spec}: nobody is asked here; run `blindpairs eval --model {spec}`")
+
+    with open_cache(None) as cache:
+        yield Session(results, benchmark, Conditions(cache), refuse, truth)
 
 
 def entry_fields(entry: Entry) -> dict[str, Any]:

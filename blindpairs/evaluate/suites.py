@@ -7,29 +7,24 @@ for; images are read as they are needed, and sent as they are stored unless they
 damaged line of a file is an error that names it.
 """
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from blindpairs.access import reading
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.evaluate.answering import SAID_NOTHING
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
+from blindpairs.evaluate.pictures import upright_picture
 from blindpairs.images import read_many
-from blindpairs.images.decode import Limits, decode_pixels
-from blindpairs.images.header import HEAD_BYTES, sniff
 from blindpairs.progress import Progress, silent
 from blindpairs.vlm import Answerer, Ask, Budget, Cache, Failure, Meter, Picture, ask_all
 from blindpairs.workspace import digest
 
 BATCH = 32  # items whose images are read in one pass over their containers
 SHOWN = 3  # names in a message
-ORIENTATION = 0x0112  # the tag of Exif
 
 
 @dataclass(frozen=True)
@@ -118,22 +113,10 @@ def _with_images(items: Sequence[Item]) -> Iterator[tuple[Item, bytes | Undecoda
 
 
 def as_picture(data: bytes | Undecodable) -> Picture:
-    """An encoded image for a model: the same bytes where any server takes them as they are, else a PNG of the pixels.
-
-    Raises Undecodable for an image that cannot be read.
-    """
+    """An encoded image for a model; raises Undecodable for one that cannot be read."""
     if isinstance(data, Undecodable):
         raise data
-    pixels, _ = decode_pixels(data, Limits())
-    kind = sniff(data[:HEAD_BYTES])
-    if kind in ("jpeg", "png"):
-        with Image.open(io.BytesIO(data)) as image:
-            # Transparent pixels are composited by decoding alone; some servers apply an orientation, some do not.
-            if image.mode in ("RGB", "L") and image.getexif().get(ORIENTATION, 1) == 1:
-                return Picture(data, f"image/{kind}")
-    stored = io.BytesIO()
-    Image.fromarray(pixels).save(stored, "PNG")
-    return Picture(stored.getvalue(), "image/png")
+    return upright_picture(data)
 
 
 def read_lines(path: Path, texts: Sequence[str]) -> list[dict[str, Any]]:

@@ -18,7 +18,17 @@ from blindpairs.evaluate.asking import exchanged, questions_of
 from blindpairs.evaluate.readers import OURS
 from blindpairs.evaluate.reading import read_answer
 from blindpairs.evaluate.results import Setup
-from blindpairs.evaluate.scores import Key, PairOutcome, Rate, Scores, by_pattern, keys_of, outcomes, score
+from blindpairs.evaluate.scores import (
+    Key,
+    PairOutcome,
+    Rate,
+    Scores,
+    by_pattern,
+    keys_of,
+    outcomes,
+    rate_of_pairs,
+    score,
+)
 from blindpairs.statistics import difference_interval, wilson_interval
 from blindpairs.vlm import Failure
 
@@ -40,6 +50,7 @@ class Counts:
     questions: int
     answered: int
     unreadable: int
+    endings: Mapping[str, int] = field(default_factory=dict)  # answers that did not end by themselves, by how they did
 
 
 @dataclass(frozen=True)
@@ -99,18 +110,20 @@ def summarise(
     With `complete_pairs`, pairs of which an answer is missing are left out of everything but the counts.
     """
     shown = exchanged(benchmark) if setup.exchanged else benchmark
+    answers = list(answers)
     options = options_of(shown, answers)
     asked = [pair for pair in shown.pairs if pair.question]
     whole = [pair for pair in asked if all(key in options for key in keys_of(pair))]
     questions = questions_of(shown)
     unreadable = sum(option is None for option in options.values())
+    endings = Counter(one.finish for one in answers if one.key in questions and one.finish not in ("", "stop"))
     codes = Counter(one.code for key, one in (failures or {}).items() if key in questions and key not in options)
     summary = Summary(
         setup,
         benchmark.name,
         benchmark.fingerprint,
         benchmark.ground_truth,
-        Counts(len(asked), len(whole), len(questions), len(options), unreadable),
+        Counts(len(asked), len(whole), len(questions), len(options), unreadable, dict(endings)),
         dict(codes),
         None,
         reader=reader,
@@ -175,9 +188,9 @@ def both_orders(benchmark: Benchmark, given: Iterable[Answer], other: Iterable[A
         return None
     one, two = (_pair_right(pairs, some) for some in (options, back))
     readable = [(options[key], back[key]) for key in keys if options[key] is not None and back[key] is not None]
-    solved, same = sum(a and b for a, b in zip(one, two, strict=True)), sum(a == b for a, b in readable)
+    same = sum(a == b for a, b in readable)
     return BothOrders(
-        Rate(solved, len(pairs), wilson_interval(solved / len(pairs), len(pairs))),
+        rate_of_pairs([a and b for a, b in zip(one, two, strict=True)]),
         # Two questions a pair: the interval is that of half as many, as if both always agreed.
         Rate(same, len(readable), wilson_interval(same / max(1, len(readable)), len(readable) / 2)),
     )

@@ -11,9 +11,11 @@ from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft, MinedPair
 from blindpairs.author.revisions import Decision
 from blindpairs.benchmark import Question
+from blindpairs.benchmark.checks import Finding
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.benchmark.native import read_native
 from blindpairs.cli import app
+from blindpairs.cli.export import why_nothing
 
 
 def call(*arguments: object) -> Result:
@@ -124,6 +126,20 @@ def test_patterns_as_a_person_edited_them_are_recorded_without_a_model(drafted: 
     assert (last.kind, last.author, last.draft.patterns, last.source) == ("accepted", "ada", ("Doors",), "demo")
 
 
+@pytest.mark.parametrize(
+    ("checks", "advice"),
+    [
+        ((), "(nothing was drafted): run `blindpairs draft` first"),
+        (("unreviewed",), "(1 unreviewed): decide on the drafts"),
+        (("unreviewed", "unreadable_image"), "embed NEW-PATH` finds them again"),
+        (("unreviewed", "unknown_pattern"), "name the taxonomy that they were drafted with"),
+        (("same_answer",), "(1 same_answer): correct them with"),
+    ],
+)
+def test_export_of_nothing_advises_what_helps_accepted_pairs_first(checks: tuple[str, ...], advice: str) -> None:
+    assert advice in why_nothing([Finding(f"pair{number}", one, "") for number, one in enumerate(checks)])
+
+
 def test_imported_benchmark_goes_to_the_work_folder_and_again_changes_nothing(benchmark: Path, tmp_path: Path) -> None:
     for _ in range(2):
         done = call("import", benchmark, "--work", tmp_path / "work")
@@ -136,6 +152,18 @@ def test_other_benchmark_in_the_work_folder_is_not_replaced(benchmark: Path, tmp
     shown = complaint("import", benchmark, "--work", tmp_path / "work")
     assert "holds another benchmark (other, 2 pairs)" in shown
     assert read_native(tmp_path / "work" / "benchmark").name == "other"
+
+
+def test_export_does_not_replace_an_imported_benchmark(benchmark: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    assert call("import", benchmark, "--work", work).exit_code == 0
+    export_hub(benchmark_of(2, name="other"), tmp_path / "other")
+    shown = complaint("export", "--benchmark", tmp_path / "other", "--work", work)
+    assert "holds another benchmark (doors, 3 pairs), which was imported: give --output" in shown
+    assert read_native(work / "benchmark").name == "doors"
+    assert call("export", "--work", work).exit_code == 0  # the same benchmark again
+    assert call("export", "--work", tmp_path / "new").exit_code == 0  # the demo's, as nothing else is there
+    assert call("export", "--benchmark", tmp_path / "other", "--work", tmp_path / "new").exit_code == 0
 
 
 def test_bare_check_uses_the_demos_benchmark_and_says_so(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_bare_command_scores_the_baselines_on_the_demo(tmp_path: Path) -> None:
     assert lines[5].split() == ["guessing,", "on", "average", "25.0", "50.0", "50.0", "0.0", "50.0"]
     assert lines[7].split() == "first 0.0 [0, 3] 50.0 [50, 50] 100.0 [97, 100] 0.0 [0, 3] 100.0 [97, 100]".split()
     assert lines[11].split() == "first 0.0 [0, 3] 0.0 [0, 3] +0.0 [-3, 3]".split()
-    assert [line.split()[-2:] for line in lines[14:]] == [["[0,", "19]"]] * 9
+    assert [line.split()[-2:] for line in lines[14:23]] == [["[0,", "19]"]] * 9
     assert "this is the demo's" in result.stderr
     again = call(tmp_path / "work", "--json")
     models = json.loads(again.stdout)["models"]
@@ -124,6 +124,7 @@ def test_other_readers_and_their_differences_are_printed(tmp_path: Path, doors: 
         (("--free-form", "--swap", "--judge", "hf:x"), 3, "goes neither with --ask nor with --swap"),
         (("--explain",), 3, "--explain needs the reader"),
         (("--model", "gpt"), 3, "'gpt' is not a model that answers"),
+        (("--model", "first", "--model", "blind:gpt"), 3, "'gpt' is not a model that answers"),
         (("--model", "human:ada"), 3, "no answers of people are recorded"),
         (("--model", "recorded:x"), 3, "no such folder"),
         (("--ground-truth", "mine"), 3, "has no ground truth 'mine'"),

@@ -7,7 +7,7 @@ from scripted_models import with_controls
 from blindpairs.evaluate.answers import Answer
 from blindpairs.evaluate.asking import LMMS_EVAL, OURS, questions_of
 from blindpairs.evaluate.baselines import UNASKED
-from blindpairs.evaluate.overview import aligned, control_table, model_table, pattern_table, provenance, titles
+from blindpairs.evaluate.overview import aligned, control_table, endings, model_table, pattern_table, provenance, titles
 from blindpairs.evaluate.results import Setup
 from blindpairs.evaluate.summary import Summary, summarise
 
@@ -78,3 +78,13 @@ def test_models_of_one_name_are_told_apart_by_their_folders() -> None:
     names = [f"llava (ours) {one.setup.folder_name[-8:]}" for one in (LLAVA, other)]
     assert titles([FIRST, LLAVA, other]) == ["first", *names]
     assert [line.split("  ")[0] for line in model_table([FIRST, LLAVA, other])[3:]] == names
+
+
+def test_endings_are_said_in_words() -> None:
+    counts = replace(FIRST.counts, endings={"length": 3, "refused": 1, "tool_calls": 1})
+    assert endings(replace(FIRST, counts=counts)) == [
+        "3 of 16 answers were cut at the limit of tokens",
+        "1 of 16 answers are refusals",
+        "1 of 16 answers ended with tool_calls",
+    ]
+    assert endings(FIRST) == []

@@ -1,6 +1,7 @@
 """From specs to scores: baselines, local and served models, recorded and imported answers, by any ground truth."""
 
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from blindpairs.errors import ConfigError, InputError
 from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.asking import FREE_FORM, LMMS_EVAL, OURS
 from blindpairs.evaluate.results import recorded_answers
-from blindpairs.evaluate.session import Entry, Rules, Session
+from blindpairs.evaluate.session import Asked, Entry, Rules, Session
 from blindpairs.vlm import Answerer, Cache, open_cache, open_model
 
 
@@ -38,9 +39,7 @@ def session(
 
 def scored(run: Session, *specs: str, rules: Rules | None = None, swap: bool = False) -> list[Entry]:
     entries = [
-        run.answer(run.introduce(spec, OURS, options_exchanged=other))
-        for spec in specs
-        for other in ((False, True) if swap else (False,))
+        run.answer(Asked(spec, OURS, other)) for spec in specs for other in ((False, True) if swap else (False,))
     ]
     run.score(entries, rules or Rules())
     return entries
@@ -73,7 +72,7 @@ def test_local_model_and_the_same_behind_a_server_say_the_same(
 ) -> None:
     benchmark = benchmark_of(4)
     run = session(tmp_path, benchmark, cache, partial(open_model, work=tmp_path))
-    entries = [run.answer(run.introduce(spec, LMMS_EVAL)) for spec in (f"hf:{llava}", served)]
+    entries = [run.answer(Asked(spec, LMMS_EVAL)) for spec in (f"hf:{llava}", served)]
     run.score(entries, Rules())
     local, remote = ({one.key: one.text for one in recorded_answers(entry.folder)} for entry in entries)
     assert local == remote
@@ -89,7 +88,7 @@ def test_local_model_and_the_same_behind_a_server_say_the_same(
 
 def test_local_model_without_the_image_says_the_same_about_both(tmp_path: Path, cache: Cache, llava: Path) -> None:
     run = session(tmp_path, benchmark_of(2), cache, partial(open_model, work=tmp_path))
-    entry = run.answer(run.introduce(f"blind:hf:{llava}", LMMS_EVAL))
+    entry = run.answer(Asked(f"blind:hf:{llava}", LMMS_EVAL))
     said = {one.key: one.text for one in recorded_answers(entry.folder)}
     assert len(said) == 8
     assert all(said[key] == said[(key[0], "b", key[2])] for key in said)
@@ -105,6 +104,22 @@ def test_model_is_opened_once_for_all_that_it_is_asked(tmp_path: Path, cache: Ca
     run = session(tmp_path, benchmark_of(2), cache, open_it)
     scored(run, "test:x", "blind:test:x", swap=True)
     assert opened == ["test:x"]
+
+
+def test_models_are_opened_one_after_the_other(tmp_path: Path, cache: Cache) -> None:
+    alive: list[weakref.ref[Model]] = []
+
+    def open_it(spec: str) -> Answerer:
+        assert [model for model in alive if model()] == []
+        model = Model(name=spec)
+        alive.append(weakref.ref(model))
+        return model
+
+    run = session(tmp_path, benchmark_of(2), cache, open_it)
+    for entry in [run.answer(Asked(spec)) for spec in ("test:x", "test:y", "test:z")]:
+        assert entry.report
+        assert entry.report.answered == 8
+    assert len(alive) == 3
 
 
 def test_both_orders_are_compared_whichever_is_scored_first(tmp_path: Path, cache: Cache) -> None:
@@ -128,6 +143,14 @@ def test_recorded_answers_are_scored_again_without_their_model(tmp_path: Path, c
     again.score([listed], Rules())
     assert named.summary == listed.summary == before.summary
     assert again.recorded([before.folder]) == []
+
+
+def test_recorded_answers_are_listed_by_model_and_order_whatever_their_hashes(tmp_path: Path, cache: Cache) -> None:
+    run = session(tmp_path, benchmark_of(1), cache, lambda spec: Model(name=spec))
+    names = [f"test:{number:02d}" for number in range(30)]
+    scored(run, *names[::-1], swap=True)
+    listed = [(entry.setup.model, entry.setup.exchanged) for entry in run.recorded([])]
+    assert listed == [(name, other) for name in names for other in (False, True)]
 
 
 def test_another_ground_truth_asks_nothing_and_leaves_the_first_scores(tmp_path: Path, cache: Cache) -> None:
@@ -177,7 +200,7 @@ def test_answers_without_options_are_read_by_the_judge_and_by_its_recorded_verdi
     benchmark = benchmark_of(2, second=None)
     models = {"test:x": Model(lambda _: "ajar"), "test:judge": Model(lambda _: "(a)", "judge")}
     run = session(tmp_path, benchmark, cache, models.__getitem__)
-    entry = run.answer(run.introduce("test:x", FREE_FORM))
+    entry = run.answer(Asked("test:x", FREE_FORM))
     run.score([entry], Rules(judge="test:judge"))
     assert entry.summary
     assert entry.summary.blind
@@ -190,7 +213,7 @@ def test_answers_without_options_are_read_by_the_judge_and_by_its_recorded_verdi
 
 def test_answers_without_options_or_a_judge_have_no_score(tmp_path: Path, cache: Cache) -> None:
     run = session(tmp_path, benchmark_of(2, second=None), cache, lambda _: Model())
-    entry = run.answer(run.introduce("test:x", FREE_FORM))
+    entry = run.answer(Asked("test:x", FREE_FORM))
     run.score([entry], Rules())
     assert entry.summary
     assert entry.summary.blind is None
@@ -232,4 +255,4 @@ def test_who_is_not_there_is_an_error_that_says_so(
     tmp_path: Path, cache: Cache, spec: str, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        session(tmp_path, benchmark_of(1), cache).introduce(spec, OURS)
+        session(tmp_path, benchmark_of(1), cache).check(spec)

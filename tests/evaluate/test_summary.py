@@ -38,6 +38,14 @@ def test_scores_are_those_of_the_options_that_were_read() -> None:
     assert (got.benchmark, got.fingerprint, got.ground_truth) == ("doors", benchmark.fingerprint, "original")
 
 
+def test_answers_that_did_not_end_by_themselves_are_counted_by_how_they_did() -> None:
+    benchmark = benchmark_of(2, second=None)
+    ends = ("stop", "length", "length", "refused")
+    answers = [replace(one, finish=end) for one, end in zip(answers_of(benchmark), ends, strict=True)]
+    other = replace(answers[0], key=("another pair", "a", "first"), finish="length")
+    assert summarise(SETUP, benchmark, [*answers, other]).counts.endings == {"length": 2, "refused": 1}
+
+
 def test_missing_answer_gives_no_score_but_its_count() -> None:
     benchmark = benchmark_of(4)
     answers = answers_of(benchmark)[1:]

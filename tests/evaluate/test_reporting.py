@@ -1,0 +1,65 @@
+"""The report gets the scores of the table, and which pairs a model is right about."""
+
+from pathlib import Path
+
+from scripted_models import with_controls
+
+from blindpairs.evaluate.answers import Answer
+from blindpairs.evaluate.asking import OURS, exchanged, questions_of
+from blindpairs.evaluate.report import write_report
+from blindpairs.evaluate.reported import ReportedRun
+from blindpairs.evaluate.reporting import reported_models
+from blindpairs.evaluate.results import Setup
+from blindpairs.evaluate.summary import summarise
+
+BENCHMARK = with_controls(3)
+
+
+def answers(wrong: int, *, other: bool = False) -> list[Answer]:
+    """Wrong about the first questions, in the given order of the options or the other."""
+    shown = exchanged(BENCHMARK) if other else BENCHMARK
+    truth = {key: question.answers["ab".index(key[1])] for key, question in questions_of(shown).items()}
+    return [
+        Answer(key, f"({'ab'[1 - right if place < wrong else right]})")
+        for place, (key, right) in enumerate(truth.items())
+    ]
+
+
+def test_reported_model_has_the_scores_of_its_summary_and_the_pairs_that_are_right(tmp_path: Path) -> None:
+    given = [answers(3), answers(3, other=True), answers(0)[:-1]]
+    setups = [Setup("m@host", {}, OURS), Setup("m@host", {}, OURS, exchanged=True), Setup("x@host", {}, OURS)]
+    summaries = [summarise(setup, BENCHMARK, some) for setup, some in zip(setups, given, strict=True)]
+    one, other, third = reported_models(BENCHMARK, summaries, given)
+    blind = summaries[0].blind
+    assert blind
+    assert (one.name, one.kind, one.incomplete) == ("m (ours)", "answers", "")
+    assert one.pair_accuracy == blind.pair_accuracy
+    assert one.patterns == {"State and Condition": blind.pair_accuracy}
+    assert one.rates == {
+        "questions": blind.question_accuracy,
+        "same answer": blind.confusion,
+        "unreadable": blind.invalid,
+        "first option": blind.first_option,
+    }
+    assert one.controls
+    assert one.controls.hits == 3
+    assert list(one.right.values()) == [False, False, True, True, True, True]
+    assert one.said[BENCHMARK.pairs[0].pair_id] == ("(b)", "(a)")
+    assert one.protocol == {
+        "model": "m@host",
+        "asked as": f"ours ({OURS.hash[:8]}), greedy, at most 512 tokens",
+        "prompt": OURS.template,
+        "read by": "ours",
+    }
+    assert (other.name, other.right, other.pair_accuracy) == ("m, exchanged (ours)", one.right, one.pair_accuracy)
+    assert (third.pair_accuracy.count, third.incomplete[:11]) == (0, "incomplete:")
+    run = ReportedRun("doors", BENCHMARK.fingerprint, "original", list(BENCHMARK.patterns), [one, other])
+    write_report(tmp_path / "report.html", BENCHMARK, run)
+    assert "m, exchanged (ours)" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_complete_pairs_of_incomplete_answers_are_reported_as_such() -> None:
+    some = answers(0)[:-1]
+    (got,) = reported_models(BENCHMARK, [summarise(Setup("m", {}, OURS), BENCHMARK, some, complete_pairs=True)], [some])
+    assert got.incomplete == "incomplete: 1 of 12 questions have no answer"
+    assert len(got.right) == 5
