@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from blindpairs.benchmark.checks import Finding
 
 MOST_LISTED = 20  # lines of one kind; --json has all of them
+GivenBenchmark = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel="Corpus",
+        help="A benchmark in any format that `import` knows. [default: that of the work folder, else the demo's]",
+    ),
+]
 
 
 class Action(StrEnum):

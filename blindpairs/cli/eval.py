@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
-from blindpairs.cli.benchmark import open_benchmark
+from blindpairs.cli.benchmark import GivenBenchmark, open_benchmark
 from blindpairs.cli.draft import MODELS, Spending
 from blindpairs.cli.eval_compare import ComparingOptions, print_comparisons
 from blindpairs.cli.eval_report import print_plans, print_report, raise_what_failed
 from blindpairs.cli.eval_similarity import evaluate_models, evaluated, models_there
+from blindpairs.cli.eval_suites import SuiteOptions, evaluate_other
 from blindpairs.cli.groups import grouped
 from blindpairs.cli.report import write_page
 from blindpairs.errors import ConfigError
@@ -154,13 +155,8 @@ def eval_(
     reading: ReadingOptions,
     comparing: ComparingOptions,
     spending: Spending,
-    benchmark: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel="Corpus",
-            help="A benchmark in any format that `import` knows. [default: that of the work folder, else the demo's]",
-        ),
-    ] = "",
+    suites: SuiteOptions,
+    benchmark: GivenBenchmark = "",
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:
@@ -175,6 +171,9 @@ def eval_(
     from blindpairs.vlm import Meter, open_cache, open_model
 
     space, bare = Workspace(work), not (asking.model or asking.answers)
+    if suites.given:
+        evaluate_other(suites, asking, reading, spending, benchmark, space, as_json=as_json)
+        return
     words, rules, shard = asking.asking(reading.judge), reading.rules(), choose_shard(asking.shard, os.environ)
     found = open_benchmark(space, named_folder("--benchmark", benchmark) if benchmark else None)
     truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)

@@ -32,20 +32,24 @@ SHOWN_TEXT = 60  # characters of an answer in a list
 def print_plans(benchmark: "Benchmark", plans: "Sequence[Planned]", *, as_json: bool) -> None:
     """What asking would take, a line a model."""
     if as_json:
-        rows = [
-            {"model": one.setup.model, "answered": one.answered, "seconds": one.seconds, **vars(one.plan)}
-            for one in plans
-        ]
-        print_json({**identity(benchmark), "plans": rows})
+        print_json({**identity(benchmark), "plans": [plan_fields(one) for one in plans]})
         return
     typer.echo(f"{benchmark.name}: {described(benchmark)}, fingerprint {benchmark.fingerprint}")
     for one in plans:
-        hours = one.plan.requests * one.seconds / 3600 if one.seconds else None
-        took = (
-            "" if hours is None else f"; {hours:.2g} hours, one after the other, at {one.seconds:.2g} s each until now"
-        )
-        before = f", {one.answered:,} are answered" if one.answered else ""
-        typer.echo(f"  {one.setup.title} ({one.setup.asking.name}): {one.plan}{took}{before}")
+        typer.echo(plan_line(one))
+
+
+def plan_fields(one: "Planned") -> dict[str, Any]:
+    """What asking one model would take, as JSON."""
+    return {"model": one.setup.model, "answered": one.answered, "seconds": one.seconds, **vars(one.plan)}
+
+
+def plan_line(one: "Planned") -> str:
+    """The same as a line."""
+    hours = one.plan.requests * one.seconds / 3600 if one.seconds else None
+    took = "" if hours is None else f"; {hours:.2g} hours, one after the other, at {one.seconds:.2g} s each until now"
+    before = f", {one.answered:,} are answered" if one.answered else ""
+    return f"  {one.setup.title} ({one.setup.asking.name}): {one.plan}{took}{before}"
 
 
 def print_report(

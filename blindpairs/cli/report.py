@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, print_json
-from blindpairs.cli.benchmark import identity, open_benchmark
+from blindpairs.cli.benchmark import GivenBenchmark, identity, open_benchmark
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 
 @command
 def report(
-    benchmark: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel="Corpus",
-            help="A benchmark in any format that `import` knows. [default: that of the work folder, else the demo's]",
-        ),
-    ] = "",
+    benchmark: GivenBenchmark = "",
     ground_truth: Annotated[
         str, typer.Option(rich_help_panel="Selection", help="original, or the name of a correction.")
     ] = "",

@@ -41,3 +41,17 @@ def guessing(seed: int = 0) -> Baseline:
 def first_option() -> Baseline:
     """Always the first letter."""
     return Baseline("first", lambda _: f"({LETTERS[0]})", {"kind": "first"})
+
+
+def guessing_yes_or_no(seed: int = 0) -> Baseline:
+    """Yes or no by lot, for POPE."""
+
+    def answer(key: Key) -> str:
+        return random.Random(" ".join([str(seed), *key])).choice(("Yes", "No"))
+
+    return Baseline("random", answer, {"kind": "random", "seed": seed})
+
+
+def yes_always() -> Baseline:
+    """Always yes, for POPE: what a model says that takes every object for present."""
+    return Baseline("yes", lambda _: "Yes", {"kind": "yes"})

@@ -15,10 +15,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from blindpairs.access import present
-from blindpairs.benchmark import Benchmark
 from blindpairs.errors import InputError
 from blindpairs.evaluate.answers import Answer, AnswerFile, one_each, read_answers
 from blindpairs.evaluate.asking import Asking
@@ -28,6 +27,18 @@ from blindpairs.workspace import digest, read_json, stamp, write_json
 
 ASKED, ANSWERS, UNANSWERED, SCORES = "asked.json", "answers.jsonl", "unanswered.json", "scores.json"
 LONGEST_NAME = 60  # characters of a readable folder name
+
+
+class Identified(Protocol):
+    """What answers are about: a benchmark or a suite."""
+
+    @property
+    def name(self) -> str:
+        """For people and folders."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one means other questions."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +85,12 @@ def readable(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:LONGEST_NAME] or "unnamed"
 
 
-def benchmark_folder(results: Path, benchmark: Benchmark) -> Path:
+def benchmark_folder(results: Path, benchmark: Identified) -> Path:
     """Where everything about a benchmark is; another revision of it has another folder."""
     return results / f"{readable(benchmark.name)}-{benchmark.fingerprint[:8]}"
 
 
-def write_setup(folder: Path, setup: Setup, benchmark: Benchmark) -> None:
+def write_setup(folder: Path, setup: Setup, benchmark: Identified) -> None:
     """Say how the answers of a folder were asked. What is written once is never changed."""
     if present(folder / ASKED):
         return
@@ -97,7 +108,7 @@ def read_setup(folder: Path) -> Setup:
         raise InputError(f"{folder / ASKED} is damaged ({error}): remove it and ask again") from error
 
 
-def record_imported(folder: Path, setup: Setup, benchmark: Benchmark, answers: Iterable[Answer]) -> int:
+def record_imported(folder: Path, setup: Setup, benchmark: Identified, answers: Iterable[Answer]) -> int:
     """Record answers that somebody else asked for; those that are there already stay. Returns how many are new."""
     with AnswerFile(folder / ANSWERS) as file:
         write_setup(folder, setup, benchmark)

@@ -9,17 +9,18 @@ damaged line of a file is an error that names it.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from blindpairs.access import reading
 from blindpairs.errors import InputError, Undecodable
+from blindpairs.evaluate.answering import SAID_NOTHING
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
 from blindpairs.evaluate.pictures import upright_picture
 from blindpairs.images import read_many
 from blindpairs.progress import Progress, silent
-from blindpairs.vlm import Answerer, Ask, Budget, Cache, Failure, Picture, ask_all
+from blindpairs.vlm import Answerer, Ask, Budget, Cache, Failure, Meter, Picture, ask_all
 from blindpairs.workspace import digest
 
 BATCH = 32  # items whose images are read in one pass over their containers
@@ -54,7 +55,7 @@ class Asking:
     """Where replies are kept, what may be spent, and who is told how far it is."""
 
     cache: Cache
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget | Meter = field(default_factory=Budget)  # a meter is one that several runs share
     progress: Progress = silent
 
 
@@ -63,6 +64,7 @@ def ask_items(
 ) -> list[Failure]:
     """Ask what `answers` lacks and append what is said; returns the items that got no answer, each with the reason.
 
+    A refusal and an empty reply are an empty answer, because a model that is asked again says nothing again.
     Raises BudgetSpent and EndpointFailed after everything that was answered is on disk.
     """
     left = [item for item in items if item_key(item.item_id) not in answers.keys]
@@ -72,20 +74,15 @@ def ask_items(
     asks = _asks(left, manner, failures)
     replies = ask_all(model, asks, cache=asking.cache, budget=asking.budget, progress=asking.progress, total=len(left))
     for reply in replies:
-        if isinstance(reply, Failure):
+        if isinstance(reply, Failure) and reply.code not in SAID_NOTHING:
             failures.append(reply)
             continue
-        answer = Answer(
-            item_key(reply.key),
-            reply.text,
-            protocol=manner.name,
-            prompt_hash=manner.hash_of(prompts[reply.key]),
-            model=model.name,
-            settings=settings,
-            seconds=reply.seconds,
-            finish=reply.finish,
-        )
-        answers.append([answer])
+        hashed = manner.hash_of(prompts[reply.key])
+        answer = Answer(item_key(reply.key), "", manner.name, hashed, model.name, settings)
+        if isinstance(reply, Failure):
+            answers.append([replace(answer, finish=reply.code)])
+        else:
+            answers.append([replace(answer, text=reply.text, seconds=reply.seconds, finish=reply.finish)])
     return failures
 
 

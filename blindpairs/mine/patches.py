@@ -133,6 +133,11 @@ def open_patches(store: Store, column: str, folder: Path, device: str = "auto") 
     Raises ConfigError where that encoder is not known, is another one now, or has no patch tokens, and AssetMissing
     where its weights are missing. `device` is `auto`, or one that torch knows.
     """
+    return StorePatches(store, column_encoder(store, column, device), folder)
+
+
+def column_encoder(store: Store, column: str, device: str = "auto") -> Encoder:
+    """The encoder that embedded a column of a store, with the same weights; raises as `open_patches` does."""
     description = store.manifest["encoders"][column]
     spec = str(description.get("spec", ""))
     if "weights_hash" not in description:
@@ -143,7 +148,7 @@ def open_patches(store: Store, column: str, folder: Path, device: str = "auto") 
     encoder = load_encoder(column, spec, device=choose_device(device))
     if encoder.weights_hash != description["weights_hash"]:
         raise ConfigError(f"{spec} has other weights now than when it embedded the store: embed again, or restore them")
-    return StorePatches(store, encoder, folder)
+    return encoder
 
 
 class _Reader:

@@ -1,6 +1,7 @@
 """Items of a suite are asked once, recorded as they come, and shown their images as they are stored."""
 
 import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image
 from blindpairs.errors import BudgetSpent, InputError, Undecodable
 from blindpairs.evaluate.answers import AnswerFile, item_key, read_answers
 from blindpairs.evaluate.suites import Asking, Item, Manner, as_picture, ask_items, read_lines
-from blindpairs.vlm import Budget, Failure, Picture, open_cache
+from blindpairs.vlm import Ask, Budget, Failure, Picture, Reply, open_cache
+from blindpairs.vlm.asking import Keep, keep_nothing
 
 MANNER = Manner("greeting", max_tokens=7, system="Be short.")
 
@@ -67,6 +69,20 @@ def test_a_failure_and_an_image_that_cannot_be_read_are_returned_and_not_recorde
         "split/2": "bad_image",
     }
     assert list(read_answers(tmp_path / "answers.jsonl")) == []
+
+
+def test_a_refusal_is_an_empty_answer_that_is_not_asked_for_again(tmp_path: Path) -> None:
+    class Refusing(AnsweringModel):
+        def ask(self, asks: Iterable[Ask], *, keep: Keep = keep_nothing) -> Iterator[Reply | Failure]:
+            for one in asks:
+                self.asked.append(one)
+                yield Failure(one.key, "refused", "I do not answer that")
+
+    model = Refusing(lambda _: None)
+    for _ in range(2):
+        assert ask(model, items(tmp_path), tmp_path / "answers.jsonl") == []
+    assert [(one.text, one.finish) for one in read_answers(tmp_path / "answers.jsonl")] == [("", "refused")] * 3
+    assert len(model.asked) == 3
 
 
 def test_what_was_answered_before_the_budget_ends_is_recorded(tmp_path: Path) -> None:

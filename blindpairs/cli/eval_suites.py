@@ -1,0 +1,205 @@
+"""`blindpairs eval --suite`: POPE and LLaVA-Bench, asked, judged and scored; and the options of `--readout`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache as cache_calls
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from blindpairs.cli.app import named_folder, progress_bars, say
+from blindpairs.cli.eval_readout import evaluate_readout
+from blindpairs.cli.eval_suites_report import print_suite, print_suite_plans, raise_what_is_missing
+from blindpairs.errors import ConfigError
+from blindpairs.workspace import Workspace
+
+if TYPE_CHECKING:
+    from blindpairs.cli.draft import Spending
+    from blindpairs.cli.eval import AskingOptions, ReadingOptions
+    from blindpairs.evaluate.pope import Rule
+    from blindpairs.evaluate.suite_questions import Suite
+    from blindpairs.vlm import Answerer
+
+SUITES = "suites"  # in the work folder: the demo's small ones
+RULE_JUDGE = "rule"
+
+
+class SuiteName(StrEnum):
+    """Suites that are no pairs of images."""
+
+    pope = "pope"
+    llava_bench = "llava-bench"
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """What is evaluated in place of a benchmark of pairs."""
+
+    suite: Annotated[
+        SuiteName | None,
+        typer.Option(
+            rich_help_panel="Corpus",
+            help="Ask POPE or LLaVA-Bench in place of a benchmark. --model then also takes yes, which always says so; "
+            "--read takes ours, llava or lmms-eval; LLaVA-Bench needs --judge, which takes rule for the demo's.",
+        ),
+    ] = None
+    data: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel="Corpus",
+            help="FOLDER of the suite, as its authors lay it out. [default: a small one of the demo's scenes]",
+        ),
+    ] = ""
+    readout: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Encoders",
+            help="Ask nobody: tell each pattern from the tokens of this encoder. Its spec, its column in the store, or "
+            "auto, for clip and dino of the store, else the demo's. Repeatable.",
+        ),
+    ] = None
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel="Encoders",
+            help="The layer for --readout: 0 is before the first block, -1 after the last. [default: -1]",
+        ),
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything else than a benchmark's questions is wanted."""
+        return bool(self.suite or self.data or self.readout or self.layer is not None)
+
+
+def evaluate_other(
+    options: SuiteOptions,
+    asking: "AskingOptions",
+    reading: "ReadingOptions",
+    spending: "Spending",
+    benchmark: str,
+    space: Workspace,
+    *,
+    as_json: bool,
+) -> None:
+    """What `SuiteOptions` ask for. ConfigError for options that do not go together."""
+    others = {
+        "--ask": asking.ask.value != "ours",
+        "--swap": asking.swap,
+        "--free-form": asking.free_form,
+        "--shard": bool(asking.shard),
+        "--template": bool(asking.template),
+        "--explain": reading.explain,
+        "--complete-pairs": reading.complete_pairs,
+    }
+    if options.readout:
+        others |= {"--suite": bool(options.suite), "--data": bool(options.data), "--plan": spending.plan}
+        others |= {"--model": bool(asking.model), "--answers": bool(asking.answers), "--read": bool(reading.read)}
+        _refuse(others, "--readout asks nobody: leave {} out")
+        evaluate_readout(options.readout, options.layer, benchmark, space, as_json=as_json)
+        return
+    if options.layer is not None:
+        raise ConfigError("--layer is for --readout: name an encoder, such as --readout auto")
+    if options.suite is None:
+        raise ConfigError("--data is the folder of a suite: say which, --suite pope or --suite llava-bench")
+    others |= {"--benchmark": bool(benchmark), "--ground-truth": bool(reading.ground_truth)}
+    _refuse(others, f"--suite {options.suite.value} has its own questions and words: leave {{}} out")
+    _evaluate_suite(options, asking, reading, spending, space, as_json=as_json)
+
+
+def _refuse(others: dict[str, bool], message: str) -> None:
+    if names := [name for name, given in others.items() if given]:
+        raise ConfigError(message.format(", ".join(names)))
+
+
+def _evaluate_suite(
+    options: SuiteOptions,
+    asking: "AskingOptions",
+    reading: "ReadingOptions",
+    spending: "Spending",
+    space: Workspace,
+    *,
+    as_json: bool,
+) -> None:
+    from blindpairs.evaluate.suite_session import SuiteSession
+    from blindpairs.evaluate.suites import Asking
+    from blindpairs.vlm import Meter, open_cache, open_model
+
+    assert options.suite is not None
+    rules, bare = _rules(reading.read or ()), not (asking.model or asking.answers)
+    _check_judge(options, reading.judge, asking)
+    files = [named_folder("--answers", file) for file in asking.answers or ()]
+    suite = _open_suite(options, space)
+    with open_cache(space.replies) as cache, progress_bars() as bar:
+        opener = cache_calls(partial(open_model, work=space.root, notice=say))  # the judge may be a contestant, too
+        session = SuiteSession(space.results, suite, Asking(cache, Meter(spending.budget())), opener)
+        contestants = [session.introduce(spec) for spec in asking.model or (suite.baselines if bare else ())]
+        judge = _open_judge(reading.judge, opener) if options.suite is SuiteName.llava_bench else None
+        if spending.plan:
+            print_suite_plans(session, contestants, judge, as_json=as_json)
+            return
+        imported = [session.take_over(file) for file in files]
+        entries = [session.answer(one, bar(one.setup.title, "questions")) for one in contestants] + imported
+        if bare:
+            entries += session.recorded([entry.folder for entry in entries])
+        if not entries:
+            raise ConfigError(f"nobody has answered {suite.name} yet: name a model, --model SPEC")
+        for entry in entries:
+            session.score(entry, rules or (suite.usual_rule,), judge, bar("judge", "answers"))
+    print_suite(session, entries, as_json=as_json)
+    raise_what_is_missing(entries)
+
+
+def _rules(given: "Sequence[str]") -> "list[Rule]":
+    """The rules that `--read` names, each once."""
+    from blindpairs.evaluate.suite_questions import RULES
+
+    if unknown := [name for name in given if name not in RULES]:
+        raise ConfigError(f"--read {unknown[0]!r} is no rule of a suite: choose {', '.join(RULES)}")
+    return [rule for rule in RULES if rule in given]
+
+
+def _check_judge(options: SuiteOptions, judge: str, asking: "AskingOptions") -> None:
+    """ConfigError, before anything is asked, for a judge that is not needed, not given, or does not fit."""
+    if options.suite is SuiteName.pope:
+        if judge:
+            raise ConfigError("--suite pope is read by a rule: leave --judge out, or choose the rule with --read")
+        return
+    if options.data and not judge:
+        raise ConfigError("LLaVA-Bench needs a judge: --judge SPEC of a model, or FILE of the reviews it wrote")
+    if options.data and judge == RULE_JUDGE:
+        raise ConfigError("--judge rule knows the demo's scenes only: leave --data out, or name a model as judge")
+    if Path(judge).is_file() and len(asking.model or ()) + len(asking.answers or ()) != 1:
+        raise ConfigError(f"--judge {judge} has the reviews of one model: give one --answers FILE or one --model")
+
+
+def _open_judge(given: str, open_model: "Callable[[str], Answerer]") -> "Answerer | Path":
+    from blindpairs.demo.small_suites import RuleJudge
+
+    if given in ("", RULE_JUDGE):
+        if not given:
+            say("judged by the demo's rule, which knows what the scenes show; --judge names a model")
+        return RuleJudge()
+    return Path(given) if Path(given).is_file() else open_model(given)
+
+
+def _open_suite(options: SuiteOptions, space: Workspace) -> "Suite":
+    """The suite in the folder of `--data`, else the demo's, which is made where it is not there; this is said."""
+    from blindpairs.demo.small_suites import demo_llava_bench, demo_pope
+    from blindpairs.evaluate.llava_bench_files import check_llava_bench, read_llava_bench
+    from blindpairs.evaluate.pope_files import check_pope, read_pope
+    from blindpairs.evaluate.suite_questions import BenchSuite, PopeSuite
+
+    assert options.suite is not None
+    name = options.suite.value
+    folder = named_folder("--data", options.data) if options.data else space.root / SUITES / name
+    if not options.data:
+        say(f"no --data: this is a small {name} of the demo's scenes, in {folder}")
+    if options.suite is SuiteName.pope:
+        made = not options.data and bool(check_pope(folder).missing)
+        return PopeSuite(folder, demo_pope(folder) if made else read_pope(folder))
+    made = not options.data and bool(check_llava_bench(folder).missing)
+    return BenchSuite(folder, demo_llava_bench(folder) if made else read_llava_bench(folder))
