@@ -82,7 +82,7 @@ def unrecognised(path: Path) -> str:
     if not present(path):
         return f"{path} does not exist"
     if path.is_file() and _is_archive(path):
-        return f"{path} is an Excel workbook or a zip archive: save its table as CSV UTF-8, or unpack it"
+        return f"{path} is an archive or a workbook: unpack it and name the folder, or save the table as CSV"
     return f"{path} {_found(path)}\nrecognised are: {'; '.join(KINDS.values())}"
 
 
@@ -142,16 +142,13 @@ def _fields(path: Path) -> list[str]:
 
 def _is_archive(path: Path) -> bool:
     with reading(path), path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+        return file.read(4) in ARCHIVES
 
 
 def _found(path: Path) -> str:
     if path.is_dir():
         names = [place.name + "/" * place.is_dir() for place in listed(path)]
         return f"holds {_some(names)}" if names else "is an empty folder"
-    with reading(path), path.open("rb") as file:
-        if file.read(4) in ARCHIVES:
-            return "is an archive or a workbook: unpack it and name the folder, or save the table as CSV"
     fields = _fields(path)
     if fields:
         return f"holds objects with the fields {_some(fields)}"
