@@ -69,32 +69,34 @@ def import_(
 
     given = named_folder("PATH", path)
     space = Workspace(work)
+    second = _second(vectors.second)  # before anything is read, which may take hours
     kind = recognise(given)
     if kind == "clip-retrieval":
-        _import_vectors(given, space, vectors, as_json=as_json)
+        _import_vectors(given, space, vectors, second, as_json=as_json)
     elif kind in DECISIONS:
         _import_decisions(given, kind, space, annotator, as_json=as_json)
     else:
         _import_benchmark(given, space, as_json=as_json)
 
 
-def _import_vectors(folder: Path, space: Workspace, vectors: Vectors, *, as_json: bool) -> None:
+def _import_vectors(
+    folder: Path, space: Workspace, vectors: Vectors, second: tuple[str, Path] | None, *, as_json: bool
+) -> None:
     from blindpairs.store.imports import import_clip_retrieval
 
-    other = _second(vectors.second)  # before the import begins, which may take hours
     with progress_bar("import") as show:
         done = import_clip_retrieval(
             folder,
             space.embeddings,
             column=vectors.column,
-            second=other,
+            second=second,
             read_images=vectors.read_images,
             progress=show,
         )
     if as_json:
         print_json({**vars(done), "folder": str(done.folder)})
     else:
-        _print_vectors(done, [vectors.column, *([other[0]] if other else [])])
+        _print_vectors(done, [vectors.column, *([second[0]] if second else [])])
 
 
 def _second(text: str) -> tuple[str, Path] | None:

@@ -164,7 +164,7 @@ def test_index_of_another_encoder_has_its_own_file(work: Path) -> None:
         (["mine", "--distinct", "--top", "0"], "say how many are wanted with top"),
         (["index", "--encoder", "vgg"], "has no encoder 'vgg'"),
         (["index", "--kind", "PQ7"], "no index of kind 'PQ7'"),
-        (["import", "nowhere"], "nowhere holds no img_emb/img_emb_*.npy"),
+        (["import", "nowhere"], "nowhere does not exist"),
         (["import", "nowhere", "--second", "dino"], "--second 'dino' is not NAME=FOLDER"),
     ],
 )
