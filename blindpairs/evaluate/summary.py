@@ -128,8 +128,10 @@ def summarise(
         None,
         reader=reader,
     )
-    if len(whole) < len(asked) and not (complete_pairs and whole):
-        return summary
+    alone = all(pair.control_of is not None for pair in asked)
+    some = [pair for pair in whole if alone or pair.control_of is None]
+    if len(whole) < len(asked) and not (complete_pairs and some):
+        return summary  # complete controls alone would stand in the place of blind pairs
     return _scored(summary, shown, whole, options)
 
 
