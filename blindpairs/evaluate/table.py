@@ -102,7 +102,6 @@ def records(models: Sequence[ModelScores]) -> list[Record]:
 
 def scaling_records(models: Sequence[ModelScores]) -> list[Record]:
     """Accuracy against parameters and resolution, the smallest first; models of unknown size last."""
-    ordered = sorted(models, key=lambda one: (_last(one.parameters), _last(one.resolution), one.model))
     return [
         {
             "model": one.model,
@@ -110,27 +109,28 @@ def scaling_records(models: Sequence[ModelScores]) -> list[Record]:
             "resolution": one.resolution,
             **_numbers(one.overall),
         }
-        for one in ordered
+        for one in _by_size(models)
     ]
 
 
 def pattern_table(models: Sequence[ModelScores], intervals: bool = False) -> Table:
     """Models by patterns in percent, with the number of pairs in the header where all models have the same."""
     patterns = list(dict.fromkeys(pattern for one in models for pattern in one.patterns))
-    columns = [{one.model: one.patterns.get(pattern) for one in models} for pattern in patterns]
-    columns.append({one.model: one.overall for one in models})
+    columns: list[list[Rate | None]] = [[one.patterns.get(pattern) for one in models] for pattern in patterns]
+    columns.append([one.overall for one in models])
     header = ("model", *(_heading(*column) for column in zip([*patterns, ALL], columns, strict=True)))
-    rows = tuple((one.model, *(_percent(column[one.model], intervals) for column in columns)) for one in models)
+    # By place, because two models may have one name.
+    rows = tuple(
+        (one.model, *(_percent(column[place], intervals) for column in columns)) for place, one in enumerate(models)
+    )
     return Table(header, rows)
 
 
 def scaling_table(models: Sequence[ModelScores]) -> Table:
     """The rows of `scaling_records` as text, in percent."""
     header = ("model", "parameters (M)", "resolution", "pairs", "accuracy", "95 % interval")
-    by_name = {one.model: one for one in models}
     rows = []
-    for row in scaling_records(models):
-        one = by_name[str(row["model"])]
+    for one in _by_size(models):
         size = MISSING if one.parameters is None else f"{one.parameters:,.1f}"
         resolution = MISSING if one.resolution is None else str(one.resolution)
         interval = _interval(one.overall) or MISSING
@@ -174,14 +174,18 @@ def csv_text(rows: Sequence[Record]) -> str:
     return file.getvalue()
 
 
+def _by_size(models: Sequence[ModelScores]) -> list[ModelScores]:
+    return sorted(models, key=lambda one: (_last(one.parameters), _last(one.resolution), one.model))
+
+
 def _numbers(rate: Rate) -> Record:
     low, high = rate.interval or (None, None)
     share = None if math.isnan(rate.share) else rate.share  # JSON has no nan
     return {"hits": rate.hits, "count": rate.count, "share": share, "low": low, "high": high}
 
 
-def _heading(name: str, column: Mapping[str, Rate | None]) -> str:
-    counts = {rate.count for rate in column.values() if rate}
+def _heading(name: str, column: Sequence[Rate | None]) -> str:
+    counts = {rate.count for rate in column if rate}
     return f"{name} (n = {counts.pop():,})" if len(counts) == 1 else name
 
 

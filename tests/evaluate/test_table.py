@@ -55,6 +55,15 @@ def test_header_gives_no_count_where_models_have_different_ones() -> None:
     assert pattern_table([SMALL, other]).header == ("model", "Text", "all")
 
 
+def test_models_of_one_name_keep_their_own_numbers() -> None:
+    other = ModelScores("tiny_1", Rate(6, 12, None), {"Text": Rate(3, 4, None)}, 9.0, 64)
+    assert pattern_table([SMALL, other]).rows == (("tiny_1", "25.0", "25.0"), ("tiny_1", "75.0", "50.0"))
+    assert [row[1:5] for row in scaling_table([other, SMALL]).rows] == [
+        ("0.5", "32", "12", "25.0"),
+        ("9.0", "64", "12", "50.0"),
+    ]
+
+
 def test_latex_is_a_whole_table_with_every_mark_escaped() -> None:
     assert latex(pattern_table([SMALL, LARGE])) == (
         "\\begin{tabular}{lrrr}\n\\toprule\n"
