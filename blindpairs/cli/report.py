@@ -70,7 +70,8 @@ def write_page(
     # By folder, so that the page is the same whoever was asked last.
     scored = sorted((entry for entry in entries if entry.summary), key=lambda entry: entry.folder.name)
     summaries = [entry.summary for entry in scored if entry.summary]
-    models += reported_models(truth, summaries, [recorded_answers(entry.folder) for entry in scored])
+    said = [recorded_answers(entry.folder) for entry in scored]
+    models += reported_models(truth, summaries, said, [entry.verdicts for entry in scored])
     folder = named_folder("--output", output) if output else benchmark_folder(space.results, truth)
     return write_results(folder, truth, models, read_maps(space.pairs))
 

@@ -21,7 +21,7 @@ from blindpairs.access import present
 from blindpairs.benchmark import Benchmark
 from blindpairs.errors import InputError
 from blindpairs.evaluate.answers import Answer, AnswerFile, one_each, read_answers
-from blindpairs.evaluate.asking import Asking
+from blindpairs.evaluate.asking import Asking, exchanged
 from blindpairs.evaluate.scores import Key
 from blindpairs.vlm import Failure
 from blindpairs.workspace import digest, read_json, stamp, write_json
@@ -87,10 +87,17 @@ def write_setup(folder: Path, setup: Setup, benchmark: Benchmark) -> None:
     write_json(folder / ASKED, {**stamp(), "benchmark": about, **asdict(setup)})
 
 
-def read_setup(folder: Path) -> Setup:
-    """How the answers of a folder were asked; InputError where that is damaged."""
+def read_setup(folder: Path, benchmark: Benchmark | None = None) -> Setup:
+    """How the answers of a folder were asked; InputError where that is damaged, or was not about `benchmark`."""
     record = read_json(folder / ASKED)
     try:
+        about = record["benchmark"]["fingerprint"]
+        shown = exchanged(benchmark) if benchmark and record["exchanged"] else benchmark
+        if shown and about != shown.fingerprint:
+            raise InputError(
+                f"{folder} holds answers to another revision ({about}, now {shown.fingerprint}): "
+                "move it away, and ask again"
+            )
         asking = Asking(**record["asking"])
         return Setup(record["model"], record["settings"], asking, record["exchanged"], record["images"])
     except (KeyError, TypeError) as error:
