@@ -39,6 +39,7 @@ def report(
 
     Nothing is asked: it shows what `blindpairs eval` recorded.
     """
+    from blindpairs.evaluate.results import benchmark_folder
     from blindpairs.evaluate.session import Rules, recorded_session
 
     space = Workspace(work)
@@ -47,7 +48,8 @@ def report(
     with recorded_session(space.results, found, truth) as session:
         entries = session.recorded([])
         session.score(entries, Rules())
-    page = write_page(space, truth, entries, similarities(session.folder, truth), output)
+    measured = similarities(benchmark_folder(space.results, truth), truth)  # of this ground truth, as `eval` left them
+    page = write_page(space, truth, entries, measured, output)
     if as_json:
         print_json({"page": str(page), "benchmark": identity(truth), "models": len(entries)})
     else:
