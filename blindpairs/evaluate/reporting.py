@@ -34,7 +34,8 @@ def write_results(
     """Write report.html to `folder`, and plots and table below it; returns the page. InputError without a model."""
     if not models:
         raise InputError(
-            f"there are no results on {truth.name} (fingerprint {truth.fingerprint}): run `blindpairs eval`"
+            f"there are no results on {truth.name} (fingerprint {truth.fingerprint}): run `blindpairs eval`, "
+            "with --model for a benchmark of statements alone"
         )
     models = told_apart(models)
     run = reported_run(truth, models)
