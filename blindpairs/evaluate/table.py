@@ -165,13 +165,20 @@ def escape_latex(cell: str) -> str:
 
 
 def csv_text(rows: Sequence[Record]) -> str:
-    """Rows as CSV with a header; nothing for what is missing, and nothing at all without rows."""
+    """Rows as CSV with a header; nothing for what is missing, and nothing at all without rows.
+
+    Text that a spreadsheet would run as a formula has an apostrophe before it (OWASP, CSV injection).
+    """
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
     if rows:
         writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return file.getvalue()
+
+
+def _inert(value: str | float | None) -> str | float | None:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _by_size(models: Sequence[ModelScores]) -> list[ModelScores]:

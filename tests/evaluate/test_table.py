@@ -89,6 +89,13 @@ def test_records_carry_shares_and_intervals_to_json_and_csv() -> None:
     assert csv_text([]) == ""
 
 
+def test_no_name_is_a_formula_in_a_spreadsheet() -> None:
+    names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t=1", "llava-=1"]
+    rows = records([ModelScores(name, Rate(1, 4, (-0.0, 0.5))) for name in names])
+    found = [row["model"] for row in csv.DictReader(io.StringIO(csv_text(rows), newline=""))]
+    assert found == ["'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(1)", "'\t=1", "llava-=1"]
+
+
 def test_scaling_rows_go_from_small_to_large_with_unknown_sizes_last() -> None:
     assert [row["model"] for row in scaling_records([LARGE, SMALL])] == ["tiny_1", "big & 50%"]
     assert scaling_table([LARGE, SMALL]) == Table(
