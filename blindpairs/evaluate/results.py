@@ -130,6 +130,25 @@ def recorded_answers(folder: Path) -> list[Answer]:
     return list(one_each(enumerate(every, 1), f"the files of answers in {folder}, in turn"))
 
 
+def check_origin(folder: Path, setup: Setup, answers: Iterable[Answer]) -> None:
+    """InputError for an answer in a folder whose own record says that somebody else gave it, or was asked otherwise.
+
+    What only one of the two records says nothing: imported answers know little of how they were asked.
+    """
+    mine = setup.answer_settings()
+    for answer in answers:
+        said = answer.settings
+        other = [name for name in said if name in mine and said[name] != mine[name]]
+        # A tuple in a model's settings is a list in its record, so equal values may differ by type.
+        other = [name for name in other if digest(said[name]) != digest(mine[name])]
+        if other or (answer.protocol and answer.protocol != setup.asking.name):
+            pair_id, side, _ = answer.key
+            raise InputError(
+                f"{folder} has an answer about image {side} of pair {pair_id} by {answer.model!r} that was given under "
+                f"another {other[0] if other else 'protocol'}: move the answers of each to a folder of its own"
+            )
+
+
 def answer_files(folder: Path) -> list[Path]:
     """The file of a whole run, whether it is there or not, and those of shards."""
     return [folder / ANSWERS, *sorted(folder.glob(f"shard-*/{ANSWERS}"))]
@@ -151,9 +170,12 @@ def read_failures(folder: Path) -> dict[Key, Failure]:
     """What got no answer when it was last asked, of all shards together; it may have one by now."""
     found: dict[Key, Failure] = {}
     for file in [folder / UNANSWERED, *sorted(folder.glob(f"shard-*/{UNANSWERED}"))]:
-        for row in read_json(file)["questions"] if present(file) else ():
-            pair_id, side, which = row["key"]
-            found[pair_id, side, which] = Failure(" ".join(row["key"]), row["code"], row["message"])
+        try:
+            for row in read_json(file)["questions"] if present(file) else ():
+                pair_id, side, which = row["key"]
+                found[pair_id, side, which] = Failure(" ".join(row["key"]), row["code"], row["message"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{file} is damaged ({error}): remove it, no answer is lost with it") from error
     return found
 
 

@@ -30,6 +30,7 @@ from blindpairs.evaluate.readers import OURS, READERS, Difference, explain, read
 from blindpairs.evaluate.results import (
     Setup,
     benchmark_folder,
+    check_origin,
     read_failures,
     read_setup,
     record_imported,
@@ -188,6 +189,7 @@ class Session:
         """Read and score the answers of each entry, and write that beside them."""
         for entry in entries:
             answers = recorded_answers(entry.folder)
+            check_origin(entry.folder, entry.setup, answers)
             self._summarise(entry, answers, rules)
             if entry.summary and entry.summary.blind and entry.setup.asking.name != FREE_FORM.name:
                 for name in rules.readers:

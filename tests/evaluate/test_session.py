@@ -166,6 +166,30 @@ def test_answers_to_another_revision_are_refused_wherever_their_folder_is(tmp_pa
             refused()
 
 
+def test_answers_of_another_model_or_way_of_asking_never_count_for_a_folder(tmp_path: Path, cache: Cache) -> None:
+    run = session(tmp_path, benchmark_of(2, second=None), cache, lambda _: Model())
+    first, guesses, given, other = [*scored(run, "first", "random"), *scored(run, "test:x", swap=True)]
+    for entry, source, name in ((first, guesses, "kind"), (given, other, "exchanged")):
+        kept = (entry.folder / "answers.jsonl").read_text()
+        foreign = (source.folder / "answers.jsonl").read_text().splitlines(keepends=True)
+        (entry.folder / "answers.jsonl").write_text("".join(foreign[:1]))
+        scores = (entry.folder / "scores.json").read_bytes()
+        with pytest.raises(InputError, match=f"that was given under another {name}"):
+            run.score([entry], Rules())
+        assert (entry.folder / "scores.json").read_bytes() == scores
+        (entry.folder / "answers.jsonl").write_text(kept)
+        run.score([entry], Rules())
+
+
+def test_damaged_list_of_unanswered_questions_is_an_error_that_names_it(tmp_path: Path, cache: Cache) -> None:
+    run = session(tmp_path, benchmark_of(2, second=None), cache)
+    (first,) = scored(run, "first")
+    for damaged in ('{"questions": [{"key": 1}]}', "{}", '{"questions": 3}', '{"questions": [{"key": ["a"]}]}'):
+        (first.folder / "unanswered.json").write_text(damaged)
+        with pytest.raises(InputError, match=r"unanswered\.json is damaged"):
+            run.score([first], Rules())
+
+
 def test_another_ground_truth_asks_nothing_and_leaves_the_first_scores(tmp_path: Path, cache: Cache) -> None:
     made = benchmark_of(3, second=None)
     benchmark = replace(made, corrections={"corrected": {made.pairs[0].pair_id: (1, 0)}})
