@@ -35,7 +35,8 @@ def shown_interval(interval: tuple[float, float]) -> str:
 
 def model_table(summaries: Sequence[Summary]) -> list[str]:
     """One line a model under a heading, with what guessing gives first. Incomplete ones say so instead."""
-    rows = [("% of blind pairs", *COLUMNS.values())]
+    alone = any(one.controls_alone for one in summaries)
+    rows = [("% of controls" if alone else "% of blind pairs", *COLUMNS.values())]
     rows.append(("guessing, on average", *(f"{value:.1f}" for value in CHANCE.values())))
     for title, one in zip(_with_parts(summaries), summaries, strict=True):
         rates = [shown_rate(getattr(one.blind, name)) for name in COLUMNS] if one.blind else [incomplete(one)]

@@ -68,6 +68,7 @@ class Summary:
     difference: Difference | None = None
     patterns: Mapping[str, Scores] = field(default_factory=dict)  # of the blind pairs
     reader: str = OURS
+    controls_alone: bool = False  # the benchmark has nothing but controls, of which `blind` then is
 
     @property
     def complete(self) -> bool:
@@ -151,7 +152,7 @@ def _scored(
     blind = outcomes([pair for pair in pairs if pair.control_of is None], options)
     controls = outcomes([pair for pair in pairs if pair.control_of is not None], options)
     if not blind:  # a benchmark of controls alone is scored as what it is
-        blind, controls = controls, []
+        blind, controls, summary = controls, [], replace(summary, controls_alone=True)
     scores, control_scores = score(blind), score(controls) if controls else None
     return replace(
         summary,

@@ -96,6 +96,12 @@ def test_every_table_says_which_scores_are_of_complete_pairs_alone() -> None:
     assert control_table([few])[1].startswith("m (ours) (7 complete pairs)")
 
 
+def test_controls_alone_are_not_called_blind_pairs() -> None:
+    alone = replace(BENCHMARK, pairs=BENCHMARK.pairs[4:])
+    given = [Answer(key, "ab"[right]) for key, right in RIGHT.items()]
+    assert model_table([summarise(Setup("m", {}, OURS), alone, given)])[0].startswith("% of controls  ")
+
+
 def test_endings_are_said_in_words() -> None:
     counts = replace(FIRST.counts, endings={"length": 3, "refused": 1, "tool_calls": 1})
     assert endings(replace(FIRST, counts=counts)) == [
