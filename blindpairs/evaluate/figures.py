@@ -33,11 +33,15 @@ MOST_IN_ONE = len(COLOURS)  # models in one plot: more cannot be told apart
 
 
 def figures_of(run: ReportedRun) -> dict[str, Any]:
-    """matplotlib figures by name: `models`, `patterns`, `radar`, and `clip` where both kinds of models are there."""
+    """matplotlib figures by name: `models`, `patterns`, and what needs more: `radar` three patterns, below which its
+    areas and its line of guessing vanish, and `clip` both kinds of models.
+    """
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        drawn = {"models": _models(run), "patterns": _patterns(run), "radar": _radar(run)}
+        drawn = {"models": _models(run), "patterns": _patterns(run)}
+        if len(run.patterns) >= 3:
+            drawn["radar"] = _radar(run)
         if run.named("similarity") and run.named("answers"):
             drawn["clip"] = _against_clip(run)
         return drawn

@@ -97,6 +97,8 @@ def _reported(
     blind, asking = summary.blind, summary.setup.asking
     rates = {title: getattr(blind, field) for field, title in COLUMNS.items() if blind and field != "pair_accuracy"}
     protocol = {"asked as": decoding(asking), "prompt": asking.template} if asking.template else {}
+    if summary.setup.exchanged:
+        protocol["options"] = "shown in the other order: its (a) is the second of those that stand with a pair"
     return ReportedModel(
         name=name,
         kind="answers",

@@ -43,7 +43,8 @@ def run(benchmark: Benchmark) -> ReportedRun:
         model(benchmark, NASTY, 1, incomplete="2 pairs are missing", protocol={"prompt": NASTY}),
         model(benchmark, "a CLIP", 2, kind="similarity", controls=Rate(5, 6, (0.4, 1.0))),
     ]
-    return ReportedRun("doors", benchmark.fingerprint, "original", ["State and Condition"], models)
+    patterns = ["State and Condition", "Quantity and Count", "Text"]
+    return ReportedRun("doors", benchmark.fingerprint, "original", patterns, models)
 
 
 def page(path: Path, benchmark: Benchmark, run: ReportedRun) -> str:
@@ -114,9 +115,9 @@ def test_legend_names_what_is_drawn_though_the_first_model_lacks_it(benchmark: B
 @pytest.mark.filterwarnings("error")
 def test_plots_of_nothing_and_of_one_pattern_are_drawn_without_a_warning(run: ReportedRun) -> None:
     unscored = [replace(one, pair_accuracy=Rate(0, 0, None), patterns={}) for one in run.models[:2]]
-    for patterns in ([], run.patterns):
-        nothing = replace(run, models=unscored, patterns=patterns)
-        assert list(figures_of(nothing)) == ["models", "patterns", "radar"]
+    for count, more in ((0, []), (1, []), (3, ["radar"])):
+        nothing = replace(run, models=unscored, patterns=run.patterns[:count])
+        assert list(figures_of(nothing)) == ["models", "patterns", *more]
         assert "patterns" not in legends(nothing)
 
 

@@ -53,6 +53,7 @@ def test_reported_model_has_the_scores_of_its_summary_and_the_pairs_that_are_rig
         "prompt": OURS.template,
         "read by": "ours",
     }
+    assert "options" in other.protocol  # or its (a) would be taken for the first of the pair's
     assert (other.name, other.right, other.pair_accuracy) == ("m, exchanged (ours)", one.right, one.pair_accuracy)
     assert (third.pair_accuracy.count, third.incomplete[:11]) == (0, "incomplete:")
     run = ReportedRun("doors", BENCHMARK.fingerprint, "original", list(BENCHMARK.patterns), [one, other])
