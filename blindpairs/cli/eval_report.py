@@ -58,6 +58,7 @@ def print_report(
     """The scores of every entry, and what other evaluators found."""
     from blindpairs.evaluate.overview import provenance
     from blindpairs.evaluate.session import entry_fields
+    from blindpairs.pages.safety import visible_text
 
     if as_json:
         print_json(
@@ -81,7 +82,7 @@ def print_report(
     for other in others:
         typer.echo()
         for line in other.lines:
-            typer.echo(line)
+            typer.echo(visible_text(line))
     say(f"answers and scores: {folder}")
 
 
@@ -99,6 +100,7 @@ def _print_tables(entries: "Sequence[Entry]") -> None:
 def _print_more(entry: "Entry") -> None:
     """What else there is about one entry: the other order, other readers, failures and notes."""
     from blindpairs.evaluate.overview import endings, shown_rate, titled
+    from blindpairs.pages.safety import visible_text
 
     lines: list[str] = []
     if entry.both_orders:
@@ -119,7 +121,7 @@ def _print_more(entry: "Entry") -> None:
     if lines and entry.summary:
         typer.echo(f"\n{titled(entry.summary)}")
     for line in lines:
-        typer.echo(f"  {line}")
+        typer.echo(f"  {visible_text(line)}")  # a server's words may command a terminal
 
 
 def _differences(entry: "Entry", reader: str) -> list[str]:

@@ -33,6 +33,7 @@ def report(
 
     Nothing is asked: it shows what `blindpairs eval` recorded.
     """
+    from blindpairs.evaluate.results import benchmark_folder
     from blindpairs.evaluate.session import Rules, recorded_session
 
     space = Workspace(work)
@@ -41,7 +42,8 @@ def report(
     with recorded_session(space.results, found, truth) as session:
         entries = session.recorded([])
         session.score(entries, Rules())
-    page = write_page(space, truth, entries, similarities(session.folder, truth), output)
+    measured = similarities(benchmark_folder(space.results, truth), truth)  # of this ground truth, as `eval` left them
+    page = write_page(space, truth, entries, measured, output)
     if as_json:
         print_json({"page": str(page), "benchmark": identity(truth), "models": len(entries)})
     else:
@@ -64,7 +66,8 @@ def write_page(
     # By folder, so that the page is the same whoever was asked last.
     scored = sorted((entry for entry in entries if entry.summary), key=lambda entry: entry.folder.name)
     summaries = [entry.summary for entry in scored if entry.summary]
-    models += reported_models(truth, summaries, [recorded_answers(entry.folder) for entry in scored])
+    said = [recorded_answers(entry.folder) for entry in scored]
+    models += reported_models(truth, summaries, said, [entry.verdicts for entry in scored])
     folder = named_folder("--output", output) if output else benchmark_folder(space.results, truth)
     return write_results(folder, truth, models, read_maps(space.pairs))
 

@@ -28,6 +28,7 @@ from blindpairs.evaluate.results import (
     ASKED,
     Setup,
     benchmark_folder,
+    check_origin,
     read_setup,
     readable,
     recorded,
@@ -38,7 +39,7 @@ from blindpairs.evaluate.similarity import OFFICIAL_TEMPLATE, SimilarityScores, 
 from blindpairs.evaluate.similarity_files import SIMILARITIES
 from blindpairs.evaluate.summary import options_of
 from blindpairs.progress import Progress
-from blindpairs.workspace import digest, read_json
+from blindpairs.workspace import digest
 
 CHECKPOINTS = {"open_clip_config.json": "open_clip:local-dir:", "config.json": "hf:"}  # file of a folder -> its spec
 LIBRARIES = ("open_clip", "hf", "demo", "timm")
@@ -122,13 +123,11 @@ class Contenders:
         return [pair for pair in pairs if pair.control_of is None] or pairs
 
     def _asked(self, folder: Path) -> Contender:
-        setup = read_setup(folder)
-        if read_json(folder / ASKED)["benchmark"]["fingerprint"] != self._benchmark.fingerprint:
-            raise InputError(
-                f"{folder} holds answers about another benchmark than {self._benchmark.name}, or about another "
-                "revision of it: name that one with --benchmark"
-            )
-        options = options_of(exchanged(self._truth) if setup.exchanged else self._truth, _answers(folder))
+        setup = read_setup(folder, self._benchmark)
+        answers = _answers(folder)
+        if setup.asking.name != FREE_FORM.name:
+            check_origin(folder, setup, answers)
+        options = options_of(exchanged(self._truth) if setup.exchanged else self._truth, answers)
         if setup.exchanged:
             options = {key: None if one is None else 1 - one for key, one in options.items()}
         try:

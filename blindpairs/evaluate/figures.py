@@ -15,6 +15,7 @@ import numpy as np
 
 from blindpairs.evaluate.reported import CHANCE, ReportedModel, ReportedRun
 from blindpairs.evaluate.scores import Rate
+from blindpairs.pages.safety import visible_text
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = "osD^vPX*"
@@ -32,11 +33,15 @@ MOST_IN_ONE = len(COLOURS)  # models in one plot: more cannot be told apart
 
 
 def figures_of(run: ReportedRun) -> dict[str, Any]:
-    """matplotlib figures by name: `models`, `patterns`, `radar`, and `clip` where both kinds of models are there."""
+    """matplotlib figures by name: `models`, `patterns`, and what needs more: `radar` three patterns, below which its
+    areas and its line of guessing vanish, and `clip` both kinds of models.
+    """
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
-        drawn = {"models": _models(run), "patterns": _patterns(run), "radar": _radar(run)}
+        drawn = {"models": _models(run), "patterns": _patterns(run)}
+        if len(run.patterns) >= 3:
+            drawn["radar"] = _radar(run)
         if run.named("similarity") and run.named("answers"):
             drawn["clip"] = _against_clip(run)
         return drawn
@@ -63,17 +68,19 @@ def _new(width: float, height: float, **options: Any) -> tuple[Any, Any]:
 def _models(run: ReportedRun) -> Any:
     """A line a model: pair accuracy with its interval, and the controls beside."""
     figure, axes = _new(7, 0.7 + 0.34 * len(run.models))
-    beside = 0.13 if any(model.controls is not None for model in run.models) else 0.0
+    first = next((model for model in run.models if model.pair_accuracy.count), None)
+    controlled = next((model for model in run.models if model.controls is not None), None)
+    beside = 0.13 if controlled else 0.0
     for row, model in enumerate(run.models):
-        _dot(axes, model.pair_accuracy, row - beside, COLOURS[0], "o", "blind pairs" if row == 0 else None)
+        _dot(axes, model.pair_accuracy, row - beside, COLOURS[0], "o", "blind pairs" if model is first else None)
         if model.controls is not None:
-            _dot(axes, model.controls, row + beside, COLOURS[4], "D", "controls" if row == 0 else None)
+            _dot(axes, model.controls, row + beside, COLOURS[4], "D", "controls" if model is controlled else None)
     axes.set_yticks(range(len(run.models)), [_short(model.name) for model in run.models])
     axes.invert_yaxis()
     _percent_axis(axes)
     axes.set_xlabel("pair accuracy, 95 % interval; dashed: guessing")
-    if any(model.controls is not None for model in run.models):
-        axes.legend(frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
+    if controlled:
+        _legend(axes)
     return figure
 
 
@@ -95,7 +102,7 @@ def _patterns(run: ReportedRun) -> Any:
     axes.invert_yaxis()
     _percent_axis(axes)
     axes.set_xlabel("pair accuracy by pattern, 95 % interval; dashed: guessing")
-    axes.legend(frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
+    _legend(axes)
     return figure
 
 
@@ -114,7 +121,7 @@ def _radar(run: ReportedRun) -> Any:
     axes.set_ylim(0, 100)
     axes.tick_params(axis="x", pad=12)
     axes.set_rlabel_position(180 / max(1, len(run.patterns)))  # between two spokes
-    axes.legend(frameon=False, bbox_to_anchor=(1.15, 1), loc="upper left")
+    _legend(axes, 1.15)
     return figure
 
 
@@ -132,8 +139,14 @@ def _against_clip(run: ReportedRun) -> Any:
     axes.axhline(100 * CHANCE, linestyle="--", color=QUIET, linewidth=1)
     axes.axvline(100 * CHANCE, linestyle="--", color=QUIET, linewidth=1)
     axes.set(xlim=(-3, 103), ylim=(-3, 103), xlabel=f"{_short(clip.name)}, % of a pattern's pairs", ylabel="models, %")
-    axes.legend(frameon=False, bbox_to_anchor=(1.01, 1), loc="upper left")
+    _legend(axes)
     return figure
+
+
+def _legend(axes: Any, across: float = 1.01) -> None:
+    """What is drawn; without anything matplotlib would warn."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, bbox_to_anchor=(across, 1), loc="upper left")
 
 
 def _dot(axes: Any, rate: Rate, row: float, colour: str, marker: str, label: str | None) -> None:
@@ -151,13 +164,14 @@ def _percent_axis(axes: Any) -> None:
 
 
 def _short(name: str, most: int = 34) -> str:
-    """A name that fits beside an axis; `$` would begin a formula."""
-    text = name if len(name) <= most else f"{name[: most - 10]}...{name[-7:]}"
-    return text.replace("$", r"\$")
+    """A name that fits beside an axis. matplotlib leaves what begins with `_` out of legends."""
+    shown = visible_text(name)
+    text = shown if len(shown) <= most else f"{shown[: most - 10]}...{shown[-7:]}"
+    return (" " * text.startswith("_") + text).replace("$", r"\$")  # `$` would begin a formula
 
 
 def _wrapped(name: str, width: int) -> str:
-    return textwrap.fill(name.replace("$", r"\$"), width, break_long_words=False)
+    return textwrap.fill(visible_text(name).replace("$", r"\$"), width, break_long_words=False)
 
 
 def models_shown(models: Sequence[ReportedModel]) -> str:

@@ -11,6 +11,7 @@ from blindpairs.evaluate.readers import OURS
 from blindpairs.evaluate.results import Setup
 from blindpairs.evaluate.scores import Rate, Scores
 from blindpairs.evaluate.summary import Summary
+from blindpairs.pages.safety import visible_text
 
 COLUMNS = {
     "pair_accuracy": "pairs",
@@ -35,12 +36,12 @@ def shown_interval(interval: tuple[float, float]) -> str:
 
 def model_table(summaries: Sequence[Summary]) -> list[str]:
     """One line a model under a heading, with what guessing gives first. Incomplete ones say so instead."""
-    rows = [("% of blind pairs", *COLUMNS.values())]
+    alone = any(one.controls_alone for one in summaries)
+    rows = [("% of controls" if alone else "% of blind pairs", *COLUMNS.values())]
     rows.append(("guessing, on average", *(f"{value:.1f}" for value in CHANCE.values())))
-    for title, one in zip(titles(summaries), summaries, strict=True):
+    for title, one in zip(_with_parts(summaries), summaries, strict=True):
         rates = [shown_rate(getattr(one.blind, name)) for name in COLUMNS] if one.blind else [incomplete(one)]
-        partial = "" if one.complete or not one.blind else f" ({one.counts.complete_pairs:,} complete pairs)"
-        rows.append((title + partial, *rates))
+        rows.append((title, *rates))
     return aligned(rows)
 
 
@@ -75,6 +76,14 @@ def titles(summaries: Sequence[Summary]) -> list[str]:
     ]
 
 
+def _with_parts(summaries: Sequence[Summary]) -> list[str]:
+    """The titles; those of scores of complete pairs alone say so."""
+    return [
+        title if one.complete or not one.blind else f"{title} ({one.counts.complete_pairs:,} complete pairs)"
+        for title, one in zip(titles(summaries), summaries, strict=True)
+    ]
+
+
 def titled(summary: Summary) -> str:
     """The model, and how it was asked where it was asked."""
     return titled_setup(summary.setup)
@@ -83,7 +92,8 @@ def titled(summary: Summary) -> str:
 def titled_setup(setup: Setup) -> str:
     """The same of a setup."""
     asking = setup.asking
-    return setup.title + (f" ({asking.name})" if asking.template or asking.name.startswith("imported") else "")
+    how = f" ({asking.name})" if asking.template or asking.name.startswith("imported") else ""
+    return visible_text(setup.title) + how  # a line feed in a name would begin a row of its own
 
 
 def incomplete(summary: Summary) -> str:
@@ -95,7 +105,7 @@ def incomplete(summary: Summary) -> str:
 def control_table(summaries: Sequence[Summary]) -> list[str]:
     """Blind pairs beside control pairs, for a benchmark that has controls."""
     rows = [("% right about both images", "blind pairs", "controls", "controls - blind")]
-    for title, one in zip(titles(summaries), summaries, strict=True):
+    for title, one in zip(_with_parts(summaries), summaries, strict=True):
         if one.blind and one.controls and one.difference:
             both = (shown_rate(one.blind.pair_accuracy), shown_rate(one.controls.pair_accuracy))
             difference = f"{100 * one.difference.share:+.1f} {shown_interval(one.difference.interval)}"
@@ -104,16 +114,17 @@ def control_table(summaries: Sequence[Summary]) -> list[str]:
 
 
 def pattern_table(summaries: Sequence[Summary]) -> list[str]:
-    """Pair accuracy by pattern, a column for each model that has scores."""
+    """Pair accuracy by pattern, a column for each model that has scores; `n` is a range where they differ."""
     scored = [one for one in summaries if one.blind]
     names = list(dict.fromkeys(name for one in scored for name in one.patterns))
     if not names:
         return []
-    rows = [("% of pairs by pattern", "n", *titles(scored))]
+    rows = [("% of pairs by pattern", "n", *_with_parts(scored))]
     for name in names:
         found = [one.patterns.get(name) for one in scored]
-        count = max(scores.pair_accuracy.count for scores in found if scores)
-        rows.append((name, f"{count:,}", *(_pairs(scores) for scores in found)))
+        counts = sorted({scores.pair_accuracy.count if scores else 0 for scores in found})
+        shown = " to ".join(f"{count:,}" for count in dict.fromkeys([counts[0], counts[-1]]))
+        rows.append((visible_text(name), shown, *(_pairs(scores) for scores in found)))
     return aligned(rows)
 
 

@@ -6,6 +6,7 @@ report/table.csv, table.tex
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from blindpairs.benchmark import Benchmark
@@ -33,8 +34,10 @@ def write_results(
     """Write report.html to `folder`, and plots and table below it; returns the page. InputError without a model."""
     if not models:
         raise InputError(
-            f"there are no results on {truth.name} (fingerprint {truth.fingerprint}): run `blindpairs eval`"
+            f"there are no results on {truth.name} (fingerprint {truth.fingerprint}): run `blindpairs eval`, "
+            "with --model for a benchmark of statements alone"
         )
+    models = told_apart(models)
     run = reported_run(truth, models)
     page = folder / "report.html"
     figures = write_report(page, truth, run, maps)
@@ -50,6 +53,17 @@ def write_results(
     return page
 
 
+def told_apart(models: Sequence[ReportedModel]) -> list[ReportedModel]:
+    """The same, with its wordings in the name of a CLIP-style model that was measured in several."""
+    names = [one.name for one in models]
+    return [
+        replace(one, name=f"{one.name} ({one.protocol['wording']})")
+        if one.kind == "similarity" and names.count(one.name) > 1
+        else one
+        for one in models
+    ]
+
+
 def reported_run(truth: Benchmark, models: Sequence[ReportedModel]) -> ReportedRun:
     """The models of a report on a benchmark, in their order."""
     names = dict.fromkeys([*truth.patterns, *(name for pair in truth.pairs for name in pair.patterns)])
@@ -58,23 +72,33 @@ def reported_run(truth: Benchmark, models: Sequence[ReportedModel]) -> ReportedR
 
 
 def reported_models(
-    truth: Benchmark, summaries: Sequence[Summary], answers: Iterable[Sequence[Answer]]
+    truth: Benchmark,
+    summaries: Sequence[Summary],
+    answers: Iterable[Sequence[Answer]],
+    verdicts: Sequence[Sequence[Answer] | None] = (),
 ) -> list[ReportedModel]:
-    """One model for each summary; `answers` are those that each was made of, read again.
+    """One model for each summary; `answers` are what each said, read again.
 
-    For answers that a judge read these are its verdicts. A model without scores is in the report, too, and says why.
+    Where a judge read them, its `verdicts` say what is right, as in the summary; None in the place of others. A model
+    without scores is in the report, too, and says why.
     """
-    named = zip(titles(summaries), summaries, answers, strict=True)
-    return [_reported(truth, name, one, given) for name, one, given in named]
+    judged = verdicts or [None] * len(summaries)
+    named = zip(titles(summaries), summaries, answers, judged, strict=True)
+    return [_reported(truth, name, one, given, verdict) for name, one, given, verdict in named]
 
 
-def _reported(truth: Benchmark, name: str, summary: Summary, answers: Sequence[Answer]) -> ReportedModel:
+def _reported(
+    truth: Benchmark, name: str, summary: Summary, answers: Sequence[Answer], verdicts: Sequence[Answer] | None
+) -> ReportedModel:
     shown = exchanged(truth) if summary.setup.exchanged else truth
-    options, texts = options_of(shown, answers), {answer.key: answer.text for answer in answers}
+    options = options_of(shown, answers if verdicts is None else verdicts)
+    texts = {answer.key: answer.text for answer in answers}
     whole = [pair for pair in shown.pairs if pair.question and options.keys() >= set(keys_of(pair))]
     blind, asking = summary.blind, summary.setup.asking
     rates = {title: getattr(blind, field) for field, title in COLUMNS.items() if blind and field != "pair_accuracy"}
     protocol = {"asked as": decoding(asking), "prompt": asking.template} if asking.template else {}
+    if summary.setup.exchanged:
+        protocol["options"] = "shown in the other order: its (a) is the second of those that stand with a pair"
     return ReportedModel(
         name=name,
         kind="answers",

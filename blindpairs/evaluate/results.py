@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blindpairs.access import present
+from blindpairs.benchmark import Benchmark
 from blindpairs.errors import InputError
 from blindpairs.evaluate.answers import Answer, AnswerFile, one_each, read_answers
-from blindpairs.evaluate.asking import Asking
+from blindpairs.evaluate.asking import Asking, exchanged
 from blindpairs.evaluate.scores import Key
 from blindpairs.vlm import Failure
 from blindpairs.workspace import digest, read_json, stamp, write_json
@@ -98,10 +99,17 @@ def write_setup(folder: Path, setup: Setup, benchmark: Identified) -> None:
     write_json(folder / ASKED, {**stamp(), "benchmark": about, **asdict(setup)})
 
 
-def read_setup(folder: Path) -> Setup:
-    """How the answers of a folder were asked; InputError where that is damaged."""
+def read_setup(folder: Path, benchmark: Benchmark | None = None) -> Setup:
+    """How the answers of a folder were asked; InputError where that is damaged, or was not about `benchmark`."""
     record = read_json(folder / ASKED)
     try:
+        about = record["benchmark"]["fingerprint"]
+        shown = exchanged(benchmark) if benchmark and record["exchanged"] else benchmark
+        if shown and about != shown.fingerprint:
+            raise InputError(
+                f"{folder} holds answers to another revision ({about}, now {shown.fingerprint}): "
+                "move it away, and ask again"
+            )
         asking = Asking(**record["asking"])
         return Setup(record["model"], record["settings"], asking, record["exchanged"], record["images"])
     except (KeyError, TypeError) as error:
@@ -134,6 +142,25 @@ def recorded_answers(folder: Path) -> list[Answer]:
     return list(one_each(enumerate(every, 1), f"the files of answers in {folder}, in turn"))
 
 
+def check_origin(folder: Path, setup: Setup, answers: Iterable[Answer]) -> None:
+    """InputError for an answer in a folder whose own record says that somebody else gave it, or was asked otherwise.
+
+    What only one of the two records says nothing: imported answers know little of how they were asked.
+    """
+    mine = setup.answer_settings()
+    for answer in answers:
+        said = answer.settings
+        other = [name for name in said if name in mine and said[name] != mine[name]]
+        # A tuple in a model's settings is a list in its record, so equal values may differ by type.
+        other = [name for name in other if digest(said[name]) != digest(mine[name])]
+        if other or (answer.protocol and answer.protocol != setup.asking.name):
+            pair_id, side, _ = answer.key
+            raise InputError(
+                f"{folder} has an answer about image {side} of pair {pair_id} by {answer.model!r} that was given under "
+                f"another {other[0] if other else 'protocol'}: move the answers of each to a folder of its own"
+            )
+
+
 def answer_files(folder: Path) -> list[Path]:
     """The file of a whole run, whether it is there or not, and those of shards."""
     return [folder / ANSWERS, *sorted(folder.glob(f"shard-*/{ANSWERS}"))]
@@ -155,9 +182,12 @@ def read_failures(folder: Path) -> dict[Key, Failure]:
     """What got no answer when it was last asked, of all shards together; it may have one by now."""
     found: dict[Key, Failure] = {}
     for file in [folder / UNANSWERED, *sorted(folder.glob(f"shard-*/{UNANSWERED}"))]:
-        for row in read_json(file)["questions"] if present(file) else ():
-            pair_id, side, which = row["key"]
-            found[pair_id, side, which] = Failure(" ".join(row["key"]), row["code"], row["message"])
+        try:
+            for row in read_json(file)["questions"] if present(file) else ():
+                pair_id, side, which = row["key"]
+                found[pair_id, side, which] = Failure(" ".join(row["key"]), row["code"], row["message"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{file} is damaged ({error}): remove it, no answer is lost with it") from error
     return found
 
 

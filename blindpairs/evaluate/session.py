@@ -30,6 +30,7 @@ from blindpairs.evaluate.readers import OURS, READERS, Difference, explain, read
 from blindpairs.evaluate.results import (
     Setup,
     benchmark_folder,
+    check_origin,
     read_failures,
     read_setup,
     record_imported,
@@ -93,6 +94,7 @@ class Entry:
     report: Report | None = None  # None where nothing was asked
     notes: Sequence[str] = ()
     summary: Summary | None = None
+    verdicts: Sequence[Answer] | None = None  # of a judge, which were scored in place of the answers
     readouts: list[Readout] = field(default_factory=list)
     differences: dict[str, list[Difference]] = field(default_factory=dict)
     both_orders: BothOrders | None = None
@@ -179,13 +181,15 @@ class Session:
 
     def recorded(self, known: Collection[Path]) -> list[Entry]:
         """All recorded answers besides those that are known, by model, protocol and order of the options."""
-        found = [Entry(folder, read_setup(folder)) for folder in recorded(self.folder) if folder not in known]
+        there = (folder for folder in recorded(self.folder) if folder not in known)
+        found = [Entry(folder, read_setup(folder, self.benchmark)) for folder in there]
         return sorted(found, key=lambda one: (one.setup.model, one.setup.asking.name, one.setup.exchanged))
 
     def score(self, entries: Iterable[Entry], rules: Rules) -> None:
         """Read and score the answers of each entry, and write that beside them."""
         for entry in entries:
             answers = recorded_answers(entry.folder)
+            check_origin(entry.folder, entry.setup, answers)
             self._summarise(entry, answers, rules)
             if entry.summary and entry.summary.blind and entry.setup.asking.name != FREE_FORM.name:
                 for name in rules.readers:
@@ -199,6 +203,7 @@ class Session:
         failures, reader = read_failures(entry.folder), OURS
         if entry.setup.asking.name == FREE_FORM.name:
             answers, failures, reader = self._judged(entry, rules)
+            entry.verdicts = answers
         partly = rules.complete_pairs
         entry.summary = summarise(entry.setup, self.truth, answers, failures, reader=reader, complete_pairs=partly)
 
@@ -250,7 +255,7 @@ class Session:
         if name not in found:
             there = ", ".join(found) or "nothing is recorded there"
             raise InputError(f"recorded:{name}: no such folder in {self.folder} ({there})")
-        return read_setup(found[name])
+        return read_setup(found[name], self.benchmark)
 
 
 @contextmanager

@@ -68,6 +68,7 @@ class Summary:
     difference: Difference | None = None
     patterns: Mapping[str, Scores] = field(default_factory=dict)  # of the blind pairs
     reader: str = OURS
+    controls_alone: bool = False  # the benchmark has nothing but controls, of which `blind` then is
 
     @property
     def complete(self) -> bool:
@@ -128,8 +129,10 @@ def summarise(
         None,
         reader=reader,
     )
-    if len(whole) < len(asked) and not (complete_pairs and whole):
-        return summary
+    alone = all(pair.control_of is not None for pair in asked)
+    some = [pair for pair in whole if alone or pair.control_of is None]
+    if len(whole) < len(asked) and not (complete_pairs and some):
+        return summary  # complete controls alone would stand in the place of blind pairs
     return _scored(summary, shown, whole, options)
 
 
@@ -149,7 +152,7 @@ def _scored(
     blind = outcomes([pair for pair in pairs if pair.control_of is None], options)
     controls = outcomes([pair for pair in pairs if pair.control_of is not None], options)
     if not blind:  # a benchmark of controls alone is scored as what it is
-        blind, controls = controls, []
+        blind, controls, summary = controls, [], replace(summary, controls_alone=True)
     scores, control_scores = score(blind), score(controls) if controls else None
     return replace(
         summary,

@@ -102,7 +102,6 @@ def records(models: Sequence[ModelScores]) -> list[Record]:
 
 def scaling_records(models: Sequence[ModelScores]) -> list[Record]:
     """Accuracy against parameters and resolution, the smallest first; models of unknown size last."""
-    ordered = sorted(models, key=lambda one: (_last(one.parameters), _last(one.resolution), one.model))
     return [
         {
             "model": one.model,
@@ -110,27 +109,28 @@ def scaling_records(models: Sequence[ModelScores]) -> list[Record]:
             "resolution": one.resolution,
             **_numbers(one.overall),
         }
-        for one in ordered
+        for one in _by_size(models)
     ]
 
 
 def pattern_table(models: Sequence[ModelScores], intervals: bool = False) -> Table:
     """Models by patterns in percent, with the number of pairs in the header where all models have the same."""
     patterns = list(dict.fromkeys(pattern for one in models for pattern in one.patterns))
-    columns = [{one.model: one.patterns.get(pattern) for one in models} for pattern in patterns]
-    columns.append({one.model: one.overall for one in models})
+    columns: list[list[Rate | None]] = [[one.patterns.get(pattern) for one in models] for pattern in patterns]
+    columns.append([one.overall for one in models])
     header = ("model", *(_heading(*column) for column in zip([*patterns, ALL], columns, strict=True)))
-    rows = tuple((one.model, *(_percent(column[one.model], intervals) for column in columns)) for one in models)
+    # By place, because two models may have one name.
+    rows = tuple(
+        (one.model, *(_percent(column[place], intervals) for column in columns)) for place, one in enumerate(models)
+    )
     return Table(header, rows)
 
 
 def scaling_table(models: Sequence[ModelScores]) -> Table:
     """The rows of `scaling_records` as text, in percent."""
     header = ("model", "parameters (M)", "resolution", "pairs", "accuracy", "95 % interval")
-    by_name = {one.model: one for one in models}
     rows = []
-    for row in scaling_records(models):
-        one = by_name[str(row["model"])]
+    for one in _by_size(models):
         size = MISSING if one.parameters is None else f"{one.parameters:,.1f}"
         resolution = MISSING if one.resolution is None else str(one.resolution)
         interval = _interval(one.overall) or MISSING
@@ -165,13 +165,24 @@ def escape_latex(cell: str) -> str:
 
 
 def csv_text(rows: Sequence[Record]) -> str:
-    """Rows as CSV with a header; nothing for what is missing, and nothing at all without rows."""
+    """Rows as CSV with a header; nothing for what is missing, and nothing at all without rows.
+
+    Text that a spreadsheet would run as a formula has an apostrophe before it (OWASP, CSV injection).
+    """
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, list(rows[0]) if rows else [], lineterminator="\n")
     if rows:
         writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     return file.getvalue()
+
+
+def _inert(value: str | float | None) -> str | float | None:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _by_size(models: Sequence[ModelScores]) -> list[ModelScores]:
+    return sorted(models, key=lambda one: (_last(one.parameters), _last(one.resolution), one.model))
 
 
 def _numbers(rate: Rate) -> Record:
@@ -180,8 +191,8 @@ def _numbers(rate: Rate) -> Record:
     return {"hits": rate.hits, "count": rate.count, "share": share, "low": low, "high": high}
 
 
-def _heading(name: str, column: Mapping[str, Rate | None]) -> str:
-    counts = {rate.count for rate in column.values() if rate}
+def _heading(name: str, column: Sequence[Rate | None]) -> str:
+    counts = {rate.count for rate in column if rate}
     return f"{name} (n = {counts.pop():,})" if len(counts) == 1 else name
 
 

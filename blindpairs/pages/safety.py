@@ -51,7 +51,12 @@ def escape_text(value: str) -> str:
 
     Markup is escaped; characters that hide or reorder others are shown as escapes, such as `\\u202e`.
     """
-    return html.escape("".join(map(_visible, value)))
+    return html.escape(visible_text(value))
+
+
+def visible_text(value: str) -> str:
+    """`value` with characters that hide or reorder others, or command a terminal, as escapes. No markup is escaped."""
+    return "".join(map(_visible, value))
 
 
 def _visible(character: str) -> str:

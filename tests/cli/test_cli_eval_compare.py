@@ -282,7 +282,7 @@ def test_folder_may_be_named_by_its_path_but_not_one_of_another_benchmark(
     foreign = benchmark_folder(tmp_path / "results", other) / GOOD.folder_name
     result = call(work, few, "--compare", foreign, "--compare", WEAK.folder_name)
     assert (result.exit_code, result.stdout) == (3, "")
-    assert f"{foreign} holds answers about another benchmark" in result.stderr
+    assert f"{foreign} holds answers to another revision" in result.stderr
 
 
 def test_incomplete_answers_are_compared_with_nothing(work: Path, few: tuple[Path, Benchmark]) -> None:

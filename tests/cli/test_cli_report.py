@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,22 @@ def test_clip_style_model_is_told_from_models_that_are_asked(work: Path) -> None
     shown = json.loads(done.stdout)
     assert [one["model"] for one in shown["models"]] == ["first"]
     assert [one["settings"]["model"] for one in shown["similarity"]] == ["demo:clip"]
+
+
+def test_report_by_a_correction_shows_the_clip_style_model_that_was_evaluated_by_it(tmp_path: Path) -> None:
+    made = benchmark_of(2, second=None)
+    fixed = {made.pairs[0].pair_id: (1, 0)}
+    export_hub(replace(made, corrections={"fixed": fixed}), tmp_path / "doors")
+    given = ("--benchmark", tmp_path / "doors", "--work", tmp_path / "work")
+    truths: tuple[tuple[str, ...], ...] = ((), ("--ground-truth", "fixed"))
+    for truth in truths:
+        done = call("eval", *given, *truth, "--model", "demo:clip", "--model", "first")
+        assert done.exit_code == 0, done.output
+        shown = call("report", *given, *truth, "--json")
+        assert shown.exit_code == 0, shown.output
+        assert json.loads(shown.stdout)["benchmark"]["ground_truth"] == ("fixed" if truth else "original")
+        page = Path(json.loads(shown.stdout)["page"]).read_text("utf-8")
+        assert all(f"<td>{name}" in page for name in ("demo:clip", "first"))
 
 
 def test_several_wordings_show_their_spread(work: Path) -> None:

@@ -80,6 +80,28 @@ def test_models_of_one_name_are_told_apart_by_their_folders() -> None:
     assert [line.split("  ")[0] for line in model_table([FIRST, LLAVA, other])[3:]] == names
 
 
+def test_names_of_models_neither_begin_rows_nor_command_a_terminal() -> None:
+    hostile = replace(LLAVA, setup=replace(LLAVA.setup, model="x\nguessing 99.9 \x1b[31m\u202e"))
+    assert titles([hostile]) == [r"x\nguessing 99.9 \x1b[31m\u202e (ours)"]
+    assert len(model_table([hostile])) == 3
+
+
+def test_every_table_says_which_scores_are_of_complete_pairs_alone() -> None:
+    some = summary(Setup("m", {}, OURS), 0, missing=9, complete_pairs=True)  # no control, and one blind pair less
+    part = "m (ours) (3 complete pairs)"
+    assert model_table([some])[2].startswith(part)
+    assert pattern_table([LLAVA, some])[0].endswith(f"llava (ours)  {part}")
+    assert [line.split()[3:6] for line in pattern_table([LLAVA, some])[1:]] == [["3", "to", "4"]]
+    few = summary(Setup("m", {}, OURS), 0, missing=1, complete_pairs=True)
+    assert control_table([few])[1].startswith("m (ours) (7 complete pairs)")
+
+
+def test_controls_alone_are_not_called_blind_pairs() -> None:
+    alone = replace(BENCHMARK, pairs=BENCHMARK.pairs[4:])
+    given = [Answer(key, "ab"[right]) for key, right in RIGHT.items()]
+    assert model_table([summarise(Setup("m", {}, OURS), alone, given)])[0].startswith("% of controls  ")
+
+
 def test_endings_are_said_in_words() -> None:
     counts = replace(FIRST.counts, endings={"length": 3, "refused": 1, "tool_calls": 1})
     assert endings(replace(FIRST, counts=counts)) == [

@@ -126,3 +126,10 @@ def test_exchanged_options_never_give_the_same_option_by_text(answer: str) -> No
     first, other = read_answer(answer, OPEN), read_answer(answer, OPEN[::-1])
     if first.rule == other.rule == "text" and first.option is not None:
         assert other.option == 1 - first.option
+
+
+def test_answer_that_never_ends_is_read_like_a_short_one() -> None:
+    options = ("Open", "Closed")
+    for text, option in (("(a) ", 0), ("(b)", 1), ("closed ", 1), ("open closed ", None)):
+        assert read_answer(text * 25_000, options).option == read_answer(text * 2, options).option == option
+    assert read_answer("(a) " * 25_000 + "but not (a)", options).option is None

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from pictured_pairs import benchmark_of
@@ -42,7 +43,8 @@ def run(benchmark: Benchmark) -> ReportedRun:
         model(benchmark, NASTY, 1, incomplete="2 pairs are missing", protocol={"prompt": NASTY}),
         model(benchmark, "a CLIP", 2, kind="similarity", controls=Rate(5, 6, (0.4, 1.0))),
     ]
-    return ReportedRun("doors", benchmark.fingerprint, "original", ["State and Condition"], models)
+    patterns = ["State and Condition", "Quantity and Count", "Text"]
+    return ReportedRun("doors", benchmark.fingerprint, "original", patterns, models)
 
 
 def page(path: Path, benchmark: Benchmark, run: ReportedRun) -> str:
@@ -93,6 +95,36 @@ def test_same_scores_give_the_same_page_and_the_same_plots(
 
 def test_without_a_clip_model_there_is_no_plot_against_it(run: ReportedRun) -> None:
     assert set(figures_of(replace(run, models=run.models[:2]))) == {"models", "patterns", "radar"}
+
+
+def legends(run: ReportedRun) -> dict[str, list[str]]:
+    """The words of every legend."""
+    found = {name: figure.axes[0].get_legend() for name, figure in figures_of(run).items()}
+    return {name: [text.get_text() for text in one.get_texts()] for name, one in found.items() if one}
+
+
+def test_legend_names_what_is_drawn_though_the_first_model_lacks_it(benchmark: Benchmark, run: ReportedRun) -> None:
+    one = model(benchmark, "_hidden", 2)
+    other = model(benchmark, "a", 3, controls=Rate(5, 6, (0.4, 1.0)))
+    unscored = replace(one, name="b", pair_accuracy=Rate(0, 0, None), patterns={}, incomplete="half")
+    shown = legends(replace(run, models=[unscored, one, other]))
+    assert shown["models"] == ["blind pairs", "controls"]
+    assert shown["patterns"] == [" _hidden", "a"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_plots_of_nothing_and_of_one_pattern_are_drawn_without_a_warning(run: ReportedRun) -> None:
+    unscored = [replace(one, pair_accuracy=Rate(0, 0, None), patterns={}) for one in run.models[:2]]
+    for count, more in ((0, []), (1, []), (3, ["radar"])):
+        nothing = replace(run, models=unscored, patterns=run.patterns[:count])
+        assert list(figures_of(nothing)) == ["models", "patterns", *more]
+        assert "patterns" not in legends(nothing)
+
+
+def test_plot_is_xml_whatever_the_names_hold(run: ReportedRun) -> None:
+    hostile = [replace(run.models[0], name="a\x1b[31m\x00\ud800 <&", patterns={"p\x1b": Rate(1, 2, None)})]
+    for figure in figures_of(replace(run, models=hostile, patterns=["p\x1b"])).values():
+        assert ElementTree.fromstring(encoded(figure, "svg")).tag.endswith("svg")
 
 
 @pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

@@ -1,15 +1,17 @@
 """The report gets the scores of the table, and which pairs a model is right about."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from scripted_models import with_controls
 
 from blindpairs.evaluate.answers import Answer
-from blindpairs.evaluate.asking import OURS, exchanged, questions_of
+from blindpairs.evaluate.asking import FREE_FORM, OURS, exchanged, questions_of
 from blindpairs.evaluate.report import write_report
-from blindpairs.evaluate.reported import ReportedRun
-from blindpairs.evaluate.reporting import reported_models
+from blindpairs.evaluate.reported import ReportedModel, ReportedRun
+from blindpairs.evaluate.reporting import reported_models, told_apart
 from blindpairs.evaluate.results import Setup
+from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.summary import summarise
 
 BENCHMARK = with_controls(3)
@@ -51,11 +53,35 @@ def test_reported_model_has_the_scores_of_its_summary_and_the_pairs_that_are_rig
         "prompt": OURS.template,
         "read by": "ours",
     }
+    assert "options" in other.protocol  # or its (a) would be taken for the first of the pair's
     assert (other.name, other.right, other.pair_accuracy) == ("m, exchanged (ours)", one.right, one.pair_accuracy)
     assert (third.pair_accuracy.count, third.incomplete[:11]) == (0, "incomplete:")
     run = ReportedRun("doors", BENCHMARK.fingerprint, "original", list(BENCHMARK.patterns), [one, other])
     write_report(tmp_path / "report.html", BENCHMARK, run)
     assert "m, exchanged (ours)" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_page_marks_a_pair_by_the_judges_verdict_and_shows_what_the_model_said() -> None:
+    verdicts = answers(2)
+    said = [replace(one, text="the door is ajar") for one in verdicts]
+    summary = summarise(Setup("m", {}, FREE_FORM), BENCHMARK, verdicts, reader="judge j")
+    (got,) = reported_models(BENCHMARK, [summary], [said], [verdicts])
+    assert sum(got.right[pair.pair_id] for pair in BENCHMARK.pairs[:3]) == got.pair_accuracy.hits == 2
+    assert set(got.said.values()) == {("the door is ajar", "the door is ajar")}
+
+
+def test_wordings_of_one_clip_style_model_have_names_of_their_own() -> None:
+    rate = Rate(1, 4, None)
+    one, two = (
+        ReportedModel("demo:clip", "similarity", rate, {}, protocol={"wording": words}) for words in ("'{}'", "'a {}'")
+    )
+    other = ReportedModel("first", "answers", rate, {})
+    assert [model.name for model in told_apart([one, two, other])] == [
+        "demo:clip ('{}')",
+        "demo:clip ('a {}')",
+        "first",
+    ]
+    assert told_apart([one, other]) == [one, other]
 
 
 def test_complete_pairs_of_incomplete_answers_are_reported_as_such() -> None:

@@ -1,6 +1,7 @@
 """From specs to scores: baselines, local and served models, recorded and imported answers, by any ground truth."""
 
 import json
+import shutil
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from pictured_pairs import benchmark_of
 from scripted_models import Model
 
-from blindpairs.benchmark import Benchmark
+from blindpairs.benchmark import Benchmark, Question
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.asking import FREE_FORM, LMMS_EVAL, OURS
@@ -153,6 +154,42 @@ def test_recorded_answers_are_listed_by_model_and_order_whatever_their_hashes(tm
     assert listed == [(name, other) for name in names for other in (False, True)]
 
 
+def test_answers_to_another_revision_are_refused_wherever_their_folder_is(tmp_path: Path, cache: Cache) -> None:
+    before = benchmark_of(2, second=None)
+    pairs = [replace(one, question=Question("Open?", ("Yes", "No"), (0, 1))) for one in before.pairs]
+    now = replace(before, pairs=tuple(pairs))
+    (entry,) = scored(session(tmp_path, before, cache), "first")
+    later = session(tmp_path, now, cache)
+    shutil.copytree(entry.folder.parent, later.folder)
+    for refused in (lambda: later.recorded([]), lambda: later.answer(Asked(f"recorded:{entry.folder.name}"))):
+        with pytest.raises(InputError, match=f"another revision \\({before.fingerprint}, now {now.fingerprint}\\)"):
+            refused()
+
+
+def test_answers_of_another_model_or_way_of_asking_never_count_for_a_folder(tmp_path: Path, cache: Cache) -> None:
+    run = session(tmp_path, benchmark_of(2, second=None), cache, lambda _: Model())
+    first, guesses, given, other = [*scored(run, "first", "random"), *scored(run, "test:x", swap=True)]
+    for entry, source, name in ((first, guesses, "kind"), (given, other, "exchanged")):
+        kept = (entry.folder / "answers.jsonl").read_text()
+        foreign = (source.folder / "answers.jsonl").read_text().splitlines(keepends=True)
+        (entry.folder / "answers.jsonl").write_text("".join(foreign[:1]))
+        scores = (entry.folder / "scores.json").read_bytes()
+        with pytest.raises(InputError, match=f"that was given under another {name}"):
+            run.score([entry], Rules())
+        assert (entry.folder / "scores.json").read_bytes() == scores
+        (entry.folder / "answers.jsonl").write_text(kept)
+        run.score([entry], Rules())
+
+
+def test_damaged_list_of_unanswered_questions_is_an_error_that_names_it(tmp_path: Path, cache: Cache) -> None:
+    run = session(tmp_path, benchmark_of(2, second=None), cache)
+    (first,) = scored(run, "first")
+    for damaged in ('{"questions": [{"key": 1}]}', "{}", '{"questions": 3}', '{"questions": [{"key": ["a"]}]}'):
+        (first.folder / "unanswered.json").write_text(damaged)
+        with pytest.raises(InputError, match=r"unanswered\.json is damaged"):
+            run.score([first], Rules())
+
+
 def test_another_ground_truth_asks_nothing_and_leaves_the_first_scores(tmp_path: Path, cache: Cache) -> None:
     made = benchmark_of(3, second=None)
     benchmark = replace(made, corrections={"corrected": {made.pairs[0].pair_id: (1, 0)}})
@@ -209,6 +246,10 @@ def test_answers_without_options_are_read_by_the_judge_and_by_its_recorded_verdi
     (found,) = later.recorded([])
     later.score([found], Rules())
     assert found.summary == entry.summary
+    verdicts = {(pair.pair_id, side, "first"): "(a)" for pair in benchmark.pairs for side in "ab"}
+    for one in (entry, found):
+        assert one.verdicts
+        assert {answer.key: answer.text for answer in one.verdicts} == verdicts
 
 
 def test_answers_without_options_or_a_judge_have_no_score(tmp_path: Path, cache: Cache) -> None:

@@ -46,6 +46,14 @@ def test_answers_that_did_not_end_by_themselves_are_counted_by_how_they_did() ->
     assert summarise(SETUP, benchmark, [*answers, other]).counts.endings == {"length": 2, "refused": 1}
 
 
+def test_complete_controls_never_stand_in_the_place_of_incomplete_blind_pairs() -> None:
+    benchmark = with_controls(3)
+    controls = {pair.pair_id for pair in benchmark.pairs if pair.control_of}
+    answers = [one for one in answers_of(benchmark) if one.key[0] in controls]
+    got = summarise(SETUP, benchmark, answers, complete_pairs=True)
+    assert (got.blind, got.controls, got.patterns, got.counts.complete_pairs) == (None, None, {}, 3)
+
+
 def test_missing_answer_gives_no_score_but_its_count() -> None:
     benchmark = benchmark_of(4)
     answers = answers_of(benchmark)[1:]

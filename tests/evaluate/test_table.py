@@ -55,6 +55,15 @@ def test_header_gives_no_count_where_models_have_different_ones() -> None:
     assert pattern_table([SMALL, other]).header == ("model", "Text", "all")
 
 
+def test_models_of_one_name_keep_their_own_numbers() -> None:
+    other = ModelScores("tiny_1", Rate(6, 12, None), {"Text": Rate(3, 4, None)}, 9.0, 64)
+    assert pattern_table([SMALL, other]).rows == (("tiny_1", "25.0", "25.0"), ("tiny_1", "75.0", "50.0"))
+    assert [row[1:5] for row in scaling_table([other, SMALL]).rows] == [
+        ("0.5", "32", "12", "25.0"),
+        ("9.0", "64", "12", "50.0"),
+    ]
+
+
 def test_latex_is_a_whole_table_with_every_mark_escaped() -> None:
     assert latex(pattern_table([SMALL, LARGE])) == (
         "\\begin{tabular}{lrrr}\n\\toprule\n"
@@ -78,6 +87,13 @@ def test_records_carry_shares_and_intervals_to_json_and_csv() -> None:
     back = list(csv.DictReader(io.StringIO(csv_text(rows))))
     assert back == [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in rows]
     assert csv_text([]) == ""
+
+
+def test_no_name_is_a_formula_in_a_spreadsheet() -> None:
+    names = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t=1", "llava-=1"]
+    rows = records([ModelScores(name, Rate(1, 4, (-0.0, 0.5))) for name in names])
+    found = [row["model"] for row in csv.DictReader(io.StringIO(csv_text(rows), newline=""))]
+    assert found == ["'=HYPERLINK(1)", "'+1", "'-1", "'@SUM(1)", "'\t=1", "llava-=1"]
 
 
 def test_scaling_rows_go_from_small_to_large_with_unknown_sizes_last() -> None:
