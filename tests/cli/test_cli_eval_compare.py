@@ -79,7 +79,7 @@ def record(work: Path, benchmark: Benchmark, setup: Setup, solves: Solves) -> No
         for pair in shown.pairs
         for answer in said(pair, solves(blind.index(pair.pair_id)) if pair.pair_id in blind else True)
     ]
-    record_imported(benchmark_folder(work / "results", benchmark) / setup.folder_name, setup, benchmark, answers)
+    record_imported(benchmark_folder(work / "results", benchmark) / setup.folder_name, setup, shown, answers)
 
 
 def said(pair: BenchmarkPair, solved: bool | None) -> list[Answer]:
