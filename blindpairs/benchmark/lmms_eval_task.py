@@ -110,9 +110,9 @@ def _wilson(part: float, count: int) -> tuple[float, float]:
 
 
 # The rule, as in blindpairs/evaluate/reading.py.
-
 LETTERS = ("a", "b")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+NEAR = 400  # characters before an option in which a denial is looked for: three words, however long
 _STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}  # typographic quotation marks
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _MARKS = " \t\r\n.,;:!?'\"`*_()[]{}<>$\\"
@@ -199,7 +199,7 @@ def _alone(text: str, options: Sequence[str]) -> set[int]:
 def _letters(text: str) -> set[int]:
     """The letters that cannot be words; both where one is denied."""
     matches = [*_SHAPED_LETTER.finditer(text), *_CAPITAL_B.finditer(text), *_CAPITAL_A.finditer(text)]
-    if any(_denied(text[: match.start()]) for match in matches):
+    if any(_denied(text, match.start()) for match in matches):
         return {0, 1}
     return {LETTERS.index(next((one for one in match.groups() if one), match[0]).lower()) for match in matches}
 
@@ -212,7 +212,7 @@ def _texts(text: str, options: Sequence[str]) -> set[int]:
         option = _plain(options[place])
         pattern = re.compile(rf"(?<!\w){re.escape(option)}(?!\w)")
         matches = list(pattern.finditer(left)) if option else []
-        if any(_denied(left[: match.start()]) for match in matches):
+        if any(_denied(left, match.start()) for match in matches):
             return {0, 1}
         if matches:
             found.add(place)
@@ -228,8 +228,9 @@ def _beginning(text: str, options: Sequence[str]) -> set[int]:
     return {max(found, key=lambda place: len(plain[place]))} if found else set()
 
 
-def _denied(before: str) -> bool:
+def _denied(text: str, place: int) -> bool:
     """Whether one of the last three words before an option denies it."""
+    before = text[max(0, place - NEAR) : place]  # not all of it: an answer of 100 kB with an option in each word ends
     clause = re.split(r"[.,;:!?|\n]", before.casefold())[-1]
     return bool(_DENIALS & set(clause.split()[-3:]))
 
