@@ -25,13 +25,17 @@ STEPS = [
     "vlm",
     "author",
     "evaluate",
+    "mof",
     "executors",
     "demo",
     "doctor",
     "cli",
 ]
 ORDER = BASE + STEPS
-UNKNOWN_TO = {"selfjoin": {"images", "encoders", "store", "embed"}}  # it works on arrays
+UNKNOWN_TO = {
+    "selfjoin": {"images", "encoders", "store", "embed"},  # it works on arrays
+    "mof": set(STEPS[STEPS.index("store") : STEPS.index("mof")]),  # it knows images and encoders, not the pipeline
+}
 TERMINAL = {"typer", "rich"}
 # The files of a store, as no module outside of store/ may spell them.
 STORE_FILES = re.compile(r"manifest\.json|plan\.parquet|\bpart-|\.done\.json|^failures$")
