@@ -141,7 +141,7 @@ class _Introductions:
         """The drafter that a spec names; without one, the demo's ground truth if it knows the images."""
         from blindpairs.demo.drafting import demo_drafter
 
-        known = demo_drafter(model if model.partition("?")[0] == "demo" else "demo")
+        known = demo_drafter(model if model.partition("?")[0] == "demo" else "demo", pairs)
         if model.partition("?")[0] == "demo":
             return known
         if not model:

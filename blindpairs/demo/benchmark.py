@@ -116,7 +116,7 @@ def _candidates(rows: Sequence[Mapping[str, Any]], truth: Mapping[str, Scene], s
         )
         for rank, row in enumerate(rows)
     ]
-    drafter = DemoDrafter(truth)
+    drafter = DemoDrafter(truth, pairs=mined)
     drafts = dict(drafter.draft(mined, second=True))
     controls = {pair.control_of: pair for pair in mined if pair.control_of is not None}
     found = []

@@ -1,8 +1,8 @@
 """The drafter that knows the truth: the questions, answers and statements of the demo's pairs, from their scenes.
 
 It stands in for a vision-language model where none is at hand. A share of its drafts can be wrong on purpose, to show
-what people have to find. Promises: a draft depends on the pair and the options of the drafter alone; only a control's
-also depends on whether its blind pair was drafted before it.
+what people have to find. Promises: a draft depends on the pair, for a control also on its blind pair, and on the
+options of the drafter; what was drafted before, and in which run, changes nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,13 +24,16 @@ class DemoDrafter:
     """Drafts pairs of the scenes in `truth` (by image id). `wrong` is the share of drafts that are wrong on purpose.
 
     A wrong draft has exchanged answers, exchanged statements, or asks about something that does not differ. `seed` and
-    the pair's id decide which drafts are wrong, and how.
+    the pair's id decide which drafts are wrong, and how. `pairs` are those among which a control's blind pair is
+    looked up.
     """
 
-    def __init__(self, truth: Mapping[str, Scene], wrong: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, truth: Mapping[str, Scene], wrong: float = 0.0, seed: int = 0, pairs: Iterable[MinedPair] = ()
+    ) -> None:
         self.name = f"demo?wrong={wrong:g}&seed={seed}" if wrong else "demo"
         self._truth, self._wrong, self._seed = truth, wrong, seed
-        self._asked: dict[str, str] = {}  # pair id -> attribute, for the controls of these pairs
+        self._blind = {pair.pair_id: pair for pair in pairs if pair.control_of is None}
 
     def knows(self, pair: MinedPair) -> bool:
         """Whether both images show scenes of which the truth is known."""
@@ -42,22 +45,31 @@ class DemoDrafter:
             yield pair.pair_id, self._draft(pair, second)
 
     def _draft(self, pair: MinedPair, second: bool) -> Draft | NotDrafted:
-        one, other = (self._truth.get(key) for key in (pair.image_id_a, pair.image_id_b))
-        if one is None or other is None:
+        scenes = self._scenes(pair)
+        if scenes is None:
             return NotDrafted(
                 "unknown_image",
                 f"pair {pair.pair_id} has an image of your own: the demo's ground truth knows only the demo's images: "
                 "use --model hf:... or openai:...",
             )
-        differing = hidden_differences(one, other)
+        differing = hidden_differences(*scenes)
         if not differing:
             return NotDrafted("no_difference", f"pair {pair.pair_id} shows two scenes in which nothing to ask differs")
-        matched = self._asked.get(pair.control_of or "")
+        matched = self._asked_first(pair.control_of)
         attribute = matched if matched in differing else differing[0]
-        self._asked[pair.pair_id] = attribute
         if chance("is wrong", pair.pair_id, self._seed) < self._wrong:
-            return self._wrong_draft(pair.pair_id, (one, other), attribute, second)
-        return drafted(pair.pair_id, (one, other), attribute, second=second)
+            return self._wrong_draft(pair.pair_id, scenes, attribute, second)
+        return drafted(pair.pair_id, scenes, attribute, second=second)
+
+    def _scenes(self, pair: MinedPair) -> tuple[Scene, Scene] | None:
+        one, other = (self._truth.get(key) for key in (pair.image_id_a, pair.image_id_b))
+        return None if one is None or other is None else (one, other)
+
+    def _asked_first(self, blind_id: str | None) -> str | None:
+        """The attribute that a blind pair is asked about; None where the pair is not known."""
+        blind = self._blind.get(blind_id or "")
+        scenes = self._scenes(blind) if blind else None
+        return next(iter(hidden_differences(*scenes)), None) if scenes else None
 
     def _wrong_draft(self, pair_id: str, scenes: tuple[Scene, Scene], attribute: str, second: bool) -> Draft:
         one, other = scenes
@@ -113,8 +125,11 @@ def _exchanged(question: Question | None) -> Question | None:
     return replace(question, answers=question.answers[::-1]) if question else None
 
 
-def demo_drafter(spec: str) -> DemoDrafter:
-    """The drafter of `demo`, or `demo?wrong=SHARE&seed=NUMBER`, for the corpus that ships; ConfigError for others."""
+def demo_drafter(spec: str, pairs: Iterable[MinedPair] = ()) -> DemoDrafter:
+    """The drafter of `demo`, or `demo?wrong=SHARE&seed=NUMBER`, for pairs of the corpus that ships.
+
+    ConfigError for another spec.
+    """
     library, _, text = spec.partition("?")
     if library != "demo":
         raise ConfigError(f"{spec!r} is not the demo's drafter: give demo, or demo?wrong=0.2&seed=1")
@@ -132,4 +147,4 @@ def demo_drafter(spec: str) -> DemoDrafter:
         raise ConfigError(f"{spec}: wrong={options['wrong']} is not a share between 0 and 1, such as wrong=0.2")
     if not (options["seed"].isascii() and options["seed"].isdecimal()):
         raise ConfigError(f"{spec}: seed={options['seed']} is not a whole number, such as seed=1")
-    return DemoDrafter(read_truth(demo_folder() / "scenes.parquet"), wrong, int(options["seed"]))
+    return DemoDrafter(read_truth(demo_folder() / "scenes.parquet"), wrong, int(options["seed"]), pairs)

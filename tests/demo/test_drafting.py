@@ -125,10 +125,18 @@ def test_a_control_is_asked_about_the_attribute_of_its_pair_if_that_differs_too(
         "other": (CAT, replace(CAT, facing="right", letter="X")),
     }
     pairs = [pair("blind"), pair("matched", "blind"), pair("other", "blind"), pair("matched", "gone")]
-    drafter = DemoDrafter(truth_of(**scenes))
+    drafter = DemoDrafter(truth_of(**scenes), pairs=pairs)
     found = [draft for _, draft in drafter.draft(pairs, second=True) if isinstance(draft, Draft)]
     names = [PATTERNS[name].name.value for name in ("hat", "hat", "facing", "facing")]
     assert [draft.patterns for draft in found] == [(name,) for name in names]
+
+
+def test_a_control_has_the_same_draft_in_a_later_run_of_its_own() -> None:
+    scenes = {"blind": (CAT, replace(CAT, hat="no")), "matched": (CAT, replace(CAT, facing="right", hat="no"))}
+    pairs = [pair("blind"), pair("matched", "blind")]
+    together = drafts(DemoDrafter(truth_of(**scenes), pairs=pairs), *pairs)
+    alone = drafts(DemoDrafter(truth_of(**scenes), pairs=pairs), pairs[1])
+    assert alone["matched"] == together["matched"]
 
 
 def test_scenes_of_two_categories_are_told_apart_by_nothing_but_the_attribute() -> None:
