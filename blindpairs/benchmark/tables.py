@@ -43,22 +43,25 @@ def named(folder: Path, *names: str) -> Path | None:
 def read_table(
     path: Path, columns: Mapping[str, Sequence[str]], optional: Collection[str] = ()
 ) -> list[dict[str, str]]:
-    """The rows of a CSV file: {column: cell} for each of `columns`, a name and its other spellings.
+    """The rows of a table: {column: cell} for each of `columns`, a name and its other spellings.
 
-    Other columns are ignored. A missing one of `optional` has the cell "" in every row. InputError for another missing
-    column, a doubled column, a row with too few or too many cells, bytes that are not UTF-8, and an open quote. Other
-    loose quotes are read as the csv module reads them: the files of CLIP-Embeds have some.
+    Read in what spreadsheets make of it: commas, semicolons or tabs, UTF-8 or UTF-16. Other columns are ignored. A
+    missing one of `optional` has the cell "" in every row. InputError for another missing column, a doubled column, a
+    row with too few or too many cells, bytes of another encoding, and an open quote. Other loose quotes are read as the
+    csv module reads them: the files of CLIP-Embeds have some.
     """
     with reading(path):
         content = path.read_bytes()
     try:
-        lines = csv.reader(io.StringIO(f"{content.decode('utf-8-sig')}\n{END}\n", newline=""))
+        text = content.decode(encoding_of(content))
+        lines = csv.reader(io.StringIO(f"{text}\n{END}\n", newline=""), delimiter=separator_of(text.split("\n", 1)[0]))
         header = [plain_name(name) for name in next(lines)]
         places = {name: _place(path, header, (name, *more)) for name, more in columns.items()}
         _refuse_missing(path, header, [name for name in places if places[name] is None and name not in optional])
         rows = [(lines.line_num, cells) for cells in lines if any(cell.strip() for cell in cells)]
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start:,}): save it as CSV in UTF-8") from error
+        why = f"is neither UTF-8 nor UTF-16 text (byte {error.start:,})"
+        raise InputError(f"{path} {why}: save it as CSV in UTF-8") from error
     except csv.Error as error:
         raise InputError(f"{path}, line {lines.line_num}: {error}: it is no CSV table") from error
     if not rows or rows.pop()[1] != [END]:

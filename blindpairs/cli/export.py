@@ -1,14 +1,13 @@
 """`blindpairs export`."""
 
 from collections import Counter
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blindpairs.access import present
 from blindpairs.cli.app import WORK, Json, Work, command, counted, named_folder, print_json, say
 from blindpairs.cli.benchmark import (
     MOST_LISTED,
@@ -19,6 +18,7 @@ from blindpairs.cli.benchmark import (
     print_findings,
 )
 from blindpairs.cli.draft import read_patterns, tell_notice
+from blindpairs.cli.export_options import Contents, Format, refuse_ignored
 from blindpairs.cli.groups import grouped
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
@@ -38,66 +38,10 @@ TO_NAME = (
 )
 
 
-class Format(StrEnum):
-    """What an export is read by."""
-
-    hf = "hf"
-    mmvp = "mmvp"
-    mmvp_vlm = "mmvp-vlm"
-    naturalbench = "naturalbench"
-    vlmevalkit = "vlmevalkit"
-    lmms_eval = "lmms-eval"
-    csv = "csv"
-    label_studio = "label-studio"
-
-
 _TO_RETURN = {
     Format.csv: "write accept or reject into the column decision, then blindpairs import {place} --annotator NAME",
     Format.label_studio: "decide in Label Studio with labeling-config.xml beside it, export as JSON, and import that",
 }
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What the exported benchmark holds."""
-
-    name: Annotated[
-        str, typer.Option(rich_help_panel="Selection", help="The benchmark's name. [default: blindpairs]")
-    ] = ""
-    license: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel="Selection",
-            metavar="[PREFIX=]TEXT",
-            help="The licence of the images, such as CC-BY-4.0; with PREFIX, of those whose path begins so.",
-        ),
-    ] = None
-    patterns: Annotated[
-        str,
-        typer.Option(rich_help_panel="Selection", help="FILE with one pattern a line. [default: the paper's nine]"),
-    ] = ""
-    per_pattern: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            rich_help_panel="Selection",
-            help="For mmvp-vlm: so many pairs of each pattern, by agreement, then rank; its script needs 15.",
-        ),
-    ] = 0
-    annotator: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel="Selection",
-            help="For csv, label-studio: with this person's own decisions, without those of others.",
-        ),
-    ] = ""
-    ground_truth: Annotated[
-        str, typer.Option(rich_help_panel="Selection", help="original, or the name of a correction.")
-    ] = ""
-    images: Annotated[
-        bool,
-        typer.Option(rich_help_panel="Output", help="For hf: with the images, or only their ids, hashes and paths."),
-    ] = True
 
 
 @command
@@ -138,10 +82,13 @@ def export(
     """
     space = Workspace(work)
     target = named_folder("--output", output) if output else None
+    collected = not benchmark and present(space.authoring)
+    refuse_ignored(format_, contents, benchmark, collected=collected)
     if format_ in (Format.csv, Format.label_studio):
         _export_drafts(space, format_, target, contents, as_json=as_json)
         return
-    found, findings = _benchmark(space, contents, named_folder("--benchmark", benchmark) if benchmark else None)
+    given = named_folder("--benchmark", benchmark) if benchmark else None
+    found, findings = _collected(space, contents) if collected else _benchmark(space, given)
     found = found.with_ground_truth(contents.ground_truth or found.ground_truth)
     if not found.pairs:
         raise ConfigError(why_nothing(findings))
@@ -207,15 +154,12 @@ def write_format(
     return export_lmms_eval(benchmark, folder)
 
 
-def _benchmark(space: Workspace, contents: Contents, given: Path | None) -> "tuple[Benchmark, list[Finding]]":
+def _benchmark(space: Workspace, given: Path | None) -> "tuple[Benchmark, list[Finding]]":
     """The benchmark to export without its refused pairs, and every finding."""
     from dataclasses import replace
 
-    from blindpairs.access import present
     from blindpairs.benchmark.checks import check, without_refused
 
-    if given is None and present(space.authoring):
-        return _collected(space, contents)
     found = open_benchmark(space, given)
     findings = check(found)
     return replace(found, pairs=without_refused(found.pairs, findings)), findings
@@ -247,7 +191,6 @@ def _licenses(given: list[str]) -> dict[str, str]:
 def _export_drafts(
     space: Workspace, format_: Format, target: Path | None, contents: Contents, *, as_json: bool
 ) -> None:
-    from blindpairs.access import present
     from blindpairs.author.database import AuthoringDatabase
     from blindpairs.author.decisions import is_open, standings
 

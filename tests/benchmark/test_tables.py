@@ -1,5 +1,6 @@
 """Foreign tables: no cell is lost in silence, and what is no image does not stand for one."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,24 @@ def test_row_with_a_comma_too_many_is_an_error_because_its_last_cell_would_be_cu
 def test_empty_cells_after_the_last_column_are_no_cells(tmp_path: Path) -> None:
     rows = read_table(table(tmp_path, "2,State,a cat,,"), COLUMNS)
     assert [row["Statement"] for row in rows] == ["a dog", "a cat"]
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding"), [(",", "utf-8"), (";", "utf-8-sig"), ("\t", "utf-8"), ("\t", "utf-16"), (",", "utf-16")]
+)
+def test_table_that_a_spreadsheet_saved_again_is_read_as_before(tmp_path: Path, separator: str, encoding: str) -> None:
+    path = tmp_path / "Questions.csv"
+    lines = [("Question ID", "Type", "Statement"), ("1", "State", "caf\u00e9, open; at night")]
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(lines)
+    assert read_table(path, COLUMNS) == [dict(zip(*lines, strict=True))]
+
+
+def test_table_of_another_encoding_is_refused_and_says_what_to_save(tmp_path: Path) -> None:
+    path = tmp_path / "Questions.csv"
+    path.write_bytes("Question ID,Type,Statement\n1,State,caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(InputError, match="is neither UTF-8 nor UTF-16 text"):
+        read_table(path, COLUMNS)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "JPG", "jpeg", "PNG", "webp"])

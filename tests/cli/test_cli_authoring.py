@@ -77,6 +77,45 @@ def test_unknown_ground_truth_lists_the_known_ones(benchmark: Path, tmp_path: Pa
     assert "has no ground truth 'fixed': choose one of original" in shown
 
 
+OPTIONS = {
+    "annotator": ("--annotator", "ada"),
+    "patterns": ("--patterns", "mine.txt"),
+    "name": ("--name", "mine"),
+    "license": ("--license", "CC0"),
+    "per-pattern": ("--per-pattern", "15"),
+    "no-images": ("--no-images",),
+    "ground-truth": ("--ground-truth", "original"),
+    "benchmark": ("--benchmark", "folder"),
+}
+BENCHMARKS = {"hf", "mmvp", "mmvp-vlm", "naturalbench", "vlmevalkit", "lmms-eval"}
+READ_BY = {
+    "annotator": {"csv", "label-studio"},
+    "patterns": {"label-studio"},
+    "name": set(),
+    "license": set(),
+    "per-pattern": {"mmvp-vlm"},
+    "no-images": {"hf"},
+    "ground-truth": BENCHMARKS,
+    "benchmark": BENCHMARKS,
+}
+
+
+@pytest.mark.parametrize("format_", [*sorted(BENCHMARKS), "csv", "label-studio"])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_that_a_format_does_not_read_is_refused(tmp_path: Path, option: str, format_: str) -> None:
+    """A work folder without drafts: what people accepted does not name, license or classify the demo's benchmark."""
+    (tmp_path / "mine.txt").write_text("Shape\n")
+    given = [str(tmp_path / one) if one == "mine.txt" else one for one in OPTIONS[option]]
+    space = ("--work", tmp_path / "work", "--output", tmp_path / "out")
+    shown = call("export", "--format", format_, *given, *space).stderr
+    assert (f"--{option} changes nothing here: " in shown) == (format_ not in READ_BY[option]), shown
+
+
+def test_name_licence_and_patterns_are_read_where_people_accepted_pairs(drafted: Path) -> None:
+    for option in ("name", "license"):
+        assert "changes nothing" not in call("export", *OPTIONS[option], "--work", drafted).stderr
+
+
 def test_licence_without_a_name_is_refused(drafted: Path) -> None:
     assert "--license '/photos=' names no licence" in complaint("export", "--license", "/photos=", "--work", drafted)
 
