@@ -17,6 +17,7 @@ from blindpairs.mof.conversations import Conversation, Turn, row_of
 from blindpairs.mof.templates import IGNORE, TurnTokenizer, messages_of, tokenized
 
 PLACES = 3
+BAR = "\x1f"
 ROUNDS = {
     "one": [("What is the animal in this picture?", "A dog.")],
     "a digit": [("How many balls?", "17"), ("Sure?", "2")],
@@ -34,14 +35,14 @@ def conversation(rounds: list[tuple[str, str]], image: bool) -> Conversation:
 
 
 def learned_text(labels: list[int], tokenizer: Any) -> str:
-    """What the model is to write, with a bar between stretches."""
+    """What the model is to write, with BAR between stretches."""
     stretches: list[list[int]] = [[]]
     for label in labels:
         if label != IGNORE:
             stretches[-1].append(label)
         elif stretches[-1]:
             stretches.append([])
-    return "|".join(tokenizer.decode(stretch) for stretch in stretches if stretch)
+    return BAR.join(tokenizer.decode(stretch) for stretch in stretches if stretch)
 
 
 @pytest.mark.parametrize("image", [True, False], ids=["image", "text"])
@@ -93,15 +94,13 @@ def test_image_alone_is_a_question() -> None:
 
 
 @pytest.mark.parametrize("name", ROUNDS)
-@pytest.mark.parametrize(
-    "tokenizer", [llama_like(), qwen_like(tags=False), character_tokenizer()], ids=["llama", "qwen", "characters"]
-)
+@pytest.mark.parametrize("tokenizer", [llama_like(), qwen_like(tags=False)], ids=["llama", "qwen"])
 def test_answers_and_their_ends_are_learned_and_nothing_else(name: str, tokenizer: Any) -> None:
     rounds = ROUNDS[name]
     end = tokenizer.eos_token
     for image in (True, False):
         _, labels = tokenized(conversation(rounds, image), tokenizer, "vicuna_v1", PLACES)
-        written = learned_text(labels, tokenizer).split("|")
+        written = learned_text(labels, tokenizer).split(BAR)
         assert [one.strip() for one in written] == [f"{answer}{end}".strip() for _, answer in rounds]
 
 
@@ -110,7 +109,7 @@ def test_answers_and_their_ends_are_learned_and_nothing_else(name: str, tokenize
 def test_chat_template_learns_answers_and_their_ends(name: str, tags: bool) -> None:
     tokenizer = qwen_like(tags=tags)
     ids, labels = tokenized(conversation(ROUNDS[name], True), tokenizer, "chat", PLACES)
-    answers = "|".join(f"{answer.strip()}<|im_end|>" for _, answer in ROUNDS[name])
+    answers = BAR.join(f"{answer.strip()}<|im_end|>" for _, answer in ROUNDS[name])
     assert learned_text(labels, tokenizer) == answers
     assert tokenizer.decode(ids).startswith(f"<|im_start|>user\n{'<image>' * PLACES}\n{ROUNDS[name][0][0]}<|im_end|>\n")
 
