@@ -6,7 +6,6 @@ cannot be used is an error that names the row and the file (`checking` names all
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from blindpairs.errors import InputError, Undecodable
+from blindpairs.images import read_item
 from blindpairs.mof.conversations import Conversation
-from blindpairs.mof.pixels import PixelRules, image_bytes, square_of
+from blindpairs.mof.pixels import Pictures, PixelRules, item_of, shown, square_of
 from blindpairs.mof.templates import TurnTokenizer
 
 # input_ids (L,), labels (L,), and pixel_values (3, S, S) or features, one (N, D) for each tower; neither for text only
@@ -67,7 +67,7 @@ class InMemory:
 class Sight:
     """Where images are and what becomes of them. `places` is the number of tokens an image has in the text."""
 
-    folder: Path
+    pictures: Pictures
     rules: PixelRules
     places: int
     features: Features | None = None  # instead of pixels
@@ -76,7 +76,7 @@ class Sight:
         """The part of an example that holds its image. Raises Undecodable."""
         if self.features is not None:
             return {"features": self.features[name]}
-        square = square_of(image_bytes(self.folder, name), self.rules)
+        square = square_of(read_item(item_of(self.pictures, name)), self.rules)
         return {"pixel_values": self.rules.normalised(torch.from_numpy(square))}
 
 
@@ -111,7 +111,7 @@ class Examples(Dataset[Example]):
             return example | self.sight.image(conversation.image)
         except Undecodable as failure:
             raise InputError(
-                f"row {conversation.id!r}: its image {self.sight.folder / conversation.image} cannot be used "
+                f"row {conversation.id!r}: its image {shown(self.sight.pictures, conversation.image)} cannot be used "
                 f"({failure.code}: {failure.message}): check the data first, and leave such rows out"
             ) from failure
 

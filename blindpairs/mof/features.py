@@ -26,10 +26,10 @@ from blindpairs.access import listed
 from blindpairs.cores import usable_cores
 from blindpairs.encoders.weights import state_hash
 from blindpairs.errors import ConfigError, InputError, Undecodable
-from blindpairs.images.by_uri import file_item
+from blindpairs.images import read_item
 from blindpairs.images.decode import image_id
 from blindpairs.mof.modeling_mof_llava import MofLlavaForConditionalGeneration
-from blindpairs.mof.pixels import PixelRules, image_bytes, square_of
+from blindpairs.mof.pixels import Pictures, PixelRules, item_of, shown, square_of
 from blindpairs.progress import Progress, silent
 from blindpairs.workspace import RunLock, digest, prepare_folder, read_json, stamp, write_json, written_atomically
 
@@ -127,9 +127,9 @@ def _mapped(path: str) -> Features:
 
 
 class FeatureCache:
-    """Features by the name of an image below its folder."""
+    """Features by the name of an image."""
 
-    def __init__(self, folder: Path, images: Path, rules: PixelRules, towers: Towers) -> None:
+    def __init__(self, folder: Path, images: Pictures, rules: PixelRules, towers: Towers) -> None:
         """`folder` may hold those of many towers. Nothing is computed before `build`."""
         self.images, self.rules, self._folder = images, rules, folder
         pixels = rules.describe()
@@ -143,11 +143,13 @@ class FeatureCache:
     def __getitem__(self, name: str) -> tuple[Tensor, ...]:
         """(N, D) float16 for each tower. InputError where the file's features are not kept, or it has changed since."""
         if not self._has(name):
-            raise InputError(f"{self.images / name} has no features, or has changed since: run the same command again")
+            raise InputError(
+                f"{shown(self.images, name)} has no features, or has changed since: run the same command again"
+            )
         return tuple(kept[name] for kept in self._kept)
 
     def _has(self, name: str) -> bool:
-        item = file_item(str(self.images / name))
+        item = item_of(self.images, name)
         return all(kept.has(name, item.size, item.mtime_ns) for kept in self._kept)
 
     def build(self, names: Sequence[str], towers: Towers, progress: Progress = silent) -> None:
@@ -194,13 +196,13 @@ class FeatureCache:
 
     def _seen(self, name: str) -> tuple[tuple[str, int, int, str], npt.NDArray[np.uint8]]:
         """(name, size, time, image_id) of a file, and its square of pixels."""
-        item = file_item(str(self.images / name))  # before it is read: a change during that shows later
+        item = item_of(self.images, name)  # before it is read: a change during that shows later
         try:
-            data = image_bytes(self.images, name)
+            data = read_item(item)
             return (name, item.size, item.mtime_ns, image_id(data)), square_of(data, self.rules)
         except Undecodable as failure:
             raise InputError(
-                f"{self.images / name} cannot be used ({failure.code}: {failure.message}): check the data first, "
+                f"{shown(self.images, name)} cannot be used ({failure.code}: {failure.message}): check the data first, "
                 "and leave such rows out"
             ) from failure
 

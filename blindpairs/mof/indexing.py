@@ -22,9 +22,10 @@ import pyarrow as pa
 from blindpairs.access import present, remove, unreadable
 from blindpairs.errors import InputError, Refused
 from blindpairs.mof.conversations import Conversation, Oddity, Row, Turn, read_rows
+from blindpairs.mof.shards import Shards
 from blindpairs.mof.templates import TurnTokenizer
 from blindpairs.progress import Notice, drop_notice
-from blindpairs.workspace import prepare_folder, read_json, sha256_file, stamp, write_json, written_atomically
+from blindpairs.workspace import digest, prepare_folder, read_json, sha256_file, stamp, write_json, written_atomically
 
 AT_ONCE = 2048  # rows of a record batch, tokenized together
 ROWS = pa.schema(
@@ -115,12 +116,14 @@ class InstructionIndex:
         return chosen
 
 
-def open_index(data: Path, tokens: TurnTokenizer, folder: Path, notice: Notice = drop_notice) -> InstructionIndex:
+def open_index(
+    data: Path | Shards, tokens: TurnTokenizer, folder: Path, notice: Notice = drop_notice
+) -> InstructionIndex:
     """The index of an instruction file, made where there is none in `folder`, or one of something else.
 
     Raises InputError where `data` is no instruction file, or holds no usable row.
     """
-    made_from = {"data": sha256_file(data), "tokenizer": tokens.fingerprint, "template": tokens.template}
+    made_from = {"data": data_hash(data), "tokenizer": tokens.fingerprint, "template": tokens.template}
     path, marker = folder / f"{tokens.template}.arrow", folder / f"{tokens.template}.json"
     if present(marker):
         with suppress(Damaged):
@@ -128,12 +131,18 @@ def open_index(data: Path, tokens: TurnTokenizer, folder: Path, notice: Notice =
                 return InstructionIndex(path)
     prepare_folder(folder)
     remove(marker)
-    notice(f"reading {data} and counting the tokens of its rows")
-    usable, odd = _build(read_rows(data), tokens, path)
+    source = str(data) if isinstance(data, Path) else f"{len(data.paths)} archives"
+    notice(f"reading {source} and counting the tokens of its rows")
+    usable, odd = _build(read_rows(data) if isinstance(data, Path) else data.rows(), tokens, path)
     if not usable:
-        raise InputError(f"{data} has no usable row: {_first(path) or 'it has no rows'}")
-    write_json(marker, stamp() | {"made_from": made_from, "rows": usable, "oddities": odd, "source": str(data)})
+        raise InputError(f"{source} has no usable row: {_first(path) or 'it has no rows'}")
+    write_json(marker, stamp() | {"made_from": made_from, "rows": usable, "oddities": odd, "source": source})
     return InstructionIndex(path)
+
+
+def data_hash(data: Path | Shards) -> str:
+    """What a run records of its data: a hash of the file, or of the names, sizes and times of the archives."""
+    return sha256_file(data) if isinstance(data, Path) else digest(data.fingerprint())
 
 
 def _made_from(marker: Path) -> Any:
