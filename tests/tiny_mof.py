@@ -11,7 +11,7 @@ from blindpairs.mof.building import Fusion, build_mof
 from blindpairs.mof.modeling_mof_llava import MofLlavaConfig, MofLlavaForConditionalGeneration
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-IMAGE, VOCABULARY = 4, 100  # the image token, and how many tokens there are
+IMAGE, VOCABULARY = 4, 101  # the image token, and how many tokens there are
 
 
 def text_config(**options: Any) -> Any:
@@ -37,7 +37,7 @@ def tiny_mof(**options: Any) -> Any:
     """A model of `tiny_config`, in evaluation mode, whose logits an image changes."""
     torch.manual_seed(0)
     model = randomised(MofLlavaForConditionalGeneration(tiny_config(**options)))
-    model.generation_config.update(pad_token_id=0, eos_token_id=2)
+    model.generation_config.update(pad_token_id=0, eos_token_id=2, suppress_tokens=[IMAGE])
     return model
 
 
