@@ -4,6 +4,7 @@ It pads an image to a square, resizes it to the model's resolution, normalises i
 `<image>` in a prompt as many tokens as the image takes. Its chat template takes texts and images.
 """
 
+from pathlib import Path
 from typing import Any
 
 from blindpairs.encoders.weights import loading, quiet
@@ -46,18 +47,16 @@ _FLATTENED = (
 )
 
 
-def load_tokenizer(language_model: str) -> Any:
-    """The tokenizer of a language model, with `image_token` and `image_token_id`; <image> is added if it has none."""
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a language model's folder, with `image_token` and `image_token_id`; it may get a token more."""
     import transformers
 
-    with loading(language_model, language_model), quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(language_model)
+    with loading(str(folder), f"the tokenizer in {folder}"), quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         if getattr(tokenizer, "image_token", None) is None:
             known = tokenizer.get_vocab()
             token = next((one for one in IMAGE_TOKENS if one in known), IMAGE_TOKENS[0])
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                language_model, extra_special_tokens={"image_token": token}
-            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens={"image_token": token})
     for here in ("is_local", "local_files_only"):  # of this machine; transformers would save them with the tokenizer
         tokenizer.init_kwargs.pop(here, None)
     if tokenizer.pad_token is None:

@@ -128,6 +128,7 @@ def clip_of_open_clip(spec: Spec, visual: Any) -> Any:
     """
     from open_clip.transformer import VisionTransformer
     from transformers import CLIPVisionConfig, CLIPVisionModel
+    from transformers.initialization import no_init_weights
 
     if not isinstance(visual, VisionTransformer):
         raise ConfigError(
@@ -147,7 +148,8 @@ def clip_of_open_clip(spec: Spec, visual: Any) -> Any:
         layer_norm_eps=block.ln_1.eps,
     )
     named, unknown = _renamed(visual.state_dict())
-    module = CLIPVisionModel(config)
+    with no_init_weights():
+        module = CLIPVisionModel(config)
     missing = [name for name in module.state_dict() if name not in named and not name.startswith("post_layernorm.")]
     if missing or unknown:
         odd = (unknown + missing)[0]

@@ -148,7 +148,7 @@ def test_lora_adapters_come_back_and_merge_into_a_model_that_needs_no_peft(tmp_p
     inputs = question(model)
     before = model(**inputs).logits
     model.save_pretrained(tmp_path / "base")
-    adapted = get_peft_model(
+    adapted: Any = get_peft_model(
         model,
         LoraConfig(
             r=4,
@@ -160,8 +160,8 @@ def test_lora_adapters_come_back_and_merge_into_a_model_that_needs_no_peft(tmp_p
     randomised(adapted.base_model.model.model.aux_projector)
     trained = adapted(**inputs).logits
     assert not torch.allclose(trained, before, atol=0.1)
-    adapted.save_pretrained(tmp_path / "adapter")
-    again = PeftModel.from_pretrained(loaded(tmp_path / "base"), tmp_path / "adapter").eval()
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    again = PeftModel.from_pretrained(loaded(tmp_path / "base"), str(tmp_path / "adapter")).eval()
     assert torch.equal(again(**inputs).logits, trained)
     merged = again.merge_and_unload()
     torch.testing.assert_close(merged(**inputs).logits, trained, rtol=0, atol=1e-4)
