@@ -12,7 +12,7 @@ from tiny_llava import character_tokenizer
 from trained_tokenizers import llama_like, qwen_like
 
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.mof.chat_templates import Template, rendered
+from blindpairs.mof.chat_templates import Template, processor_template, rendered
 from blindpairs.mof.conversations import Conversation, Turn, row_of
 from blindpairs.mof.templates import IGNORE, TurnTokenizer, messages_of, tokenized
 
@@ -204,6 +204,17 @@ def test_messages_of_plain_texts_are_asked_the_same_way() -> None:
         jinja = TurnTokenizer(tokenizer, template).jinja
         parts = [{"role": "user", "content": [{"type": "text", "text": "What?"}]}]
         assert rendered(jinja, parts, tokenizer) == rendered(jinja, [{"role": "user", "content": "What?"}], tokenizer)
+
+
+def test_image_after_the_text_is_asked_as_it_was_trained_before_it() -> None:
+    image, text = {"type": "image"}, {"type": "text", "text": " What? "}
+    for template, tokenizer in (("vicuna_v1", llama_like()), ("chat", qwen_like(tags=True))):
+        jinja = processor_template(template, tokenizer)  # type: ignore[arg-type]
+        one, other = (
+            rendered(jinja, [{"role": "user", "content": parts}], tokenizer) for parts in ([image, text], [text, image])
+        )
+        assert one == other
+        assert "<image>\nWhat?" in one
 
 
 def test_what_a_template_needs_is_named() -> None:
