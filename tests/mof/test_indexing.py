@@ -39,6 +39,9 @@ def test_index_holds_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert index.has_image.tolist() == [True, False, True, True]
         images = [len(tokens().tokenized(one, 9)[0]) - 9 * (one.image is not None) for one in expected]
         assert index.tokens.tolist() == images
+        ids = [tuple(each.tolist() for each in tokens().spread(index.encoded(place), 9)) for place in range(4)]
+        assert ids == [tokens().tokenized(one, 9) for one in expected]
+        assert [index.image(place) for place in range(4)] == [(one.id, one.image) for one in expected]
         assert index.images() == {"a.png": [1, 5], "d/\N{CAT}.png": [4]}
         assert [(number, name, odd.code, bool(odd.use)) for number, name, odd in index.oddities] == [
             (3, "bad", "two_placeholders", False),
