@@ -98,19 +98,24 @@ def own_template(tokenizer: Any) -> str:
 
 
 def rendered(template: str, messages: list[Message], tokenizer: Any, *, prompt: bool = False) -> str:
-    """The text of messages; with `prompt`, up to where the next answer begins."""
-    names = tokenizer.special_tokens_map
-    (text,), _ = render_jinja_template([messages], chat_template=template, add_generation_prompt=prompt, **names)
-    return str(text)
+    """The text of messages; with `prompt`, up to where the next answer begins. ConfigError where the template fails."""
+    return _rendered(template, messages, tokenizer, add_generation_prompt=prompt)[0]
 
 
 def rendered_with_answers(template: str, messages: list[Message], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
     """The text of messages, and where its generation tags were: start and end of each, in characters."""
+    return _rendered(template, messages, tokenizer, return_assistant_tokens_mask=True)
+
+
+def _rendered(template: str, messages: list[Message], tokenizer: Any, **options: bool) -> tuple[str, Any]:
     names = tokenizer.special_tokens_map
-    (text,), (places,) = render_jinja_template(
-        [messages], chat_template=template, return_assistant_tokens_mask=True, **names
-    )
-    return str(text), list(places)
+    try:
+        (text,), places = render_jinja_template([messages], chat_template=template, **options, **names)
+    except (TemplateError, TypeError) as error:
+        raise ConfigError(
+            f"the chat template cannot write a conversation ({str(error)[:80]}); use vicuna_v1"
+        ) from error
+    return str(text), list(places[0]) if places else []
 
 
 def has_generation_tags(template: str) -> bool:
@@ -123,5 +128,5 @@ def _reads_parts_alone(template: str, tokenizer: Any) -> bool:
     question = [{"role": "user", "content": "what is this"}]
     try:
         return "what is this" not in rendered(template, question, tokenizer)
-    except (TemplateError, TypeError):
+    except ConfigError:
         return True

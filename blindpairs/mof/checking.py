@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -82,7 +83,7 @@ class Known:
             return 64
         return int(np.bitwise_count(self._array ^ np.uint64(phash)).min())
 
-    @property
+    @cached_property
     def _array(self) -> npt.NDArray[np.uint64]:
         return np.array(self.hashes, dtype=np.uint64)
 

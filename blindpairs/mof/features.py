@@ -132,8 +132,11 @@ class FeatureCache:
     def __init__(self, folder: Path, images: Pictures, rules: PixelRules, towers: Towers) -> None:
         """`folder` may hold those of many towers. Nothing is computed before `build`."""
         self.images, self.rules, self._folder = images, rules, folder
-        pixels = rules.describe()
-        self._kept = [_Kept(folder, name, {**facts, "pixels": pixels}) for name, facts in towers.facts.items()]
+        self._facts = {name: {**facts, "pixels": rules.describe()} for name, facts in towers.facts.items()}
+        self._kept = self._read()
+
+    def _read(self) -> list[_Kept]:
+        return [_Kept(self._folder, name, facts) for name, facts in self._facts.items()]
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -155,25 +158,29 @@ class FeatureCache:
     def build(self, names: Sequence[str], towers: Towers, progress: Progress = silent) -> None:
         """Keep the features of all these images. InputError names one that cannot be used; those before it stay."""
         wanted = list(dict.fromkeys(names))
-        missing = [name for name in wanted if not self._has(name)]
-        done = len(wanted) - len(missing)
-        progress(done, len(wanted), 0)
-        if not missing:
+        progress(0, len(wanted), 0)
+        if all(map(self._has, wanted)):
+            progress(len(wanted), len(wanted), 0)
             return
         for kept in self._kept:
             prepare_folder(kept.folder)
         lock = RunLock(self._folder)
         try:
             lock.claim_all()
-            with ThreadPoolExecutor(usable_cores()) as threads:
-                for start in range(0, len(missing), BLOCK):
-
-                    def report(count: int, before: int = done + start) -> None:
-                        progress(before + count, len(wanted), 0)
-
-                    self._add_block(missing[start : start + BLOCK], towers, threads, report)
+            self._kept = self._read()  # another run may have added blocks until now: their numbers are taken
+            self._add([name for name in wanted if not self._has(name)], len(wanted), towers, progress)
         finally:
             lock.release()
+
+    def _add(self, missing: Sequence[str], total: int, towers: Towers, progress: Progress) -> None:
+        done = total - len(missing)
+        with ThreadPoolExecutor(usable_cores()) as threads:
+            for start in range(0, len(missing), BLOCK):
+
+                def report(count: int, before: int = done + start) -> None:
+                    progress(before + count, total, 0)
+
+                self._add_block(missing[start : start + BLOCK], towers, threads, report)
 
     def _add_block(
         self, names: Sequence[str], towers: Towers, threads: ThreadPoolExecutor, progress: Callable[[int], None]

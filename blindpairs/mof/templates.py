@@ -161,9 +161,7 @@ class TurnTokenizer:
             for start, end in reversed(answers):
                 text = f"{text[:start]}{OPEN}{text[start:end]}{CLOSE}{text[end:]}"
             return text
-        marked = [
-            replace(turn, text=f"{OPEN}{turn.text.strip()}{CLOSE}") if turn.role == "gpt" else turn for turn in turns
-        ]
+        marked = [replace(turn, text=_inside_space(turn.text)) if turn.role == "gpt" else turn for turn in turns]
         return self._widened(rendered(self.jinja, messages_of(marked), self._own))
 
     def _answer_header(self) -> str:
@@ -179,7 +177,7 @@ class TurnTokenizer:
         out, place = [], 0
         for answer in re.finditer(f"{OPEN}([^{CLOSE}]*){CLOSE}", text):
             before = text[place : answer.start()]
-            header = before.rfind(self._header) if self._header != NO_HEADER else len(before)
+            header = before.rfind(self._header) if self._header != NO_HEADER else len(before.rstrip())
             end = re.compile(rf"\s*(?:{self._control.pattern})").match(text, answer.end())
             if header < 0 or not end:
                 missing = "begins" if header < 0 else "ends"
@@ -205,6 +203,13 @@ class TurnTokenizer:
                 pieces.append(piece)
                 length += len(piece)
         return Marked("".join(pieces), tuple(answers))
+
+
+def _inside_space(text: str) -> str:
+    """The text with marks inside the space around it, which some templates trim and others keep."""
+    inner = text.strip()
+    start = len(text) - len(text.lstrip())
+    return f"{text[:start]}{OPEN}{inner}{CLOSE}{text[start + len(inner) :]}"
 
 
 def messages_of(turns: Iterable[Turn]) -> list[Message]:
