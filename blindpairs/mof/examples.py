@@ -1,0 +1,121 @@
+"""Rows of an instruction file as training examples: ids, labels, and the image as pixels or as cached features.
+
+Promises: an example is made when it is asked for, in any process; text-only rows simply have no image; an image that
+cannot be used is an error that names the row and the file (`checking` names all of them before training starts).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from blindpairs.errors import InputError, Undecodable
+from blindpairs.mof.conversations import Conversation
+from blindpairs.mof.pixels import PixelRules, image_bytes, square_of
+from blindpairs.mof.templates import TurnTokenizer
+
+# input_ids (L,), labels (L,), and pixel_values (3, S, S) or features, one (N, D) for each tower; neither for text only
+Example = dict[str, Any]
+
+
+class Rows(Protocol):
+    """Conversations with what is known of all of them: an index on disk, or a list."""
+
+    has_image: npt.NDArray[np.bool_]
+    tokens: npt.NDArray[np.int32]  # ids besides those of the image
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, number: int, /) -> Conversation:
+        """One of them."""
+
+
+class Features(Protocol):
+    """What the towers made of images, kept on disk."""
+
+    shapes: tuple[tuple[int, int], ...]  # (N, D) for each tower
+
+    def __getitem__(self, name: str, /) -> tuple[Tensor, ...]:
+        """(N, D) for each tower."""
+
+
+class InMemory:
+    """A list of conversations as Rows."""
+
+    def __init__(self, conversations: Sequence[Conversation], tokens: TurnTokenizer) -> None:
+        self._conversations = conversations
+        self.has_image = np.array([one.image is not None for one in conversations], dtype=bool)
+        self.tokens = np.array(tokens.lengths(conversations), dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self._conversations)
+
+    def __getitem__(self, number: int) -> Conversation:
+        return self._conversations[number]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Where images are and what becomes of them. `places` is the number of tokens an image has in the text."""
+
+    folder: Path
+    rules: PixelRules
+    places: int
+    features: Features | None = None  # instead of pixels
+
+    def image(self, name: str) -> Example:
+        """The part of an example that holds its image. Raises Undecodable."""
+        if self.features is not None:
+            return {"features": self.features[name]}
+        square = square_of(image_bytes(self.folder, name), self.rules)
+        return {"pixel_values": self.rules.normalised(torch.from_numpy(square))}
+
+
+class Examples(Dataset[Example]):
+    """A data set of examples. `lengths` holds the number of ids of each, without opening an image."""
+
+    def __init__(self, rows: Rows, tokens: TurnTokenizer, sight: Sight, max_length: int = 2048) -> None:
+        """Longer examples are cut to `max_length` ids, after the image has been put in, as LLaVA does."""
+        self.rows, self.tokens, self.sight, self.max_length = rows, tokens, sight, max_length
+        self.has_image = rows.has_image
+        self.lengths = np.minimum(rows.tokens + sight.places * rows.has_image, max_length).astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Example:
+        """Raises InputError where the image cannot be used, or is cut off by `max_length`."""
+        conversation = self.rows[number]
+        ids, labels = self.tokens.tokenized(conversation, self.sight.places)
+        example = {
+            "input_ids": torch.tensor(ids[: self.max_length]),
+            "labels": torch.tensor(labels[: self.max_length]),
+        }
+        if conversation.image is None:
+            return example
+        if self.tokens.image_id in ids[self.max_length :]:
+            raise InputError(
+                f"row {conversation.id!r}: its image needs {self.sight.places} places and lies beyond the first "
+                f"{self.max_length} ids: allow longer examples, or leave the row out"
+            )
+        try:
+            return example | self.sight.image(conversation.image)
+        except Undecodable as failure:
+            raise InputError(
+                f"row {conversation.id!r}: its image {self.sight.folder / conversation.image} cannot be used "
+                f"({failure.code}: {failure.message}): check the data first, and leave such rows out"
+            ) from failure
+
+    def dummy(self) -> Example:
+        """The image part of an example that has no image: a grey picture, or features of ones (they can be normed)."""
+        if self.sight.features is not None:
+            return {"features": tuple(torch.ones(shape, dtype=torch.float16) for shape in self.sight.features.shapes)}
+        size = self.sight.rules.size
+        return {"pixel_values": torch.zeros(3, size, size)}
