@@ -21,8 +21,6 @@ from blindpairs.errors import ConfigError
 from blindpairs.mof.examples import Example, Examples
 from blindpairs.mof.templates import IGNORE
 
-DUMMY = "dummy_"  # before the key of an image that no token stands for
-
 
 @dataclass(frozen=True)
 class Collator:
@@ -30,12 +28,12 @@ class Collator:
 
     The batch holds input_ids, labels (B, L), attention_mask (B, L) or, of packed examples, position_ids (B, L) and
     use_cache; and the images of all examples in order: pixel_values (I, 3, S, S), or features, (I, N, D) for each
-    tower. A batch without an image has one under `dummy_pixel_values` or `dummy_features` instead, for which the text
-    has no place: the loss adds it with weight 0.
+    tower. A batch of texts alone has one image all the same, `dummy`, for which it has no place: in training the model
+    lets that pass, with weight 0. LLaVA pays one for each text.
     """
 
     pad_id: int
-    dummy: Example  # the image part of an example, see Examples.dummy
+    dummy: Example | None  # the image part of an example, see Examples.dummy; None: texts stay alone
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """One batch."""
@@ -49,8 +47,7 @@ class Collator:
             batch["use_cache"] = False
         else:
             batch["attention_mask"] = _padded([torch.ones_like(each["input_ids"]) for each in examples], 0)
-        images = _images(examples)
-        return batch | (images or {DUMMY + key: value for key, value in _images([self.dummy]).items()})
+        return batch | (_images(examples) or _images([self.dummy or {}]))
 
 
 def _padded(rows: Sequence[Tensor], value: int) -> Tensor:

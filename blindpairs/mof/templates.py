@@ -28,6 +28,7 @@ from blindpairs.mof.chat_templates import (
     rendered_with_answers,
 )
 from blindpairs.mof.conversations import RESERVED, Conversation, Turn
+from blindpairs.workspace import digest
 
 IGNORE = -100  # the label of a token that is not learned: torch's cross entropy leaves it out
 # Marks in a text on its way to the tokenizer, all of them code points that Unicode reserves for such use.
@@ -73,6 +74,8 @@ class TurnTokenizer:
         self._seams = re.compile(f"({names}|{SPELLED.format('[0-9]+')}|[{OPEN}{CLOSE}])")
         self._private, self._ids = private_copy(tokenizer, self._controls)
         self.image_id = int(tokenizer.convert_tokens_to_ids(self.image_token))
+        described = tokenizer.backend_tokenizer.to_str()
+        self.fingerprint = digest([described, self.jinja])  # of all that ids depend on
         self._header = "" if template != "chat" or has_generation_tags(self.jinja) else self._answer_header()
         # The processor adds special tokens, unless the template begins with one itself.
         bos, sample = tokenizer.bos_token, Conversation("", None, (Turn("human", "?"), Turn("gpt", "!")))
