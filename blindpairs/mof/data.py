@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.cores import usable_cores
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.errors import ConfigError
 from blindpairs.mof.batches import Collator, ModalityLengthSampler, PackedExamples
-from blindpairs.mof.conversations import read_rows
-from blindpairs.mof.examples import Examples, InMemory, Sight
+from blindpairs.mof.examples import Examples, Sight
+from blindpairs.mof.indexing import open_index
 from blindpairs.mof.pixels import PixelRules
 from blindpairs.mof.recipe import Stage
 from blindpairs.mof.templates import TurnTokenizer
-from blindpairs.progress import Progress
-from blindpairs.workspace import sha256_file
+from blindpairs.progress import Notice, Progress, drop_notice, silent
+from blindpairs.workspace import digest, sha256_file
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,22 @@ def data_hash(stage: Stage) -> str:
     return sha256_file(Path(stage.data))
 
 
-def load_data(stage: Stage, model: Any, processor: Any, cache: Path | None, progress: Progress) -> StageData:
-    """Read the file of a stage. InputError where it has nothing to train on. `cache`: use features kept there."""
+@dataclass(frozen=True)
+class Preparing:
+    """Where what is prepared for training is kept, for all runs that have the same data, and who watches."""
+
+    folder: Path
+    cache_features: bool = False
+    progress: Progress = silent
+    notice: Notice = drop_notice
+
+
+def load_data(stage: Stage, model: Any, processor: Any, preparing: Preparing) -> StageData:
+    """Read the file of a stage. InputError where it has nothing to train on."""
     tokens = TurnTokenizer(processor.tokenizer, stage.template)
     processor.image_processor.do_pad = stage.pad
-    rows = InMemory([row.conversation for row in read_rows(Path(stage.data)) if row.conversation], tokens)
-    if not len(rows):
-        raise InputError(f"{stage.data} has no row that can be trained on: look at it with --check")
+    place = preparing.folder / f"index-{digest([data_hash(stage), tokens.fingerprint])[:16]}"
+    rows = open_index(Path(stage.data), tokens, place, preparing.notice)
     sight = Sight(Path(stage.images), PixelRules.of(processor.image_processor), model.image_tokens)
     examples = Examples(rows, tokens, sight, stage.max_length)
     collator = Collator(processor.tokenizer.pad_token_id, examples.dummy())

@@ -86,10 +86,8 @@ class Recipe:
 
 
 def parse_recipe(table: Mapping[str, Any], source: str) -> Recipe:
-    """A recipe from the tables of a TOML file; ConfigError names what is wrong in it, and `source`."""
-    recipe = _group(Recipe, table, source, "")
-    check(recipe, source)
-    return recipe
+    """A recipe from the tables of a TOML file; ConfigError names what is wrong in it, and `source`; `check` the rest."""
+    return _group(Recipe, table, source, "")
 
 
 def read_toml(text: str, source: str) -> dict[str, Any]:

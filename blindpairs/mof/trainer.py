@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from blindpairs.mof.batches import DUMMY
 from blindpairs.mof.flops import Shape, Work, work_of
 from blindpairs.mof.loss import LabelLoss
 from blindpairs.mof.recipe import Stage
@@ -43,6 +42,7 @@ class Training:
     cached: bool = False
     workers: int = 0
     progress: Progress = silent
+    on_row: Callable[[Mapping[str, Any]], None] = lambda row: None
     sampler: Any = None
 
 
@@ -56,8 +56,6 @@ class Collate:
         """Examples -> a batch."""
         batch = self._collator(examples)
         batch.pop("use_cache", None)  # never one in training
-        for key in [key for key in batch if key.startswith(DUMMY)]:  # in training the model gives it weight 0
-            batch[key.removeprefix(DUMMY)] = batch.pop(key)
         lengths = [len(one["input_ids"]) for one in examples]
         pixels = batch.get("pixel_values", batch.get("features", [()])[0])
         batch[WORK] = work_of(batch["labels"], lengths, len(pixels))
@@ -214,6 +212,7 @@ class Meter(TrainerCallback):  # type: ignore[misc]
         self._rows[-1] |= self._figures() | self._ranks.take()
         if not dist.is_initialized() or dist.get_rank() == 0:
             self._training.run.log(self._rows)
+            self._training.on_row(self._rows[-1])
         self._rows.clear()
 
     def _figures(self) -> dict[str, float]:

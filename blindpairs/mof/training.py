@@ -21,7 +21,7 @@ from blindpairs.encoders.weights import state_hash
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.building import build_mof, parts, save_mof
 from blindpairs.mof.card import write_card
-from blindpairs.mof.data import StageData, data_hash, load_data
+from blindpairs.mof.data import Preparing, StageData, data_hash, load_data
 from blindpairs.mof.device import Device, this_device, to_precision
 from blindpairs.mof.flops import shape_of
 from blindpairs.mof.lora import add_lora, merge_lora
@@ -40,6 +40,7 @@ class Watching:
 
     bars: Bars = lambda label, unit: silent
     notice: Notice = drop_notice
+    rows: Callable[[Mapping[str, Any]], None] = lambda row: None  # each line of the log that has rates
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,12 @@ def train(
     watching: Watching = Watching(),
     *,
     stages: Sequence[int] = (1, 2),
-    cache: Path | None = None,
+    prepared: Path | None = None,
 ) -> Report:
-    """Train, or go on training, the run in `folder`. `cache`: where features of frozen towers are kept.
+    """Train, or go on training, the run in `folder`.
+
+    `prepared` is where the index of the data and the features of frozen towers are kept, for all runs; by default
+    prepared/ in the work folder.
 
     ConfigError: a recipe that cannot be, or another one than the folder's. InputError: data that cannot be used.
     AssetMissing: weights that are not here.
@@ -69,14 +73,14 @@ def train(
     processes = PartialState(cpu=not torch.cuda.is_available())
     run = Run(folder)
     with run.locked() if processes.is_main_process else nullcontext():
-        return _Session(recipe, run, watching, processes, cache or folder.parent.parent / "features").all(stages)
+        return _Session(recipe, run, watching, processes, prepared or folder.parent.parent / "prepared").all(stages)
 
 
 class _Session:
     """One call of `train`."""
 
-    def __init__(self, recipe: Recipe, run: Run, watching: Watching, processes: Any, cache: Path) -> None:
-        self.recipe, self.run, self.watching, self.processes, self.cache = recipe, run, watching, processes, cache
+    def __init__(self, recipe: Recipe, run: Run, watching: Watching, processes: Any, prepared: Path) -> None:
+        self.recipe, self.run, self.watching, self.processes, self.prepared = recipe, run, watching, processes, prepared
         self.steps = 0
 
     def all(self, stages: Sequence[int]) -> Report:
@@ -138,6 +142,7 @@ class _Session:
             cached=data.cached,
             workers=data.workers,
             progress=self.watching.bars(label, "steps"),
+            on_row=self.watching.rows,
             sampler=data.sampler(stage, self.recipe.seed, self.processes.num_processes),
         )
         with recomputing(model, stage.activation_checkpointing):
@@ -146,12 +151,14 @@ class _Session:
 
     def _data(self, number: int, model: Any, processor: Any) -> StageData:
         """The data of a stage; the main process makes index and features, the others then read them."""
-        stage, data = self.recipe.stage(number), None
+        stage, kept = self.recipe.stage(number), self.recipe.cache_features
+        if not self.processes.is_main_process:
+            self.processes.wait_for_everyone()
+            return load_data(stage, model, processor, Preparing(self.prepared, kept))
         bar = self.watching.bars(f"features for stage {number}", "images")
-        if self.processes.is_main_process:
-            data = load_data(stage, model, processor, self.cache if self.recipe.cache_features else None, bar)
+        data = load_data(stage, model, processor, Preparing(self.prepared, kept, bar, self.watching.notice))
         self.processes.wait_for_everyone()
-        return data or load_data(stage, model, processor, self.cache if self.recipe.cache_features else None, silent)
+        return data
 
     def _fit(self, training: Training, model: Any, data: StageData) -> None:
         number, checkpoint = training.number, self.run.checkpoint(training.number)

@@ -56,8 +56,10 @@ def test_lora_and_interleaved_have_what_the_others_do_not() -> None:
     assert (mof.fusion.dino_norm, mof.fusion.dino_normalization) == (False, "clip")
 
 
-def test_every_other_preset_is_the_demos() -> None:
-    assert set(preset_names()) - set(PUBLISHED) == {"demo", "demo-sweep"}
+def test_every_other_preset_is_the_demos_or_waits_for_parts() -> None:
+    with pytest.raises(ConfigError, match="own: mode interleaved needs a tower `clip`: give --clip SPEC"):
+        check(load_preset("own").recipe, "own")
+    assert set(preset_names()) - set(PUBLISHED) == {"demo", "demo-sweep", "own"}
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-sweep"])

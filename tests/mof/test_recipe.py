@@ -31,7 +31,9 @@ OTHER_NUMBERS = dict.fromkeys((*WHOLE, "rank", "alpha"), "77")
 
 
 def parsed(text: str) -> Recipe:
-    return parse_recipe(read_toml(text, "mine.toml"), "mine.toml")
+    recipe = parse_recipe(read_toml(text, "mine.toml"), "mine.toml")
+    check(recipe, "mine.toml")
+    return recipe
 
 
 @pytest.mark.parametrize(
