@@ -86,7 +86,7 @@ class Recipe:
 
 
 def parse_recipe(table: Mapping[str, Any], source: str) -> Recipe:
-    """A recipe from the tables of a TOML file; ConfigError names what is wrong in it, and `source`; `check` the rest."""
+    """A recipe from the tables of a TOML file; ConfigError names what is wrong, and `source`; `check` the rest."""
     return _group(Recipe, table, source, "")
 
 
