@@ -340,6 +340,10 @@ class MofLlavaForConditionalGeneration(LlavaForConditionalGeneration):  # type: 
         super(LlavaForConditionalGeneration, self).__init__(config)  # not LLaVA's own, which builds a LlavaModel
         self.model = MofLlavaModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        # LLaVA's own name for the table is that of a Llama; other language models call it otherwise.
+        table = self.model.language_model.get_input_embeddings()
+        name = next(name for name, part in self.named_modules() if part is table)
+        self._tied_weights_keys = {"lm_head.weight": f"{name}.weight"}
         self.post_init()
 
     @property

@@ -37,7 +37,8 @@ def examples(tmp_path: Path) -> Examples:
 
 def theirs(lengths: list[int], images: list[bool], batch: int, parts: int, permute: Any) -> list[int]:
     """LLaVA's order as its code says it, with one difference: whole mega-batches are shuffled with the others."""
-    megas, rest = [], []
+    megas: list[list[int]] = []
+    rest: list[int] = []
     for kind in (True, False):
         numbers = [number for number, image in enumerate(images) if image == kind]
         shuffled = [numbers[place] for place in permute(len(numbers))]
