@@ -11,7 +11,7 @@ from blindpairs.mof.building import Fusion, build_mof
 from blindpairs.mof.modeling_mof_llava import MofLlavaConfig, MofLlavaForConditionalGeneration
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-IMAGE, VOCABULARY = 4, 100  # the image token, and how many tokens there are
+IMAGE, VOCABULARY = 4, 101  # the image token, and how many tokens there are
 
 
 def text_config(**options: Any) -> Any:

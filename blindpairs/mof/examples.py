@@ -40,7 +40,9 @@ class Rows(Protocol):
 class Features(Protocol):
     """What the towers made of images, kept on disk."""
 
-    shapes: tuple[tuple[int, int], ...]  # (N, D) for each tower
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(N, D) for each tower."""
 
     def __getitem__(self, name: str, /) -> tuple[Tensor, ...]:
         """(N, D) for each tower."""
