@@ -24,7 +24,8 @@ def chat(
     question: Annotated[
         list[str] | None,
         typer.Option(
-            rich_help_panel="Selection", help="Ask this and stop. Repeatable. [default: ask what is typed, line by line]"
+            rich_help_panel="Selection",
+            help="Ask this and stop. Repeatable. [default: ask what is typed]",
         ),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, rich_help_panel="Machine", help="Longest answer.")] = 256,

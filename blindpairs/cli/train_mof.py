@@ -63,9 +63,7 @@ class RecipeOptions:
     ] = ""
     mode: Annotated[
         str,
-        typer.Option(
-            rich_help_panel="Encoders", help="clip, dino, additive (A-MoF), interleaved (I-MoF), or concat."
-        ),
+        typer.Option(rich_help_panel="Encoders", help="clip, dino, additive (A-MoF), interleaved (I-MoF), or concat."),
     ] = ""
     change: Annotated[
         list[str] | None,
@@ -105,7 +103,8 @@ class DataOptions:
     ] = ""
     images: Annotated[str, typer.Option(rich_help_panel="Corpus", help="FOLDER that its image names are in.")] = ""
     captions: Annotated[
-        str, typer.Option(rich_help_panel="Corpus", help="FILE for stage 1, in the same form. [default: that of --data]")
+        str,
+        typer.Option(rich_help_panel="Corpus", help="FILE for stage 1, like it. [default: that of --data]"),
     ] = ""
     caption_images: Annotated[
         str, typer.Option(rich_help_panel="Corpus", help="FOLDER of its images. [default: that of --images]")
@@ -168,11 +167,17 @@ def train_mof(
     The same command again goes on where it was stopped, and does nothing twice. A run is then `run:NAME` for eval,
     draft and chat.
     """
+    from blindpairs.cli.train_looks import print_findings, print_plans
+    from blindpairs.mof.sweep import Planned
+
     space, preset = Workspace(work), recipe.chosen(data.data)
     runs = _planned(preset, data.into(preset.recipe), run or preset.name, sweep or [], recipe.mode)
-    runs = _with_demo_data(runs, space)
+    runs = [Planned(one.name, replace(one.recipe, skip=data.skip.value)) for one in runs]
     if plan:
-        _print_plans(runs, stage.numbers, as_json=as_json)
+        print_plans(runs, stage.numbers, space, as_json=as_json)
+        return
+    if data.check:
+        print_findings(runs[0].recipe, stage.numbers, space, as_json=as_json)
         return
     reports = []
     for one in runs:
@@ -200,11 +205,13 @@ def _planned(preset: "Preset", recipe: "Recipe", name: str, sweep: list[str], mo
 
 
 def _trained(one: "Planned", space: Workspace, stages: tuple[int, ...]) -> "Report":
+    from blindpairs.cli.train_data import preparing, with_demo_data
     from blindpairs.cli.train_progress import training_display
     from blindpairs.mof.training import train
 
+    recipe, made = with_demo_data(one.recipe, space)
     with training_display() as watching:
-        return train(one.recipe, space.runs / one.name, watching, stages=stages, prepared=space.prepared)
+        return train(recipe, space.runs / one.name, watching, stages=stages, preparing=preparing(space, made))
 
 
 def _print_report(name: str, report: "Report") -> None:

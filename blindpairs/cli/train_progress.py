@@ -58,7 +58,8 @@ class _Lines:
 @contextmanager
 def _bars() -> Iterator[tuple[Callable[[str, str], Progress], Callable[[Mapping[str, Any]], None]]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress as Display, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Display
 
     columns = (
         TextColumn("{task.description}"),

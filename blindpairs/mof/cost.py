@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from blindpairs.errors import AssetMissing, ConfigError
-from blindpairs.mof.data import index_of
+from blindpairs.errors import ConfigError
+from blindpairs.mof.data import Instructions, Preparing
 from blindpairs.mof.device import Device
-from blindpairs.mof.flops import Shape, Work, shape_of
-from blindpairs.mof.loss import AT_ONCE
+from blindpairs.mof.flops import Work, shape_of
 from blindpairs.mof.known_parts import language_config, vision_config
+from blindpairs.mof.loss import AT_ONCE
+from blindpairs.mof.processing import load_tokenizer
 from blindpairs.mof.recipe import Recipe, Stage
-from blindpairs.mof.training import accumulation, freeze, trained_parts
+from blindpairs.mof.training import accumulation, freeze, language_model_path, trained_parts
 
 UTILISATION = 0.4  # of the measured product rate; what is seen in practice is 0.3 to 0.55
-# LLaVA-1.5's data, for a recipe without any: rows, and tokens of text and of labels in each (facts of its paper, means).
+# For a recipe without data, those of LLaVA-1.5: rows, and about how many tokens of text and of labels each has.
 ASSUMED = {1: (558_128, 25, 20), 2: (665_298, 300, 180)}
 
 
@@ -68,14 +69,15 @@ def shape_model(recipe: Recipe) -> Any:
 
     clip, dino = recipe.towers()
     vision, aux = (vision_config(one) if one else None for one in (clip, dino))
-    fusion, first = recipe.fusion, vision or aux
+    fusion = recipe.fusion
+    first: Any = vision or aux
     side = fusion.resolution or first.image_size
     if side % first.patch_size:
         raise ConfigError(f"resolution {side} is not a multiple of the patch size {first.patch_size}")
     config = MofLlavaConfig(
         vision_config=vision,
         aux_vision_config=aux,
-        text_config=language_config(recipe.language_model),
+        text_config=language_config(language_model_path(recipe.language_model)),
         mode=fusion.mode,
         resolution=side,
         vision_feature_layer=fusion.clip_layer,
@@ -118,7 +120,7 @@ def _lengths(recipe: Recipe, number: int, image_tokens: int, prepared: Path) -> 
     if not stage.data or not Path(stage.data).is_file():
         rows, text, labels = ASSUMED[number]
         return Lengths(np.full(rows, min(text + image_tokens, stage.max_length)), rows, labels, assumed=True)
-    index = index_of(stage, recipe.language_model, prepared)
+    index = Instructions(stage, load_tokenizer(language_model_path(recipe.language_model)), Preparing(prepared)).index
     tokens = np.minimum(index.tokens + image_tokens * index.has_image, stage.max_length).astype(np.int64)
     return Lengths(tokens, int(index.has_image.sum()), int(index.tokens.mean()))
 
@@ -131,13 +133,13 @@ def memory(model: Any, stage: Stage, tokens: int, device: Device) -> int:
     weights = {one: 16 if one.requires_grad else device.frozen_bytes for one in model.parameters()}
     held = sum(one.numel() * size for one, size in weights.items())
     one, two = (kept_for_backward(model, stage, tokens, device, layers) for layers in (1, 2))
-    layers = int(model.config.text_config.num_hidden_layers)
+    layers: int = model.config.text_config.num_hidden_layers
     kept = one + (layers - 1) * (two - one)
     if stage.activation_checkpointing:  # while a layer is computed again, what it keeps is there, too
         plain = [_kept(model, stage, tokens, device, count, again=False) for count in (1, 2)]
         kept += plain[1] - plain[0]
     logits = min(AT_ONCE, stage.micro_batch * tokens * int(model.config.text_config.vocab_size))
-    return held + kept + 2 * 4 * logits  # the logits and their gradient
+    return int(held + kept + 2 * 4 * logits)  # the logits and their gradient
 
 
 def kept_for_backward(model: Any, stage: Stage, tokens: int, device: Device, layers: int) -> int:

@@ -1,20 +1,35 @@
-"""The data of a stage: its file of conversations becomes examples, batches, and an order to go through them."""
+"""The data of a stage: its file of conversations becomes examples, batches, and an order to go through them.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+What is prepared (the index of a file, features of frozen towers) is kept in one folder for all runs that can share it.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from blindpairs.cores import usable_cores
 from blindpairs.errors import ConfigError
 from blindpairs.mof.batches import Collator, ModalityLengthSampler, PackedExamples
+from blindpairs.mof.checking import Check, Findings, Known, check_instructions
 from blindpairs.mof.examples import Examples, Sight
-from blindpairs.mof.indexing import open_index
+from blindpairs.mof.features import FeatureCache, Towers
+from blindpairs.mof.indexing import InstructionIndex, open_index
 from blindpairs.mof.pixels import PixelRules
 from blindpairs.mof.recipe import Stage
 from blindpairs.mof.templates import TurnTokenizer
 from blindpairs.progress import Notice, Progress, drop_notice, silent
 from blindpairs.workspace import digest, sha256_file
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """Where what is prepared is kept, what is looked at before training, and who watches."""
+
+    folder: Path
+    known: Known = field(default_factory=Known)  # images of the benchmark, which must not be trained on
+    look: bool = True  # at every row and image; not needed for data that we have made
+    notice: Notice = drop_notice
 
 
 @dataclass(frozen=True)
@@ -39,31 +54,44 @@ class StageData:
         return ModalityLengthSampler(whole.lengths, whole.has_image, stage.micro_batch, max(parts, processes), seed)
 
 
+class Instructions:
+    """The file of a stage, its index, and how its rows become ids."""
+
+    def __init__(self, stage: Stage, tokenizer: Any, preparing: Preparing) -> None:
+        """ConfigError where the recipe names no data. InputError where the file has no row that can be used."""
+        self.stage, self.preparing = stage, preparing
+        self.tokens = TurnTokenizer(tokenizer, stage.template)
+        place = preparing.folder / f"index-{digest([data_hash(stage), self.tokens.fingerprint])[:16]}"
+        self.index = open_index(Path(stage.data), self.tokens, place, preparing.notice)
+
+    def findings(self, image_tokens: int, progress: Progress = silent) -> Findings:
+        """What is wrong with rows and images."""
+        folder = Path(self.stage.images) if self.preparing.look else None
+        check = Check(folder, image_tokens, self.stage.max_length, self.preparing.known)
+        return check_instructions(self.index, self.tokens, check, progress)
+
+    def without(self, numbers: Collection[int]) -> InstructionIndex:
+        """The rows that are left."""
+        return self.index.without(numbers) if numbers else self.index
+
+    def data(self, rows: InstructionIndex, model: Any, processor: Any, bar: Progress | None) -> StageData:
+        """Examples and batches of these rows. `bar`: keep features of the frozen towers, and use them."""
+        processor.image_processor.do_pad = self.stage.pad
+        rules, folder = PixelRules.of(processor.image_processor), Path(self.stage.images)
+        cache = None
+        if bar is not None:
+            towers = Towers.of(model)
+            cache = FeatureCache(self.preparing.folder / "features", folder, rules, towers)
+            cache.build(list(rows.images()), towers, bar)
+        sight = Sight(folder, rules, model.image_tokens, cache)
+        examples = Examples(rows, self.tokens, sight, self.stage.max_length)
+        collator = Collator(processor.tokenizer.pad_token_id, examples.dummy())
+        chosen = PackedExamples(examples, self.stage.max_length) if self.stage.packing else examples
+        return StageData(chosen, collator, cached=cache is not None)
+
+
 def data_hash(stage: Stage) -> str:
     """What a run records of its data. ConfigError where the recipe names none."""
     if not stage.data:
         raise ConfigError("the recipe names no data: give --data FILE and --images FOLDER")
     return sha256_file(Path(stage.data))
-
-
-@dataclass(frozen=True)
-class Preparing:
-    """Where what is prepared for training is kept, for all runs that have the same data, and who watches."""
-
-    folder: Path
-    cache_features: bool = False
-    progress: Progress = silent
-    notice: Notice = drop_notice
-
-
-def load_data(stage: Stage, model: Any, processor: Any, preparing: Preparing) -> StageData:
-    """Read the file of a stage. InputError where it has nothing to train on."""
-    tokens = TurnTokenizer(processor.tokenizer, stage.template)
-    processor.image_processor.do_pad = stage.pad
-    place = preparing.folder / f"index-{digest([data_hash(stage), tokens.fingerprint])[:16]}"
-    rows = open_index(Path(stage.data), tokens, place, preparing.notice)
-    sight = Sight(Path(stage.images), PixelRules.of(processor.image_processor), model.image_tokens)
-    examples = Examples(rows, tokens, sight, stage.max_length)
-    collator = Collator(processor.tokenizer.pad_token_id, examples.dummy())
-    chosen = PackedExamples(examples, stage.max_length) if stage.packing else examples
-    return StageData(chosen, collator, cached=False)

@@ -72,6 +72,7 @@ class Recipe:
     language_model: str = ""  # a folder or a repository
     seed: int = 42
     cache_features: bool = False  # of the frozen towers, on disk
+    skip: Literal["nothing", "unusable", "odd"] = "nothing"  # rows of the data that are left out
     fusion: Fusion = field(default_factory=Fusion)
     stage1: Stage = field(default_factory=Stage)
     stage2: Stage = field(default_factory=Stage)

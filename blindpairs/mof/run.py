@@ -95,6 +95,10 @@ class Run:
             recorded[kind] = {**recorded.get(kind, {}), **facts.get(kind, {})}
         write_json(self.folder / FACTS, recorded)
 
+    def record(self, facts: Mapping[str, Any]) -> None:
+        """Add to what the run was given."""
+        write_json(self.folder / FACTS, {**self.facts(), **facts})
+
     def facts(self) -> dict[str, Any]:
         """What the run was given."""
         return read_json(self.folder / FACTS)

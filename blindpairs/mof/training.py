@@ -21,7 +21,7 @@ from blindpairs.encoders.weights import state_hash
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.building import build_mof, parts, save_mof
 from blindpairs.mof.card import write_card
-from blindpairs.mof.data import Preparing, StageData, data_hash, load_data
+from blindpairs.mof.data import Instructions, Preparing, StageData, data_hash
 from blindpairs.mof.device import Device, this_device, to_precision
 from blindpairs.mof.flops import shape_of
 from blindpairs.mof.lora import add_lora, merge_lora
@@ -59,12 +59,10 @@ def train(
     watching: Watching = Watching(),
     *,
     stages: Sequence[int] = (1, 2),
-    prepared: Path | None = None,
+    preparing: Preparing | None = None,
 ) -> Report:
-    """Train, or go on training, the run in `folder`.
+    """Train, or go on training, the run in `folder`. By default data are prepared in prepared/ of the work folder.
 
-    `prepared` is where the index of the data and the features of frozen towers are kept, for all runs; by default
-    prepared/ in the work folder.
 
     ConfigError: a recipe that cannot be, or another one than the folder's. InputError: data that cannot be used.
     AssetMissing: weights that are not here.
@@ -73,14 +71,16 @@ def train(
     processes = PartialState(cpu=not torch.cuda.is_available())
     run = Run(folder)
     with run.locked() if processes.is_main_process else nullcontext():
-        return _Session(recipe, run, watching, processes, prepared or folder.parent.parent / "prepared").all(stages)
+        preparing = preparing or Preparing(folder.parent.parent / "prepared", notice=watching.notice)
+        return _Session(recipe, run, watching, processes, preparing).all(stages)
 
 
 class _Session:
     """One call of `train`."""
 
-    def __init__(self, recipe: Recipe, run: Run, watching: Watching, processes: Any, prepared: Path) -> None:
-        self.recipe, self.run, self.watching, self.processes, self.prepared = recipe, run, watching, processes, prepared
+    def __init__(self, recipe: Recipe, run: Run, watching: Watching, processes: Any, preparing: Preparing) -> None:
+        self.recipe, self.run, self.watching, self.processes = recipe, run, watching, processes
+        self.preparing = preparing
         self.steps = 0
 
     def all(self, stages: Sequence[int]) -> Report:
@@ -150,15 +150,29 @@ class _Session:
         merge_lora(model)
 
     def _data(self, number: int, model: Any, processor: Any) -> StageData:
-        """The data of a stage; the main process makes index and features, the others then read them."""
-        stage, kept = self.recipe.stage(number), self.recipe.cache_features
-        if not self.processes.is_main_process:
+        """The data of a stage. The main process makes index and features, the others then read them."""
+        stage, bars = self.recipe.stage(number), self.watching.bars
+        for first in (True, False):
+            if self.processes.is_main_process == first:
+                given = Instructions(stage, processor.tokenizer, self.preparing)
+                rows = given.without(self._left_out(number, given, model.image_tokens))
+                bar = bars(f"features for stage {number}", "images") if self.recipe.cache_features else None
+                data = given.data(rows, model, processor, bar)
             self.processes.wait_for_everyone()
-            return load_data(stage, model, processor, Preparing(self.prepared, kept))
-        bar = self.watching.bars(f"features for stage {number}", "images")
-        data = load_data(stage, model, processor, Preparing(self.prepared, kept, bar, self.watching.notice))
-        self.processes.wait_for_everyone()
         return data
+
+    def _left_out(self, number: int, given: Instructions, image_tokens: int) -> set[int]:
+        """Numbers of the rows that are not trained on: found once in a run, before its first step, and recorded."""
+        checked = self.run.facts().get("checked", {})
+        if f"stage{number}" not in checked:
+            bar = self.watching.bars(f"check of the data of stage {number}", "images")
+            findings = given.findings(image_tokens, bar)
+            findings.kept(given.index, self.recipe.skip)  # InputError for rows that cannot be used and are not skipped
+            if findings.found:
+                self.watching.notice("\n".join(findings.lines(3)))
+            checked[f"stage{number}"] = findings.describe(self.recipe.skip)
+            self.run.record({"checked": checked})
+        return {row["number"] for row in checked[f"stage{number}"]["left_out"]}
 
     def _fit(self, training: Training, model: Any, data: StageData) -> None:
         number, checkpoint = training.number, self.run.checkpoint(training.number)

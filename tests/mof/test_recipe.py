@@ -25,7 +25,7 @@ SMALL = Recipe(clip="demo:clip", dino="demo:dino", language_model="demo:lm")
 SMALL = replace(SMALL, stage1=Stage(rates=Rates(projectors=1e-3)), stage2=Stage(rates=Rates(2e-5, 2e-5)))
 
 OTHER_WORDS = {"mode": "clip", "dino_normalization": "clip", "feature_norm": "l2", "projector": "linear"}
-OTHER_WORDS |= {"template": "plain", "loss": "micro_batches"}
+OTHER_WORDS |= {"template": "plain", "loss": "micro_batches", "skip": "odd"}
 WHOLE = ("seed", "resolution", "clip_layer", "dino_layer", "batch", "micro_batch", "steps", "max_length", "save_every")
 OTHER_NUMBERS = dict.fromkeys((*WHOLE, "rank", "alpha"), "77")
 
