@@ -132,7 +132,7 @@ def cut_tower(tower: Any, layer: int, *, norm: bool) -> Any:
     # A CLIP norms only its class token; a timm model without a norm for its tokens has an Identity in its place.
     has_norm = place is not None and not isinstance(getattr(body, place), nn.Identity)
     if norm and (not has_norm or tower.config.model_type == "clip_vision_model"):
-        raise ValueError(f"a {tower.config.model_type} has no norm for its patch tokens; set aux_feature_norm to false")
+        raise ValueError(f"a {tower.config.model_type} has no norm for its patch tokens; read them without it")
     if place is not None and not norm:
         setattr(body, place, nn.Identity())
     for name in ("pooler", "head", "attn_pool", "fc_norm"):
