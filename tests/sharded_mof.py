@@ -60,15 +60,17 @@ def trained_on_two_processes() -> dict[str, Tensor]:
 
 def _rank(rank: int, folder: str) -> dict[str, Tensor]:
     import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     meeting, patience = f"file://{Path(folder) / 'meeting'}", timedelta(minutes=2)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=patience)
+    mesh = init_device_mesh("cpu", (2,))
     model = _model()
     inner = model.model
     parts = [*inner.language_model.layers, inner.vision_tower, inner.aux_tower]
     for part in [*parts, inner.multi_modal_projector, inner.aux_projector, model]:
-        fully_shard(part, mesh=torch.distributed.init_device_mesh("cpu", (2,)))
+        fully_shard(part, mesh=mesh)
     assert type(inner.vision_tower).__name__.startswith("FSDP")
     optimizer = _optimizer(model)
     for step in range(STEPS):

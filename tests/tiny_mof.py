@@ -37,7 +37,7 @@ def tiny_mof(**options: Any) -> Any:
     """A model of `tiny_config`, in evaluation mode, whose logits an image changes."""
     torch.manual_seed(0)
     model = randomised(MofLlavaForConditionalGeneration(tiny_config(**options)))
-    model.generation_config.update(pad_token_id=0, eos_token_id=2)
+    model.generation_config.update(pad_token_id=0, eos_token_id=2, suppress_tokens=[IMAGE])
     return model
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from blindpairs.encoders.weights import loading, quiet
+from blindpairs.encoders.weights import hub_folder, loading, quiet
 from blindpairs.errors import ConfigError
 from blindpairs.mof.modeling_mof_llava import (
     CLIP_MEAN,
@@ -27,6 +27,7 @@ from blindpairs.mof.processing import load_tokenizer, make_processor
 from blindpairs.mof.towers import VisionTower, load_tower
 
 Mode = Literal["clip", "dino", "additive", "interleaved", "concat"]
+LANGUAGE_FILES = ("config.json", "*.json", "*.jinja", "*.model", "*.txt")
 MULTIPLE = 64  # rows of the embedding table: other numbers are slow on a GPU
 PROJECTORS = ("multi_modal_projector", "aux_projector")
 
@@ -53,19 +54,28 @@ class Fusion:
 
 
 def build_mof(
-    clip: str, dino: str, language_model: str | Path, fusion: Fusion, *, seed: int = 0
+    clip: str,
+    dino: str,
+    language_model: str | Path,
+    fusion: Fusion,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[MofLlavaForConditionalGeneration, Any]:
-    """Encoder specs and a causal language model (a folder or repository) -> (model in float32 on the CPU, processor).
+    """Encoder specs and a causal language model (a folder or repository) -> (model on the CPU, processor).
 
-    The spec of a tower that the mode does not read may be "".
+    The towers are frozen. The spec of a tower that the mode does not read may be "".
     ConfigError: parts that do not fit. AssetMissing: no weights.
     """
-    towers = _towers({"clip": clip, "dino": dino}, fusion)
-    tokenizer = load_tokenizer(str(language_model))
-    language = _language_model(str(language_model), tokenizer)
+    with torch.random.fork_rng(devices=[]):  # libraries draw numbers for weights that they then replace
+        towers = _towers({"clip": clip, "dino": dino}, fusion)
+        folder = hub_folder(str(language_model), str(language_model), LANGUAGE_FILES)
+        tokenizer = load_tokenizer(folder)
+        language = _language_model(folder, tokenizer, dtype)
     try:
-        model = _assembled(_config(towers, language, tokenizer, fusion), towers, language, seed)
-    except ValueError as error:  # no such layer, widths that do not fit
+        model = _assembled(_config(towers, language, tokenizer, fusion), towers, language, seed).to(dtype)
+        model.encode(torch.zeros(1, 3, model.config.resolution, model.config.resolution))
+    except (ValueError, RuntimeError, AssertionError) as error:  # no such layer, widths or sizes that do not fit
         raise ConfigError(f"{' with '.join(filter(None, (clip, dino)))}: {error}") from error
     processor = make_processor(tokenizer, model.config, next(iter(towers.values())).patch, model.image_tokens)
     return model, processor
@@ -91,24 +101,21 @@ def _towers(specs: dict[str, str], fusion: Fusion) -> dict[str, VisionTower]:
     return found
 
 
-def _language_model(name: str, tokenizer: Any) -> Any:
-    """The causal language model in float32, with a row for the image token."""
+def _language_model(folder: Path, tokenizer: Any, dtype: torch.dtype) -> Any:
+    """The causal language model, with a row for the image token."""
     import transformers
 
-    with loading(name, name), quiet():
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True
-        )
-    if report["missing_keys"]:
-        raise ConfigError(f"{name} lacks {len(report['missing_keys'])} tensors, such as {min(report['missing_keys'])}")
-    _check_head(name, model)
-    if tokenizer.image_token_id >= model.get_input_embeddings().num_embeddings:
+    with loading(str(folder), folder), quiet():
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    _refuse_missing(folder, report)
+    _check_head(folder, model)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         _add_rows(model, len(tokenizer))
     return model
 
 
 @torch.no_grad()
-def _check_head(name: str, model: Any) -> None:
+def _check_head(folder: Path, model: Any) -> None:
     """ConfigError unless the logits are those of a head without bias on the last hidden states."""
     head = model.get_output_embeddings()
     ids = torch.tensor([[0, 1]])
@@ -117,7 +124,7 @@ def _check_head(name: str, model: Any) -> None:
         if torch.allclose(plain, model(input_ids=ids, use_cache=False).logits, rtol=1e-4, atol=1e-5):
             return
     raise ConfigError(
-        f"{name}: the logits of a {type(model).__name__} are not a plain linear map of its hidden states, as LLaVA "
+        f"{folder}: the logits of a {type(model).__name__} are not a plain linear map of its hidden states, as LLaVA "
         "computes them; take a model such as a Llama, Qwen or Mistral"
     )
 
@@ -187,6 +194,8 @@ def _assembled(
         odd = min(absent | (found.keys() ^ wanted.keys()) | {name for name in found if found[name] != wanted.get(name)})
         raise ConfigError(f"the parts do not make a whole model: {odd} is missing, left over or of another shape")
     model.generation_config = language.generation_config
+    # No answer has one to learn from, and none may have one: the next step would look for its image.
+    model.generation_config.suppress_tokens = [config.image_token_id]
     model.eval()
     return model
 
@@ -227,13 +236,20 @@ def save_mof(model: MofLlavaForConditionalGeneration, processor: Any, folder: Pa
 
 
 def load_mof(folder: Path, *, dtype: torch.dtype = torch.float32) -> tuple[MofLlavaForConditionalGeneration, Any]:
-    """(model, processor) of a folder that `save_mof` wrote. ConfigError if it is damaged or lacks tensors."""
+    """(model with frozen towers, processor) of a folder that `save_mof` wrote. ConfigError if tensors are missing."""
     import transformers
 
-    name = str(folder)
-    with loading(name, name), quiet():
+    with loading(str(folder), folder), quiet():
         processor = transformers.LlavaProcessor.from_pretrained(folder, trust_remote_code=False)
         model, report = MofLlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    if report["missing_keys"]:
-        raise ConfigError(f"{name} lacks {len(report['missing_keys'])} tensors, such as {min(report['missing_keys'])}")
+    _refuse_missing(folder, report)
+    for name in ("vision_tower", "aux_tower"):
+        if (tower := getattr(model.model, name)) is not None:
+            tower.requires_grad_(False)
     return model.eval(), processor
+
+
+def _refuse_missing(folder: Path, report: dict[str, Any]) -> None:
+    """ConfigError if a checkpoint lacks tensors: transformers fills them with random numbers."""
+    if absent := sorted(report["missing_keys"]):
+        raise ConfigError(f"{folder} lacks {len(absent)} tensors of this model, such as {absent[0]}")

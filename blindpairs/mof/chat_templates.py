@@ -1,7 +1,7 @@
 """The templates as Jinja texts, which a saved processor carries, so that it asks as the model was trained.
 
 Promises: a message's content may be text, or a list of parts of type `text` and `image`, as `transformers` passes it;
-an image stands before the text of its message, on a line of its own, as LLaVA puts it; answers are inside generation
+one image stands before the text of its message, on a line of its own, as LLaVA puts it; answers are inside generation
 tags in `plain` and `vicuna_v1`. A language model's own template expects texts: it gets lists flattened to texts.
 """
 
@@ -22,17 +22,20 @@ VICUNA_SYSTEM = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 
-# `image_token` is set before it. A message with an image is stripped, as LLaVA does.
+# `image_token` is set before it. One image goes to the front of its message, several stay where they are; a message
+# with images is stripped, as LLaVA does.
 BODY = """\
 {%- macro body(message) -%}
 {%- if message.content is string -%}{{ message.content }}{%- else -%}
-{%- set seen = namespace(text='', images='') -%}
+{%- set images = message.content | selectattr('type', 'equalto', 'image') | list | length -%}
+{%- set said = namespace(text='') -%}
 {%- for part in message.content -%}
-{%- if part.type == 'image' -%}{%- set seen.images = seen.images ~ image_token ~ '\\n' -%}
-{%- elif part.type == 'text' -%}{%- set seen.text = seen.text ~ part.text -%}
+{%- if part.type == 'text' -%}{%- set said.text = said.text ~ part.text -%}
+{%- elif part.type == 'image' and images > 1 -%}{%- set said.text = said.text ~ image_token ~ '\\n' -%}
 {%- endif -%}{%- endfor -%}
-{{ (seen.images ~ (seen.text | trim)) | trim if seen.images else seen.text }}
-{%- endif -%}{%- endmacro -%}
+{%- if images == 1 -%}{{ (image_token ~ '\\n' ~ (said.text | trim)) | trim }}
+{%- else -%}{{ (said.text | trim) if images else said.text }}
+{%- endif -%}{%- endif -%}{%- endmacro -%}
 """
 VICUNA = """\
 {%- set found = namespace(system=system) -%}
@@ -95,19 +98,24 @@ def own_template(tokenizer: Any) -> str:
 
 
 def rendered(template: str, messages: list[Message], tokenizer: Any, *, prompt: bool = False) -> str:
-    """The text of messages; with `prompt`, up to where the next answer begins."""
-    names = tokenizer.special_tokens_map
-    (text,), _ = render_jinja_template([messages], chat_template=template, add_generation_prompt=prompt, **names)
-    return str(text)
+    """The text of messages; with `prompt`, up to where the next answer begins. ConfigError where the template fails."""
+    return _rendered(template, messages, tokenizer, add_generation_prompt=prompt)[0]
 
 
 def rendered_with_answers(template: str, messages: list[Message], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
     """The text of messages, and where its generation tags were: start and end of each, in characters."""
+    return _rendered(template, messages, tokenizer, return_assistant_tokens_mask=True)
+
+
+def _rendered(template: str, messages: list[Message], tokenizer: Any, **options: bool) -> tuple[str, Any]:
     names = tokenizer.special_tokens_map
-    (text,), (places,) = render_jinja_template(
-        [messages], chat_template=template, return_assistant_tokens_mask=True, **names
-    )
-    return str(text), list(places)
+    try:
+        (text,), places = render_jinja_template([messages], chat_template=template, **options, **names)
+    except (TemplateError, TypeError) as error:
+        raise ConfigError(
+            f"the chat template cannot write a conversation ({str(error)[:80]}); use vicuna_v1"
+        ) from error
+    return str(text), list(places[0]) if places else []
 
 
 def has_generation_tags(template: str) -> bool:
@@ -120,5 +128,5 @@ def _reads_parts_alone(template: str, tokenizer: Any) -> bool:
     question = [{"role": "user", "content": "what is this"}]
     try:
         return "what is this" not in rendered(template, question, tokenizer)
-    except (TemplateError, TypeError):
+    except ConfigError:
         return True

@@ -7,21 +7,24 @@ so that one that crashes a decoder is a finding, too.
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from blindpairs.cores import usable_cores
-from blindpairs.errors import InputError
-from blindpairs.images.by_uri import file_item
+from blindpairs.errors import InputError, Undecodable
+from blindpairs.images import read_item
 from blindpairs.images.header import HEAD_BYTES, sniff
-from blindpairs.images.item import Image, Outcome
+from blindpairs.images.item import Image, Item, Outcome
 from blindpairs.images.workers import DecodePool, Decoding
 from blindpairs.mof.conversations import Oddity
 from blindpairs.mof.indexing import InstructionIndex
+from blindpairs.mof.pixels import Pictures, item_of, shown
 from blindpairs.mof.templates import IGNORE, TurnTokenizer
 from blindpairs.progress import Progress, silent
 
@@ -80,16 +83,16 @@ class Known:
             return 64
         return int(np.bitwise_count(self._array ^ np.uint64(phash)).min())
 
-    @property
+    @cached_property
     def _array(self) -> npt.NDArray[np.uint64]:
         return np.array(self.hashes, dtype=np.uint64)
 
 
 @dataclass(frozen=True)
 class Check:
-    """What is checked. Without a folder, images are not opened."""
+    """What is checked. Without pictures, images are not opened."""
 
-    folder: Path | None
+    pictures: Pictures | None
     places: int  # ids that an image has in the text
     max_length: int = 2048
     known: Known = Known()
@@ -165,14 +168,14 @@ def check_instructions(
     bad = {each.number for each in found if not each.use}
     found += _too_long(index, tokens, check)
     images = index.images()
-    if check.folder is not None:
+    if check.pictures is not None:
         names = index.ids()
-        for name, oddity in _of_images(sorted(images), check.folder, check, progress):
+        for name, oddity in _of_images(sorted(images), check.pictures, check, progress):
             found += [
                 Finding(number, names[number], oddity.code, oddity.message, oddity.use) for number in images[name]
             ]
     found.sort(key=lambda each: each.number)
-    return Findings(len(index) + len(bad), len(images) if check.folder else 0, tuple(found))
+    return Findings(len(index) + len(bad), len(images) if check.pictures is not None else 0, tuple(found))
 
 
 def _too_long(index: InstructionIndex, tokens: TurnTokenizer, check: Check) -> Iterator[Finding]:
@@ -188,33 +191,32 @@ def _too_long(index: InstructionIndex, tokens: TurnTokenizer, check: Check) -> I
         yield Finding(int(index.numbers[place]), conversation.id, "too_long", message, kept)
 
 
-def _of_images(names: list[str], folder: Path, check: Check, progress: Progress) -> Iterator[tuple[str, Oddity]]:
+def _of_images(names: list[str], pictures: Pictures, check: Check, progress: Progress) -> Iterator[tuple[str, Oddity]]:
     """What is wrong with each image."""
     if not names:
         return
     decoding, failed = Decoding(()), 0
     progress(0, len(names), 0)
     with DecodePool(decoding, max(1, min(check.processes, len(names))), AHEAD) as pool:
-        items = (file_item(str(folder / name)) for name in names)
-        for done, (name, (_, outcome)) in enumerate(zip(names, pool.outcomes(items), strict=True), 1):
-            oddities = list(_oddities(outcome, check.known, folder / name))
+        items = (item_of(pictures, name) for name in names)
+        for done, (name, (item, outcome)) in enumerate(zip(names, pool.outcomes(items), strict=True), 1):
             failed += not isinstance(outcome, Image)
-            yield from ((name, oddity) for oddity in oddities)
+            yield from ((name, oddity) for oddity in _oddities(outcome, item, check.known, shown(pictures, name)))
             progress(done - failed, len(names), failed)
 
 
-def _oddities(outcome: Outcome, known: Known, path: Path) -> Iterator[Oddity]:
+def _oddities(outcome: Outcome, item: Item, known: Known, name: str) -> Iterator[Oddity]:
     if not isinstance(outcome, Image):
-        yield Oddity(outcome.code, f"its image {path} cannot be used: {outcome.message}")
+        yield Oddity(outcome.code, f"its image {name} cannot be used: {outcome.message}")
         return
     yield from (FLAGS[flag] for flag in outcome.flags if flag in FLAGS)
     if outcome.image_id in known.ids:
-        yield Oddity("in_benchmark", f"its image {path} stands in the benchmark")
+        yield Oddity("in_benchmark", f"its image {name} stands in the benchmark")
     elif (bits := known.nearest(outcome.phash)) <= NEAR_BITS:
-        message = f"its image {path} is a near-duplicate of one in the benchmark ({bits} of 64 bits differ)"
+        message = f"its image {name} is a near-duplicate of one in the benchmark ({bits} of 64 bits differ)"
         yield Oddity("near_benchmark", message, "as it is")
-    meant = KIND_OF_NAME.get(path.suffix.lower())
-    with path.open("rb") as file:
-        kind = sniff(file.read(HEAD_BYTES))
-    if meant and kind != meant:
-        yield Oddity("other_kind", f"its image {path} holds {kind}", "as what it holds")
+    meant = KIND_OF_NAME.get(PurePosixPath(name).suffix.lower())
+    with suppress(Undecodable):  # it is gone since it was decoded
+        kind = sniff(read_item(item)[:HEAD_BYTES]) if meant else None
+        if kind != meant:
+            yield Oddity("other_kind", f"its image {name} holds {kind}", "as what it holds")

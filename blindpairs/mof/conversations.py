@@ -182,7 +182,7 @@ def _conversation(value: Any, name: str) -> tuple[Conversation, list[Oddity]]:
 
 
 def _image(value: Any) -> str | None:
-    if value is None or value == "":
+    if value is None or value == "" or value == []:
         return None
     if isinstance(value, list) and len(value) == 1:
         (value,) = value

@@ -6,7 +6,6 @@ cannot be used is an error that names the row and the file (`checking` names all
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,16 +15,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from blindpairs.errors import InputError, Undecodable
+from blindpairs.images import read_item
 from blindpairs.mof.conversations import Conversation
-from blindpairs.mof.pixels import PixelRules, image_bytes, square_of
-from blindpairs.mof.templates import TurnTokenizer
+from blindpairs.mof.pixels import Pictures, PixelRules, item_of, shown, square_of
+from blindpairs.mof.templates import Encoded, TurnTokenizer
 
 # input_ids (L,), labels (L,), and pixel_values (3, S, S) or features, one (N, D) for each tower; neither for text only
 Example = dict[str, Any]
 
 
 class Rows(Protocol):
-    """Conversations with what is known of all of them: an index on disk, or a list."""
+    """Conversations as ids, with what is known of all of them: an index on disk, or a list."""
 
     has_image: npt.NDArray[np.bool_]
     tokens: npt.NDArray[np.int32]  # ids besides those of the image
@@ -33,8 +33,11 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """How many there are."""
 
-    def __getitem__(self, number: int, /) -> Conversation:
+    def encoded(self, place: int, /) -> Encoded:
         """One of them."""
+
+    def image(self, place: int, /) -> tuple[str, str | None]:
+        """Its id, and the name of its image."""
 
 
 class Features(Protocol):
@@ -53,21 +56,27 @@ class InMemory:
 
     def __init__(self, conversations: Sequence[Conversation], tokens: TurnTokenizer) -> None:
         self._conversations = conversations
+        self._encoded = list(tokens.encoded(conversations))
         self.has_image = np.array([one.image is not None for one in conversations], dtype=bool)
-        self.tokens = np.array(tokens.lengths(conversations), dtype=np.int32)
+        self.tokens = np.array([len(one.ids) for one in self._encoded], dtype=np.int32) - self.has_image
 
     def __len__(self) -> int:
         return len(self._conversations)
 
-    def __getitem__(self, number: int) -> Conversation:
-        return self._conversations[number]
+    def encoded(self, place: int) -> Encoded:
+        """The conversation at a place as ids."""
+        return self._encoded[place]
+
+    def image(self, place: int) -> tuple[str, str | None]:
+        """The id of the conversation at a place, and the name of its image."""
+        return self._conversations[place].id, self._conversations[place].image
 
 
 @dataclass(frozen=True)
 class Sight:
     """Where images are and what becomes of them. `places` is the number of tokens an image has in the text."""
 
-    folder: Path
+    pictures: Pictures
     rules: PixelRules
     places: int
     features: Features | None = None  # instead of pixels
@@ -76,7 +85,7 @@ class Sight:
         """The part of an example that holds its image. Raises Undecodable."""
         if self.features is not None:
             return {"features": self.features[name]}
-        square = square_of(image_bytes(self.folder, name), self.rules)
+        square = square_of(read_item(item_of(self.pictures, name)), self.rules)
         return {"pixel_values": self.rules.normalised(torch.from_numpy(square))}
 
 
@@ -94,33 +103,24 @@ class Examples(Dataset[Example]):
 
     def __getitem__(self, number: int) -> Example:
         """Raises InputError where the image cannot be used, or is cut off by `max_length`."""
-        (example,) = self.__getitems__([number])
-        return example
-
-    def __getitems__(self, numbers: Sequence[int]) -> list[Example]:
-        """Several at once, as a DataLoader asks for a batch: their texts are tokenized together, which is faster."""
-        conversations = [self.rows[number] for number in numbers]
-        labelled = self.tokens.many(conversations, self.sight.places)
-        return [self._example(*one) for one in zip(conversations, labelled, strict=True)]
-
-    def _example(self, conversation: Conversation, labelled: tuple[list[int], list[int]]) -> Example:
-        ids, labels = labelled
+        ids, labels = self.tokens.spread(self.rows.encoded(number), self.sight.places)
+        name, image = self.rows.image(number)
         example = {
-            "input_ids": torch.tensor(ids[: self.max_length]),
-            "labels": torch.tensor(labels[: self.max_length]),
+            "input_ids": torch.from_numpy(ids[: self.max_length]),
+            "labels": torch.from_numpy(labels[: self.max_length]),
         }
-        if conversation.image is None:
+        if image is None:
             return example
         if self.tokens.image_id in ids[self.max_length :]:
             raise InputError(
-                f"row {conversation.id!r}: its image needs {self.sight.places} places and lies beyond the first "
+                f"row {name!r}: its image needs {self.sight.places} places and lies beyond the first "
                 f"{self.max_length} ids: allow longer examples, or leave the row out"
             )
         try:
-            return example | self.sight.image(conversation.image)
+            return example | self.sight.image(image)
         except Undecodable as failure:
             raise InputError(
-                f"row {conversation.id!r}: its image {self.sight.folder / conversation.image} cannot be used "
+                f"row {name!r}: its image {shown(self.sight.pictures, image)} cannot be used "
                 f"({failure.code}: {failure.message}): check the data first, and leave such rows out"
             ) from failure
 

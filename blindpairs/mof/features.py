@@ -26,10 +26,10 @@ from blindpairs.access import listed
 from blindpairs.cores import usable_cores
 from blindpairs.encoders.weights import state_hash
 from blindpairs.errors import ConfigError, InputError, Undecodable
-from blindpairs.images.by_uri import file_item
+from blindpairs.images import read_item
 from blindpairs.images.decode import image_id
 from blindpairs.mof.modeling_mof_llava import MofLlavaForConditionalGeneration
-from blindpairs.mof.pixels import PixelRules, image_bytes, square_of
+from blindpairs.mof.pixels import Pictures, PixelRules, item_of, shown, square_of
 from blindpairs.progress import Progress, silent
 from blindpairs.workspace import RunLock, digest, prepare_folder, read_json, stamp, write_json, written_atomically
 
@@ -127,13 +127,16 @@ def _mapped(path: str) -> Features:
 
 
 class FeatureCache:
-    """Features by the name of an image below its folder."""
+    """Features by the name of an image."""
 
-    def __init__(self, folder: Path, images: Path, rules: PixelRules, towers: Towers) -> None:
+    def __init__(self, folder: Path, images: Pictures, rules: PixelRules, towers: Towers) -> None:
         """`folder` may hold those of many towers. Nothing is computed before `build`."""
         self.images, self.rules, self._folder = images, rules, folder
-        pixels = rules.describe()
-        self._kept = [_Kept(folder, name, {**facts, "pixels": pixels}) for name, facts in towers.facts.items()]
+        self._facts = {name: {**facts, "pixels": rules.describe()} for name, facts in towers.facts.items()}
+        self._kept = self._read()
+
+    def _read(self) -> list[_Kept]:
+        return [_Kept(self._folder, name, facts) for name, facts in self._facts.items()]
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -143,35 +146,41 @@ class FeatureCache:
     def __getitem__(self, name: str) -> tuple[Tensor, ...]:
         """(N, D) float16 for each tower. InputError where the file's features are not kept, or it has changed since."""
         if not self._has(name):
-            raise InputError(f"{self.images / name} has no features, or has changed since: run the same command again")
+            raise InputError(
+                f"{shown(self.images, name)} has no features, or has changed since: run the same command again"
+            )
         return tuple(kept[name] for kept in self._kept)
 
     def _has(self, name: str) -> bool:
-        item = file_item(str(self.images / name))
+        item = item_of(self.images, name)
         return all(kept.has(name, item.size, item.mtime_ns) for kept in self._kept)
 
     def build(self, names: Sequence[str], towers: Towers, progress: Progress = silent) -> None:
         """Keep the features of all these images. InputError names one that cannot be used; those before it stay."""
         wanted = list(dict.fromkeys(names))
-        missing = [name for name in wanted if not self._has(name)]
-        done = len(wanted) - len(missing)
-        progress(done, len(wanted), 0)
-        if not missing:
+        progress(0, len(wanted), 0)
+        if all(map(self._has, wanted)):
+            progress(len(wanted), len(wanted), 0)
             return
         for kept in self._kept:
             prepare_folder(kept.folder)
         lock = RunLock(self._folder)
         try:
             lock.claim_all()
-            with ThreadPoolExecutor(usable_cores()) as threads:
-                for start in range(0, len(missing), BLOCK):
-
-                    def report(count: int, before: int = done + start) -> None:
-                        progress(before + count, len(wanted), 0)
-
-                    self._add_block(missing[start : start + BLOCK], towers, threads, report)
+            self._kept = self._read()  # another run may have added blocks until now: their numbers are taken
+            self._add([name for name in wanted if not self._has(name)], len(wanted), towers, progress)
         finally:
             lock.release()
+
+    def _add(self, missing: Sequence[str], total: int, towers: Towers, progress: Progress) -> None:
+        done = total - len(missing)
+        with ThreadPoolExecutor(usable_cores()) as threads:
+            for start in range(0, len(missing), BLOCK):
+
+                def report(count: int, before: int = done + start) -> None:
+                    progress(before + count, total, 0)
+
+                self._add_block(missing[start : start + BLOCK], towers, threads, report)
 
     def _add_block(
         self, names: Sequence[str], towers: Towers, threads: ThreadPoolExecutor, progress: Callable[[int], None]
@@ -194,13 +203,13 @@ class FeatureCache:
 
     def _seen(self, name: str) -> tuple[tuple[str, int, int, str], npt.NDArray[np.uint8]]:
         """(name, size, time, image_id) of a file, and its square of pixels."""
-        item = file_item(str(self.images / name))  # before it is read: a change during that shows later
+        item = item_of(self.images, name)  # before it is read: a change during that shows later
         try:
-            data = image_bytes(self.images, name)
+            data = read_item(item)
             return (name, item.size, item.mtime_ns, image_id(data)), square_of(data, self.rules)
         except Undecodable as failure:
             raise InputError(
-                f"{self.images / name} cannot be used ({failure.code}: {failure.message}): check the data first, "
+                f"{shown(self.images, name)} cannot be used ({failure.code}: {failure.message}): check the data first, "
                 "and leave such rows out"
             ) from failure
 

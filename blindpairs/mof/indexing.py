@@ -1,6 +1,6 @@
 """An instruction file as an index on disk: conversations with their lengths in tokens, read by memory mapping.
 
-    TEMPLATE.arrow       one row a usable conversation: number, id, image, turns, tokens
+    TEMPLATE.arrow       one row a usable conversation: number, id, image, turns, tokens, ids, learned
     TEMPLATE-odd.arrow   one row an oddity: number, id, code, message, use
     TEMPLATE.json        from what it was made; written last
 
@@ -22,18 +22,22 @@ import pyarrow as pa
 from blindpairs.access import present, remove, unreadable
 from blindpairs.errors import InputError, Refused
 from blindpairs.mof.conversations import Conversation, Oddity, Row, Turn, read_rows
-from blindpairs.mof.templates import TurnTokenizer
+from blindpairs.mof.shards import Shards
+from blindpairs.mof.templates import Encoded, TurnTokenizer
 from blindpairs.progress import Notice, drop_notice
-from blindpairs.workspace import prepare_folder, read_json, sha256_file, stamp, write_json, written_atomically
+from blindpairs.workspace import digest, prepare_folder, read_json, sha256_file, stamp, write_json, written_atomically
 
 AT_ONCE = 2048  # rows of a record batch, tokenized together
+TOLD = 50_000  # rows between two notices
 ROWS = pa.schema(
     [
         ("number", pa.int64()),
         ("id", pa.string()),
         ("image", pa.string()),
         ("turns", pa.list_(pa.struct([("human", pa.bool_()), ("text", pa.string()), ("image", pa.bool_())]))),
-        ("tokens", pa.int32()),
+        ("tokens", pa.int32()),  # ids besides that of the image
+        ("ids", pa.list_(pa.int32())),
+        ("learned", pa.list_(pa.bool_())),
     ]
 )
 ODD = pa.schema(
@@ -65,11 +69,8 @@ class InstructionIndex:
         return len(self.numbers)
 
     def __getitem__(self, place: int) -> Conversation:
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        row = place if self._chosen is None else int(self._chosen[place])
-        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
-        values = self._batches[batch].slice(row - int(self._starts[batch]), 1).to_pylist()[0]
+        batch, row = self._at(place)
+        values = {name: batch.column(name)[row].as_py() for name in ("id", "image", "turns")}
         turns = tuple(
             Turn("human" if turn["human"] else "gpt", turn["text"], turn["image"]) for turn in values["turns"]
         )
@@ -77,6 +78,25 @@ class InstructionIndex:
 
     def __iter__(self) -> Iterator[Conversation]:
         return (self[place] for place in range(len(self)))
+
+    def encoded(self, place: int) -> Encoded:
+        """The conversation at a place as ids."""
+        batch, row = self._at(place)
+        ids, learned = (batch.column(name)[row].values.to_numpy(zero_copy_only=False) for name in ("ids", "learned"))
+        return Encoded(ids.astype(np.int64), learned)
+
+    def image(self, place: int) -> tuple[str, str | None]:
+        """The id of the conversation at a place, and the name of its image."""
+        batch, row = self._at(place)
+        return batch.column("id")[row].as_py(), batch.column("image")[row].as_py()
+
+    def _at(self, place: int) -> tuple[Any, int]:
+        """The record batch of a place, and the row in it."""
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        row = place if self._chosen is None else int(self._chosen[place])
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._batches[number], row - int(self._starts[number])
 
     def without(self, numbers: Iterable[int]) -> "InstructionIndex":
         """The same index without rows of the input, by number."""
@@ -115,12 +135,19 @@ class InstructionIndex:
         return chosen
 
 
-def open_index(data: Path, tokens: TurnTokenizer, folder: Path, notice: Notice = drop_notice) -> InstructionIndex:
+def open_index(
+    data: Path | Shards, tokens: TurnTokenizer, folder: Path, notice: Notice = drop_notice
+) -> InstructionIndex:
     """The index of an instruction file, made where there is none in `folder`, or one of something else.
 
     Raises InputError where `data` is no instruction file, or holds no usable row.
     """
-    made_from = {"data": sha256_file(data), "tokenizer": tokens.fingerprint, "template": tokens.template}
+    made_from = {
+        "columns": ROWS.names,
+        "data": data_hash(data),
+        "tokenizer": tokens.fingerprint,
+        "template": tokens.template,
+    }
     path, marker = folder / f"{tokens.template}.arrow", folder / f"{tokens.template}.json"
     if present(marker):
         with suppress(Damaged):
@@ -128,12 +155,19 @@ def open_index(data: Path, tokens: TurnTokenizer, folder: Path, notice: Notice =
                 return InstructionIndex(path)
     prepare_folder(folder)
     remove(marker)
-    notice(f"reading {data} and counting the tokens of its rows")
-    usable, odd = _build(read_rows(data), tokens, path)
+    source = str(data) if isinstance(data, Path) else f"{len(data.paths)} archives"
+    notice(f"reading {source} and counting the tokens of its rows")
+    rows = read_rows(data) if isinstance(data, Path) else data.rows()
+    usable, odd = _build(_told(rows, notice), tokens, path)
     if not usable:
-        raise InputError(f"{data} has no usable row: {_first(path) or 'it has no rows'}")
-    write_json(marker, stamp() | {"made_from": made_from, "rows": usable, "oddities": odd, "source": str(data)})
+        raise InputError(f"{source} has no usable row: {_first(path) or 'it has no rows'}")
+    write_json(marker, stamp() | {"made_from": made_from, "rows": usable, "oddities": odd, "source": source})
     return InstructionIndex(path)
+
+
+def data_hash(data: Path | Shards) -> str:
+    """What a run records of its data: a hash of the file, or of the names, sizes and times of the archives."""
+    return sha256_file(data) if isinstance(data, Path) else digest(data.fingerprint())
 
 
 def _made_from(marker: Path) -> Any:
@@ -149,6 +183,14 @@ def _made_from(marker: Path) -> Any:
 def _first(path: Path) -> str:
     rows = [row for batch in _batches(_odd_path(path)) for row in batch.to_pylist()]
     return f"row {rows[0]['number']}: {rows[0]['message']}" if rows else ""
+
+
+def _told(rows: Iterator[Row], notice: Notice) -> Iterator[Row]:
+    """The rows; their number is told now and then."""
+    for count, row in enumerate(rows, 1):
+        yield row
+        if count % TOLD == 0:
+            notice(f"{count:,} rows are read")
 
 
 def _build(rows: Iterator[Row], tokens: TurnTokenizer, path: Path) -> tuple[int, int]:
@@ -183,7 +225,7 @@ def _fitting(row: Row, tokens: TurnTokenizer) -> Row:
 
 def _of_rows(rows: Sequence[tuple[Row, Conversation]], tokens: TurnTokenizer) -> Any:
     conversations = [conversation for _, conversation in rows]
-    lengths = tokens.lengths(conversations)
+    encoded = tokens.encoded(conversations)
     values = [
         {
             "number": row.number,
@@ -192,9 +234,11 @@ def _of_rows(rows: Sequence[tuple[Row, Conversation]], tokens: TurnTokenizer) ->
             "turns": [
                 {"human": turn.role == "human", "text": turn.text, "image": turn.image} for turn in conversation.turns
             ],
-            "tokens": length,
+            "tokens": len(one.ids) - (conversation.image is not None),
+            "ids": one.ids,
+            "learned": one.learned,
         }
-        for (row, conversation), length in zip(rows, lengths, strict=True)
+        for (row, conversation), one in zip(rows, encoded, strict=True)
     ]
     return pa.RecordBatch.from_pylist(values, schema=ROWS)
 

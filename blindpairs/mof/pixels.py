@@ -7,16 +7,17 @@ resampler; padding to a square is LLaVA's.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from blindpairs.errors import ConfigError, Undecodable
-from blindpairs.images.by_uri import read_many
+from blindpairs.errors import ConfigError
+from blindpairs.images.by_uri import file_item
 from blindpairs.images.decode import Limits, decode_pixels
+from blindpairs.images.item import Item
 from blindpairs.images.preprocess import Interpolation, Preprocess
 
 BICUBIC, BILINEAR = 3, 2  # Pillow's numbers, which image processors store
@@ -91,12 +92,27 @@ def padded_to_square(pixels: npt.NDArray[np.uint8], colour: tuple[int, ...]) -> 
     return square
 
 
-def image_bytes(folder: Path, name: str) -> bytes:
-    """The bytes of a row's image. Raises Undecodable: missing, io, changed, too_large."""
-    ((_, outcome),) = read_many([(str(folder / name), None)])
-    if isinstance(outcome, Undecodable):
-        raise outcome
-    return outcome
+class Archives(Protocol):
+    """Archives whose members are images, found by name."""
+
+    def item(self, name: str, /) -> Item:
+        """Where a member is."""
+
+    def shown(self, name: str, /) -> str:
+        """The member's name for people."""
+
+
+Pictures = Path | Archives  # a folder, or archives
+
+
+def item_of(pictures: Pictures, name: str) -> Item:
+    """Where the image of a row is."""
+    return file_item(str(pictures / name)) if isinstance(pictures, Path) else pictures.item(name)
+
+
+def shown(pictures: Pictures, name: str) -> str:
+    """The image of a row in a message."""
+    return str(pictures / name) if isinstance(pictures, Path) else pictures.shown(name)
 
 
 def square_of(data: bytes, rules: PixelRules) -> npt.NDArray[np.uint8]:

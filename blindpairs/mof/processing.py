@@ -4,60 +4,26 @@ It pads an image to a square, resizes it to the model's resolution, normalises i
 `<image>` in a prompt as many tokens as the image takes. Its chat template takes texts and images.
 """
 
+from pathlib import Path
 from typing import Any
 
 from blindpairs.encoders.weights import loading, quiet
+from blindpairs.mof.chat_templates import processor_template
 
 # A token of the vocabulary that stands for an image, or that nothing uses; else the first is added.
 IMAGE_TOKENS = ("<image>", "<|image_pad|>", "<|image|>", "[IMG]", "<|reserved_special_token_0|>")
-_CONTENT = """\
-{%- macro flat(content) %}
-{%- if content is string %}{{ content }}
-{%- else %}{%- for part in content %}
-{%- if part.type == 'image' %}{{ 'IMAGE_TOKEN\\n' }}{%- elif part.type == 'text' %}{{ part.text }}{%- endif %}
-{%- endfor %}{%- endif %}
-{%- endmacro %}"""
-# LLaVA-1.5's prompt (llava/conversation.py, vicuna_v1). {% generation %} encloses what the model is to say.
-VICUNA_V1 = (
-    _CONTENT
-    + """
-{%- if messages and messages[0].role == 'system' %}{{ flat(messages[0].content) + ' ' }}
-{%- else %}{{ "A chat between a curious user and an artificial intelligence assistant. " }}
-{{- "The assistant gives helpful, detailed, and polite answers to the user's questions. " }}
-{%- endif %}
-{%- for message in messages %}
-{%- if message.role == 'user' %}{{ 'USER: ' + flat(message.content) + ' ' }}
-{%- elif message.role == 'assistant' %}{{ 'ASSISTANT:' }}
-{%- generation %}{{ ' ' + flat(message.content) + eos_token }}{% endgeneration %}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"""
-)
-# Before the template of a language model, which takes texts: parts become one text, an image its token and a line end.
-_FLATTENED = (
-    _CONTENT
-    + """
-{%- set all = namespace(messages=[]) %}
-{%- for message in messages %}
-{%- set all.messages = all.messages + [dict(message, content=flat(message.content))] %}
-{%- endfor %}
-{%- set messages = all.messages %}
-"""
-)
 
 
-def load_tokenizer(language_model: str) -> Any:
-    """The tokenizer of a language model, with `image_token` and `image_token_id`; <image> is added if it has none."""
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a language model's folder, with `image_token` and `image_token_id`; it may get a token more."""
     import transformers
 
-    with loading(language_model, language_model), quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(language_model)
+    with loading(str(folder), f"the tokenizer in {folder}"), quiet():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         if getattr(tokenizer, "image_token", None) is None:
             known = tokenizer.get_vocab()
             token = next((one for one in IMAGE_TOKENS if one in known), IMAGE_TOKENS[0])
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                language_model, extra_special_tokens={"image_token": token}
-            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens={"image_token": token})
     for here in ("is_local", "local_files_only"):  # of this machine; transformers would save them with the tokenizer
         tokenizer.init_kwargs.pop(here, None)
     if tokenizer.pad_token is None:
@@ -67,14 +33,7 @@ def load_tokenizer(language_model: str) -> Any:
 
 def chat_template(tokenizer: Any) -> str:
     """A chat template (Jinja) for texts and images: the tokenizer's own, or LLaVA-1.5's where it has none."""
-    own = tokenizer.chat_template
-    if not own:
-        template = VICUNA_V1
-    elif "image" in own:
-        return str(own)
-    else:
-        template = _FLATTENED + own
-    return template.replace("IMAGE_TOKEN", tokenizer.image_token)
+    return processor_template("chat" if tokenizer.chat_template else "vicuna_v1", tokenizer)
 
 
 def make_processor(tokenizer: Any, config: Any, patch: int, image_tokens: int) -> Any:

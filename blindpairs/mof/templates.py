@@ -44,6 +44,14 @@ Learned = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """A conversation as ids (tokens,), its image as one, and which of them are learned (tokens,)."""
+
+    ids: Ids
+    learned: Learned
+
+
+@dataclass(frozen=True)
 class Marked:
     """A text for the private tokenizer, and the places of its answers: start and end of each, in characters."""
 
@@ -88,29 +96,30 @@ class TurnTokenizer:
 
     def many(self, conversations: Sequence[Conversation], image_tokens: int) -> Iterator[Labelled]:
         """(ids, labels) of each; the tokenizers library spreads them over the cores."""
-        for ids, learned in self._encoded(conversations):
-            labels = np.where(learned, ids, IGNORE)
-            repeats = np.where(ids == self.image_id, image_tokens, 1)
-            yield np.repeat(ids, repeats).tolist(), np.repeat(labels, repeats).tolist()
+        for encoded in self.encoded(conversations):
+            ids, labels = self.spread(encoded, image_tokens)
+            yield ids.tolist(), labels.tolist()
 
-    def lengths(self, conversations: Sequence[Conversation]) -> list[int]:
-        """How many ids each has besides those of its image."""
-        encoded = self._encoded(conversations)
-        return [len(ids) - (one.image is not None) for one, (ids, _) in zip(conversations, encoded, strict=True)]
+    def spread(self, encoded: Encoded, image_tokens: int) -> tuple[Ids, Ids]:
+        """(ids, labels), with `image_tokens` ids in the place of the image."""
+        labels = np.where(encoded.learned, encoded.ids, IGNORE)
+        repeats = np.where(encoded.ids == self.image_id, image_tokens, 1)
+        return np.repeat(encoded.ids, repeats), np.repeat(labels, repeats)
 
     def text(self, conversation: Conversation) -> str:
         """What the language model reads, with the image as one token."""
         marked = self._marked(conversation).replace(OPEN, "").replace(CLOSE, "")
         return re.sub(SPELLED.format("([0-9]+)"), lambda found: self._controls[int(found[1])], marked)
 
-    def _encoded(self, conversations: Sequence[Conversation]) -> Iterator[tuple[Ids, Learned]]:
+    def encoded(self, conversations: Sequence[Conversation]) -> Iterator[Encoded]:
+        """Each conversation, whatever number of places an image will have."""
         texts = [self._resolved(self._marked(one)) for one in conversations]
         encodings = self._private.encode_batch([one.text for one in texts], add_special_tokens=self._adds_bos)
         for conversation, text, encoding in zip(conversations, texts, encodings, strict=True):
             ids = self._ids[np.asarray(encoding.ids, dtype=np.int64)]  # (tokens,)
             if (ids == self.image_id).sum() != (conversation.image is not None):
                 raise InputError(f"row {conversation.id!r}: the template does not write its image once")
-            yield ids, learned_tokens(encoding, text.answers)
+            yield Encoded(ids, learned_tokens(encoding, text.answers))
 
     def _marked(self, conversation: Conversation) -> str:
         """The text with marks around answers, control tokens by name, and what only spells one hidden."""
@@ -152,9 +161,7 @@ class TurnTokenizer:
             for start, end in reversed(answers):
                 text = f"{text[:start]}{OPEN}{text[start:end]}{CLOSE}{text[end:]}"
             return text
-        marked = [
-            replace(turn, text=f"{OPEN}{turn.text.strip()}{CLOSE}") if turn.role == "gpt" else turn for turn in turns
-        ]
+        marked = [replace(turn, text=_inside_space(turn.text)) if turn.role == "gpt" else turn for turn in turns]
         return self._widened(rendered(self.jinja, messages_of(marked), self._own))
 
     def _answer_header(self) -> str:
@@ -170,7 +177,7 @@ class TurnTokenizer:
         out, place = [], 0
         for answer in re.finditer(f"{OPEN}([^{CLOSE}]*){CLOSE}", text):
             before = text[place : answer.start()]
-            header = before.rfind(self._header) if self._header != NO_HEADER else len(before)
+            header = before.rfind(self._header) if self._header != NO_HEADER else len(before.rstrip())
             end = re.compile(rf"\s*(?:{self._control.pattern})").match(text, answer.end())
             if header < 0 or not end:
                 missing = "begins" if header < 0 else "ends"
@@ -196,6 +203,13 @@ class TurnTokenizer:
                 pieces.append(piece)
                 length += len(piece)
         return Marked("".join(pieces), tuple(answers))
+
+
+def _inside_space(text: str) -> str:
+    """The text with marks inside the space around it, which some templates trim and others keep."""
+    inner = text.strip()
+    start = len(text) - len(text.lstrip())
+    return f"{text[:start]}{OPEN}{inner}{CLOSE}{text[start + len(inner) :]}"
 
 
 def messages_of(turns: Iterable[Turn]) -> list[Message]:

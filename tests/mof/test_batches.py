@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from instruction_files import picture
+from tiny_mof import demo_mof, save_language_model
 from trained_tokenizers import llama_like
 
 from blindpairs.errors import ConfigError
@@ -172,3 +173,32 @@ def test_packed_examples_do_not_see_each_other(examples: Examples) -> None:
         for row, start, number in ((0, 0, texts[0]), (0, int(examples.lengths[texts[0]]), texts[1]), (1, 0, texts[2])):
             alone = model(input_ids=examples[number]["input_ids"][None], use_cache=False).logits[0]
             assert torch.allclose(together[row, start : start + len(alone)], alone, atol=1e-5)
+
+
+def test_packed_examples_with_images_answer_as_they_do_alone(tmp_path: Path) -> None:
+    model, processor = demo_mof(save_language_model(tmp_path / "lm"))
+    tokens = TurnTokenizer(processor.tokenizer, "vicuna_v1")
+    rows = []
+    for number in range(4):
+        image = picture(tmp_path / f"{number}.png", number).name if number != 1 else None
+        rows.append(
+            Conversation(
+                str(number), image, (Turn("human", "What? " * number + "?", image is not None), Turn("gpt", "That."))
+            )
+        )
+    rules = PixelRules.of(processor.image_processor)
+    examples = Examples(InMemory(rows, tokens), tokens, Sight(tmp_path, rules, model.image_tokens))
+    collator = Collator(0, examples.dummy())
+    batch = collator([packed([examples[0], examples[1], examples[2]]), packed([examples[3]])])
+    batch.pop("labels")
+    with torch.inference_mode():
+        together = model(**batch).logits
+        for row, start, number in (
+            (0, 0, 0),
+            (0, examples.lengths[0], 1),
+            (0, examples.lengths[:2].sum(), 2),
+            (1, 0, 3),
+        ):
+            alone = {key: value for key, value in Collator(0, None)([examples[number]]).items() if key != "labels"}
+            logits = model(**alone, use_cache=False).logits[0]
+            assert torch.allclose(together[row, start : start + len(logits)], logits, atol=1e-4)

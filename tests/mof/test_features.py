@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from blindpairs.mof.examples import Examples, InMemory, Sight
 from blindpairs.mof.features import FeatureCache, Towers
 from blindpairs.mof.pixels import PixelRules
 from blindpairs.mof.templates import TurnTokenizer
+from blindpairs.workspace import RunLock
 
 NAMES = [f"{number}.png" for number in range(7)]
 
@@ -173,6 +176,28 @@ def test_interrupted_build_goes_on_where_it_was(
         )
         for kept, one in zip(again[name], alone, strict=True):
             assert torch.allclose(kept.float(), one[0], rtol=2e-3, atol=2e-3)
+
+
+def test_two_runs_that_began_together_keep_what_the_other_has_made(
+    language_model: Path, images: Path, tmp_path: Path
+) -> None:
+    model, processor = demo_mof(language_model)
+    seen: list[int] = []
+    towers = counted(Towers.of(model), seen)
+    one, other = (FeatureCache(tmp_path / "features", images, rules_of(processor), towers) for _ in range(2))
+    one.build(NAMES[:4], towers)
+    expected = [one[name][1] for name in NAMES[:4]]
+    other.build(NAMES[2:], towers)
+    assert sum(seen) == 7
+    again = FeatureCache(tmp_path / "features", images, rules_of(processor), towers)
+    assert all(torch.equal(again[name][1], expected[place]) for place, name in enumerate(NAMES[:4]))
+    assert all(torch.equal(again[name][0], other[name][0]) for name in NAMES)
+    lock = RunLock(tmp_path / "features")
+    lock.claim_all()
+    again.build(NAMES, towers)  # nothing to do, so nothing to wait for
+    code = "from pathlib import Path; from blindpairs.workspace import RunLock; RunLock(Path('features')).claim_all()"
+    held = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Locked" in held.stderr
 
 
 def test_bad_image_and_trained_tower_are_named(language_model: Path, images: Path, tmp_path: Path) -> None:

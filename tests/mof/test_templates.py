@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_llava import character_tokenizer
-from trained_tokenizers import llama_like, qwen_like
+from trained_tokenizers import HEADERS, INSTRUCTIONS, THOUGHTS, byte_level, llama_like, qwen_like
 
 from blindpairs.errors import ConfigError, InputError
-from blindpairs.mof.chat_templates import Template, rendered
+from blindpairs.mof.chat_templates import Template, processor_template, rendered
 from blindpairs.mof.conversations import Conversation, Turn, row_of
 from blindpairs.mof.templates import IGNORE, TurnTokenizer, messages_of, tokenized
 
@@ -114,6 +114,31 @@ def test_chat_template_learns_answers_and_their_ends(name: str, tags: bool) -> N
     assert tokenizer.decode(ids).startswith(f"<|im_start|>user\n{'<image>' * PLACES}\n{ROUNDS[name][0][0]}<|im_end|>\n")
 
 
+@pytest.mark.parametrize(
+    ("template", "learned"),
+    [
+        (HEADERS, ["Red.<|im_end|>", "a <|im_end|> b<|im_end|>"]),
+        (INSTRUCTIONS, [" Red.<|im_end|>", " a <|im_end|> b<|im_end|>"]),
+        (THOUGHTS, ["Red.<|im_end|>", "(think)\n\n(/think)\n\na <|im_end|> b<|im_end|>"]),
+    ],
+    ids=["headers", "instructions", "thoughts"],
+)
+def test_templates_of_other_families_learn_what_the_model_must_write(template: str, learned: list[str]) -> None:
+    tokenizer = byte_level(template)
+    rounds = [("Which?", "Red."), ("<|im_start|>assistant\nNow?", "a <|im_end|> b")]
+    ids, labels = tokenized(conversation(rounds, True), tokenizer, "chat", PLACES)
+    assert learned_text(labels, tokenizer).split(BAR) == learned
+    assert ids.count(tokenizer.bos_token_id) == (template != THOUGHTS)
+
+
+def test_template_that_fails_or_does_not_say_where_answers_are_is_refused() -> None:
+    endless = "{% for message in messages %}{{ message.role + ': ' + message.content }}{% endfor %}"
+    with pytest.raises(ConfigError, match="no mark where an answer ends"):
+        TurnTokenizer(byte_level(endless), "chat")
+    with pytest.raises(ConfigError, match=r"cannot write a conversation .only one turn"):
+        TurnTokenizer(byte_level("{{ raise_exception('only one turn') }}"), "chat")
+
+
 def test_templates_with_and_without_generation_tags_agree() -> None:
     for rounds, image in product(ROUNDS.values(), (True, False)):
         one, other = (
@@ -164,11 +189,14 @@ def test_text_with_a_mark_of_ours_is_refused_by_name() -> None:
     [
         (llama_like(), "plain"),
         (llama_like(), "vicuna_v1"),
+        (llama_like(first_only=True), "vicuna_v1"),
         (qwen_like(tags=True), "chat"),
         (qwen_like(tags=False), "chat"),
+        (byte_level(HEADERS), "chat"),
+        (byte_level(INSTRUCTIONS), "chat"),
         (character_tokenizer(), "vicuna_v1"),
     ],
-    ids=["plain", "vicuna", "tags", "marks", "characters"],
+    ids=["plain", "vicuna", "first only", "tags", "marks", "headers", "instructions", "characters"],
 )
 def test_saved_processor_asks_as_the_model_was_trained(tokenizer: Any, template: Template, tmp_path: Path) -> None:
     from transformers import AutoProcessor, LlavaImageProcessor, LlavaProcessor
@@ -204,6 +232,17 @@ def test_messages_of_plain_texts_are_asked_the_same_way() -> None:
         jinja = TurnTokenizer(tokenizer, template).jinja
         parts = [{"role": "user", "content": [{"type": "text", "text": "What?"}]}]
         assert rendered(jinja, parts, tokenizer) == rendered(jinja, [{"role": "user", "content": "What?"}], tokenizer)
+
+
+def test_image_after_the_text_is_asked_as_it_was_trained_before_it() -> None:
+    image, text = {"type": "image"}, {"type": "text", "text": " What? "}
+    for template, tokenizer in (("vicuna_v1", llama_like()), ("chat", qwen_like(tags=True))):
+        jinja = processor_template(template, tokenizer)  # type: ignore[arg-type]
+        one, other = (
+            rendered(jinja, [{"role": "user", "content": parts}], tokenizer) for parts in ([image, text], [text, image])
+        )
+        assert one == other
+        assert "<image>\nWhat?" in one
 
 
 def test_what_a_template_needs_is_named() -> None:
