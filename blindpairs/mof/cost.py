@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from blindpairs.encoders.weights import hub_folder
 from blindpairs.errors import ConfigError
+from blindpairs.mof.building import LANGUAGE_FILES
 from blindpairs.mof.data import Instructions, Preparing
 from blindpairs.mof.device import Device
 from blindpairs.mof.flops import Work, shape_of
@@ -117,10 +119,12 @@ def _plan(recipe: Recipe, number: int, model: Any, device: Device, prepared: Pat
 
 def _lengths(recipe: Recipe, number: int, image_tokens: int, prepared: Path) -> Lengths:
     stage = recipe.stage(number)
-    if not stage.data or not Path(stage.data).is_file():
+    if not stage.data:
         rows, text, labels = ASSUMED[number]
         return Lengths(np.full(rows, min(text + image_tokens, stage.max_length)), rows, labels, assumed=True)
-    index = Instructions(stage, load_tokenizer(language_model_path(recipe.language_model)), Preparing(prepared)).index
+    name = language_model_path(recipe.language_model)
+    tokenizer = load_tokenizer(hub_folder(name, name, LANGUAGE_FILES))
+    index = Instructions(stage, tokenizer, Preparing(prepared)).index
     tokens = np.minimum(index.tokens + image_tokens * index.has_image, stage.max_length).astype(np.int64)
     return Lengths(tokens, int(index.has_image.sum()), int(index.tokens.mean()))
 

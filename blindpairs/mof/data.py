@@ -14,12 +14,13 @@ from blindpairs.mof.batches import Collator, ModalityLengthSampler, PackedExampl
 from blindpairs.mof.checking import Check, Findings, Known, check_instructions
 from blindpairs.mof.examples import Examples, Sight
 from blindpairs.mof.features import FeatureCache, Towers
-from blindpairs.mof.indexing import InstructionIndex, open_index
-from blindpairs.mof.pixels import PixelRules
+from blindpairs.mof.indexing import InstructionIndex, data_hash, open_index
+from blindpairs.mof.pixels import Pictures, PixelRules
 from blindpairs.mof.recipe import Stage
+from blindpairs.mof.shards import Shards
 from blindpairs.mof.templates import TurnTokenizer
 from blindpairs.progress import Notice, Progress, drop_notice, silent
-from blindpairs.workspace import digest, sha256_file
+from blindpairs.workspace import digest
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,15 @@ class Instructions:
         """ConfigError where the recipe names no data. InputError where the file has no row that can be used."""
         self.stage, self.preparing = stage, preparing
         self.tokens = TurnTokenizer(tokenizer, stage.template)
-        place = preparing.folder / f"index-{digest([data_hash(stage), self.tokens.fingerprint])[:16]}"
-        self.index = open_index(Path(stage.data), self.tokens, place, preparing.notice)
+        source = source_of(stage)
+        self.pictures: Pictures = source if isinstance(source, Shards) else Path(stage.images)
+        place = preparing.folder / f"index-{digest([data_hash(source), self.tokens.fingerprint])[:16]}"
+        self.index = open_index(source, self.tokens, place, preparing.notice)
 
     def findings(self, image_tokens: int, progress: Progress = silent) -> Findings:
         """What is wrong with rows and images."""
-        folder = Path(self.stage.images) if self.preparing.look else None
-        check = Check(folder, image_tokens, self.stage.max_length, self.preparing.known)
+        pictures = self.pictures if self.preparing.look else None
+        check = Check(pictures, image_tokens, self.stage.max_length, self.preparing.known)
         return check_instructions(self.index, self.tokens, check, progress)
 
     def without(self, numbers: Collection[int]) -> InstructionIndex:
@@ -77,21 +80,32 @@ class Instructions:
     def data(self, rows: InstructionIndex, model: Any, processor: Any, bar: Progress | None) -> StageData:
         """Examples and batches of these rows. `bar`: keep features of the frozen towers, and use them."""
         processor.image_processor.do_pad = self.stage.pad
-        rules, folder = PixelRules.of(processor.image_processor), Path(self.stage.images)
+        rules = PixelRules.of(processor.image_processor)
         cache = None
         if bar is not None:
             towers = Towers.of(model)
-            cache = FeatureCache(self.preparing.folder / "features", folder, rules, towers)
+            cache = FeatureCache(self.preparing.folder / "features", self.pictures, rules, towers)
             cache.build(list(rows.images()), towers, bar)
-        sight = Sight(folder, rules, model.image_tokens, cache)
+        sight = Sight(self.pictures, rules, model.image_tokens, cache)
         examples = Examples(rows, self.tokens, sight, self.stage.max_length)
         collator = Collator(processor.tokenizer.pad_token_id, examples.dummy())
         chosen = PackedExamples(examples, self.stage.max_length) if self.stage.packing else examples
         return StageData(chosen, collator, cached=cache is not None)
 
 
-def data_hash(stage: Stage) -> str:
-    """What a run records of its data. ConfigError where the recipe names none."""
+def source_of(stage: Stage) -> Path | Shards:
+    """The file of a stage, or its archives, `FOLDER/*.tar`. ConfigError where the recipe names neither."""
     if not stage.data:
         raise ConfigError("the recipe names no data: give --data FILE and --images FOLDER")
-    return sha256_file(Path(stage.data))
+    if not stage.data.endswith(".tar"):
+        return Path(stage.data)
+    place = Path(stage.data)
+    paths = sorted(str(path) for path in place.parent.glob(place.name))
+    if not paths:
+        raise ConfigError(f"there is no archive {stage.data}")
+    return Shards(paths)
+
+
+def hash_of(stage: Stage) -> str:
+    """What a run records of the data of a stage."""
+    return data_hash(source_of(stage))

@@ -21,7 +21,8 @@ from blindpairs.encoders.weights import state_hash
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.building import build_mof, parts, save_mof
 from blindpairs.mof.card import write_card
-from blindpairs.mof.data import Instructions, Preparing, StageData, data_hash
+from blindpairs.mof.chat_templates import processor_template
+from blindpairs.mof.data import Instructions, Preparing, StageData, hash_of
 from blindpairs.mof.device import Device, this_device, to_precision
 from blindpairs.mof.flops import shape_of
 from blindpairs.mof.lora import add_lora, merge_lora
@@ -85,7 +86,7 @@ class _Session:
 
     def all(self, stages: Sequence[int]) -> Report:
         """Every stage that is not done, and the model."""
-        hashes = {f"stage{number}": data_hash(self.recipe.stage(number)) for number in stages}
+        hashes = {f"stage{number}": hash_of(self.recipe.stage(number)) for number in stages}
         if self._finished(stages):
             self._start({"data": hashes})
             return self._report()
@@ -202,6 +203,7 @@ class _Session:
             model.to(torch.bfloat16)
         stage = self.recipe.stage(last)
         processor.image_processor.do_pad = stage.pad
+        processor.chat_template = processor_template(stage.template, processor.tokenizer)
         place = self.run.folder / f"checkpoint-{steps}"
         with self.run.saving(place) as aside:
             save_mof(model, processor, aside)
