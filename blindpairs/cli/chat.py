@@ -11,7 +11,7 @@ from blindpairs.cli.app import WORK, Json, Work, command, named_folder, print_js
 from blindpairs.errors import ConfigError, InputError, Undecodable
 
 if TYPE_CHECKING:
-    from blindpairs.vlm import Answerer, Picture, Reply
+    from blindpairs.vlm import Answerer, Picture
 
 
 @command
@@ -40,14 +40,13 @@ def chat(
     path = named_folder("IMAGE", image)
     picture = _picture(path)
     model = open_model(run if ":" in run else f"run:{run}", work=work, notice=say)
-    replies = []
+    answers = []
     for text in question or _typed(path):
-        replies.append(_answer(model, picture, text, max_tokens))
+        answers.append({"question": text, "answer": _answer(model, picture, text, max_tokens)})
         if not as_json:
-            typer.echo(replies[-1].text)
+            typer.echo(answers[-1]["answer"])
     if as_json:
-        asked = [{"question": text, "answer": reply.text} for text, reply in zip(question or (), replies, strict=True)]
-        print_json({"model": model.name, "image": str(path), "answers": asked})
+        print_json({"model": model.name, "image": str(path), "answers": answers})
 
 
 def _picture(path: Path) -> "Picture":
@@ -62,13 +61,15 @@ def _picture(path: Path) -> "Picture":
         raise InputError(f"{path} is no image that can be read ({failure.code}: {failure.message})") from failure
 
 
-def _answer(model: "Answerer", picture: "Picture", text: str, max_tokens: int) -> "Reply":
+def _answer(model: "Answerer", picture: "Picture", text: str, max_tokens: int) -> str:
     from blindpairs.vlm import Ask, Failure
 
     (outcome,) = model.ask([Ask("chat", (picture, text), max_tokens=max_tokens)])
-    if isinstance(outcome, Failure):
+    if not isinstance(outcome, Failure):
+        return outcome.text.strip()
+    if outcome.code != "empty":
         raise InputError(f"no answer ({outcome.code}: {outcome.message})")
-    return outcome
+    return ""  # it said nothing, which is an answer
 
 
 def _typed(path: Path) -> Iterator[str]:

@@ -52,7 +52,7 @@ def steps_of(folder: Path) -> list[tuple[int, int, float, float]]:
 
 def lives(folder: Path, *places: str) -> list[int]:
     """How each process of the small run ended that goes on until one of `places`."""
-    script = Path(__file__).parent / "small_run.py"
+    script = Path(__file__).parents[1] / "small_run.py"
     environment = child_environment() | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(script), str(folder), *places], env=environment, capture_output=True, text=True, check=True
