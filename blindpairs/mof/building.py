@@ -54,9 +54,15 @@ class Fusion:
 
 
 def build_mof(
-    clip: str, dino: str, language_model: str | Path, fusion: Fusion, *, seed: int = 0
+    clip: str,
+    dino: str,
+    language_model: str | Path,
+    fusion: Fusion,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[MofLlavaForConditionalGeneration, Any]:
-    """Encoder specs and a causal language model (a folder or repository) -> (model in float32 on the CPU, processor).
+    """Encoder specs and a causal language model (a folder or repository) -> (model on the CPU, processor).
 
     The towers are frozen. The spec of a tower that the mode does not read may be "".
     ConfigError: parts that do not fit. AssetMissing: no weights.
@@ -65,9 +71,9 @@ def build_mof(
         towers = _towers({"clip": clip, "dino": dino}, fusion)
         folder = hub_folder(str(language_model), str(language_model), LANGUAGE_FILES)
         tokenizer = load_tokenizer(folder)
-        language = _language_model(folder, tokenizer)
+        language = _language_model(folder, tokenizer, dtype)
     try:
-        model = _assembled(_config(towers, language, tokenizer, fusion), towers, language, seed)
+        model = _assembled(_config(towers, language, tokenizer, fusion), towers, language, seed).to(dtype)
         model.encode(torch.zeros(1, 3, model.config.resolution, model.config.resolution))
     except (ValueError, RuntimeError, AssertionError) as error:  # no such layer, widths or sizes that do not fit
         raise ConfigError(f"{' with '.join(filter(None, (clip, dino)))}: {error}") from error
@@ -95,14 +101,12 @@ def _towers(specs: dict[str, str], fusion: Fusion) -> dict[str, VisionTower]:
     return found
 
 
-def _language_model(folder: Path, tokenizer: Any) -> Any:
-    """The causal language model in float32, with a row for the image token."""
+def _language_model(folder: Path, tokenizer: Any, dtype: torch.dtype) -> Any:
+    """The causal language model, with a row for the image token."""
     import transformers
 
     with loading(str(folder), folder), quiet():
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True
-        )
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     _refuse_missing(folder, report)
     _check_head(folder, model)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:

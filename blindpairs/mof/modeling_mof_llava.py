@@ -20,6 +20,7 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -131,7 +132,7 @@ def cut_tower(tower: Any, layer: int, *, norm: bool) -> Any:
     # A CLIP norms only its class token; a timm model without a norm for its tokens has an Identity in its place.
     has_norm = place is not None and not isinstance(getattr(body, place), nn.Identity)
     if norm and (not has_norm or tower.config.model_type == "clip_vision_model"):
-        raise ValueError(f"a {tower.config.model_type} has no norm for its patch tokens; set aux_feature_norm to false")
+        raise ValueError(f"a {tower.config.model_type} has no norm for its patch tokens; read them without it")
     if place is not None and not norm:
         setattr(body, place, nn.Identity())
     for name in ("pooler", "head", "attn_pool", "fc_norm"):
@@ -367,12 +368,18 @@ class MofLlavaForConditionalGeneration(LlavaForConditionalGeneration):  # type: 
     def save_pretrained(self, save_directory: Any, state_dict: Any = None, **kwargs: Any) -> None:
         """As transformers does, but under the names that the modules have, and without emptying `state_dict`.
 
-        A Trainer that resumes loads the file by those names, and only logs what it does not find.
+        A Trainer that resumes loads the file by those names, and only logs what it does not find. The configuration
+        names the classes for every AutoModel that takes them; transformers would name one.
         """
+        whole, file = "MofLlavaForConditionalGeneration", "modeling_mof_llava"
+        named = {"AutoModel": "MofLlavaModel", "AutoModelForImageTextToText": whole, "AutoModelForMultimodalLM": whole}
+        self.config.auto_map = {"AutoConfig": f"{file}.MofLlavaConfig"} | {k: f"{file}.{v}" for k, v in named.items()}
         kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, state_dict=None if state_dict is None else dict(state_dict), **kwargs)
 
 
+# `transformers serve` takes no model that is not in a list of its own, not even one whose code it was told to trust.
+MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.setdefault(MofLlavaConfig.model_type, "MofLlavaForConditionalGeneration")
 MofLlavaConfig.register_for_auto_class()
 MofLlavaModel.register_for_auto_class("AutoModel")
 MofLlavaForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")

@@ -30,6 +30,7 @@ VISION_PARTS = {
     # The encoder alone, of the same weights: the class of the whole hides patches at random.
     "vit_mae": "ViTModel",
 }
+SHAPE = ("patch_size", "hidden_size", "num_hidden_layers")  # what the configuration of a tower must tell
 OF_CLIP = {  # open_clip -> transformers
     "class_embedding": "embeddings.class_embedding",
     "positional_embedding": "embeddings.position_embedding.weight",
@@ -95,12 +96,11 @@ def _of_transformers(spec: Spec) -> VisionTower:
         if model_type in VISION_PARTS:
             kind = getattr(transformers, VISION_PARTS[model_type])
         else:
-            config = transformers.AutoConfig.from_pretrained(folder)
-            kind = transformers.MODEL_MAPPING[type(config)]
-        if kind.main_input_name != "pixel_values" or not hasattr(kind.config_class, "patch_size"):
+            kind = transformers.MODEL_MAPPING[type(transformers.AutoConfig.from_pretrained(folder))]
+        config = _encoder_alone(folder) if model_type == "vit_mae" else kind.config_class.from_pretrained(folder)
+        if kind.main_input_name != "pixel_values" or not all(hasattr(config, name) for name in SHAPE):
             raise ConfigError(f"{spec.text}: model_type {model_type!r} is not a vision transformer with patches")
-        extra = {"config": _encoder_alone(folder)} if model_type == "vit_mae" else {}
-        module, report = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **extra)
+        module, report = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
         processor = transformers.AutoImageProcessor.from_pretrained(folder)
     # An untrained pooler is dropped with the blocks that are not needed.
     needed = [key for key in report["missing_keys"] if not key.startswith("pooler.")]

@@ -80,6 +80,20 @@ def test_language_model_answers_texts_as_it_did_alone(language_model: Path) -> N
     assert torch.equal(model(input_ids=ids).logits, alone)
 
 
+def test_parts_of_different_precision_work_together(language_model: Path) -> None:
+    model, _ = build_mof("demo:clip", "demo:dino", language_model, Fusion(), dtype=torch.bfloat16)
+    assert {one.dtype for one in model.parameters()} == {torch.bfloat16}
+    for name in ("clip_projector", "dino_projector"):
+        parts(model)[name].float()  # trained in float32 between frozen parts of half the memory
+    inputs = question(model)
+    exact = demo_mof(language_model)[0](**inputs).logits
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    assert {one.grad.dtype for one in parts(model)["dino_projector"].parameters() if one.grad is not None} == {
+        torch.float32
+    }
+    assert (model(**inputs).logits - exact).abs().mean() < 0.1 * exact.std()
+
+
 def test_model_never_says_an_image(language_model: Path, tmp_path: Path) -> None:
     model, processor = demo_mof(language_model, mode="clip")
     place = model.config.image_token_id
@@ -120,6 +134,8 @@ def test_towers_of_other_patch_sizes_share_the_grid_of_the_first(language_model:
     given = (pixels - torch.tensor(model.config.pixel_mean).view(3, 1, 1)) / torch.tensor(model.config.pixel_std).view(
         3, 1, 1
     )
+    of_clip = load_encoder("clip", f"hf:{clip}").transformer.hidden(given, [Layer(-2, False)])[0]
+    torch.testing.assert_close(model.encode(given)[0], of_clip[:, 1:], rtol=1e-4, atol=1e-4)
     wanted = torch.nn.functional.interpolate(pixels, (128, 128), mode="bicubic", antialias=True)
     encoder = load_encoder("dino", f"hf:{dino}")
     normed = (wanted - encoder._mean) / encoder._std

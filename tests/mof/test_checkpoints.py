@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from encoder_parity import randomised
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_mof import IMAGE, question, tiny_config, tiny_mof
 
 from blindpairs.mof import modeling_mof_llava
@@ -78,7 +78,10 @@ def test_llava_checkpoint_gives_all_but_the_second_tower_and_its_projector(tmp_p
     )
     theirs = randomised(LlavaForConditionalGeneration(whole))
     theirs.save_pretrained(tmp_path)  # under LLaVA's old names, language_model.model.* among them
-    assert any(name.startswith("language_model.model.") for name in load_file(tmp_path / "model.safetensors"))
+    stored = load_file(tmp_path / "model.safetensors")
+    assert any(name.startswith("language_model.model.") for name in stored)
+    on_hub = {name.replace("vision_tower.", "vision_tower.vision_model."): one for name, one in stored.items()}
+    save_file(on_hub, tmp_path / "model.safetensors", metadata={"format": "pt"})
     ours, report = MofLlavaForConditionalGeneration.from_pretrained(tmp_path, config=config, output_loading_info=True)
     assert report["missing_keys"]
     assert all(name.startswith(("model.aux_tower.", "model.aux_projector.")) for name in report["missing_keys"])

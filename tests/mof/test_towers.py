@@ -138,7 +138,7 @@ def test_timm_tower_is_loaded_for_the_grid_that_it_is_given(tmp_path: Path) -> N
 
 
 def test_networks_that_have_no_patch_tokens_or_no_counterpart_are_refused_in_words(tmp_path: Path) -> None:
-    folders = {name: tmp_path / name for name in ("resnet", "siglip", "bert")}
+    folders = {name: tmp_path / name for name in ("resnet", "siglip", "bert", "convnext", "hiera")}
     for folder in folders.values():
         folder.mkdir()
     hub.save_timm(folders["resnet"], "resnet18")
@@ -147,10 +147,10 @@ def test_networks_that_have_no_patch_tokens_or_no_counterpart_are_refused_in_wor
     hub.save_open_clip(folders["siglip"], hub.SIGLIP, hub.SQUASH)
     with pytest.raises(ConfigError, match="only open_clip's own vision transformers"):
         load_tower(f"open_clip:local-dir:{folders['siglip']}")
-    text = '{"model_type": "bert"}'
-    (folders["bert"] / "config.json").write_text(text)
-    (folders["bert"] / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ConfigError, match="'bert' is not a vision transformer"):
-        load_tower(f"hf:{folders['bert']}")
+    for name in ("bert", "convnext", "hiera"):
+        (folders[name] / "config.json").write_text(f'{{"model_type": "{name}"}}')
+        (folders[name] / "model.safetensors").write_bytes(b"")
+        with pytest.raises(ConfigError, match=f"'{name}' is not a vision transformer with patches"):
+            load_tower(f"hf:{folders[name]}")
     with pytest.raises(AssetMissing, match="not in the local model cache"):
         load_tower("hf:somebody/nothing")
