@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def prepared(self) -> Path:
+        """What training prepares for all runs: indexes of instructions, features of frozen towers. A cache."""
+        return self.root / "prepared"
+
+    @property
     def gallery(self) -> Path:
         """The page of the mined pairs."""
         return self.pairs / GALLERY

@@ -18,7 +18,7 @@ EXTRA = ("fastapi", "uvicorn", "openai", "accelerate")  # what transformers[serv
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, *options: str) -> Iterator[str]:
     """The spec of a model folder behind a server that runs for the block; skips the test without the extra."""
     if any(importlib.util.find_spec(name) is None for name in EXTRA):
         pytest.skip("no server: install transformers[serving] to ask a real endpoint")
@@ -28,7 +28,7 @@ def serving(folder: Path) -> Iterator[str]:
     command = [str(Path(sys.executable).with_name("transformers")), "serve", "--host", "127.0.0.1", "--port", str(port)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen([*command, "--device", "cpu"], stdout=log, stderr=log, env=environment)
+        server = subprocess.Popen([*command, *options, "--device", "cpu"], stdout=log, stderr=log, env=environment)
         try:
             deadline = time.monotonic() + 120
             while server.poll() is None and not answers(port) and time.monotonic() < deadline:

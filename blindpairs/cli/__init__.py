@@ -20,6 +20,8 @@ import blindpairs.cli.imports
 import blindpairs.cli.benchmark
 import blindpairs.cli.eval
 import blindpairs.cli.report
+import blindpairs.cli.train_mof
+import blindpairs.cli.chat
 import blindpairs.cli.demo
 import blindpairs.cli.doctor  # noqa: F401
 

@@ -2,6 +2,7 @@
 
 python -m blindpairs.demo FOLDER             the corpus and both encoders
 python -m blindpairs.demo benchmark FOLDER   the benchmark, from the encoders in data/demo
+python -m blindpairs.demo lm FOLDER          the language model
 """
 
 import sys
@@ -10,12 +11,14 @@ from pathlib import Path
 
 def main(arguments: list[str]) -> None:
     """Fill the given folder, and print progress."""
-    if len(arguments) == 2 and arguments[0] == "benchmark":
+    if len(arguments) == 2 and arguments[0] == "lm":
+        _build_language_model(Path(arguments[1]))
+    elif len(arguments) == 2 and arguments[0] == "benchmark":
         _build_benchmark(Path(arguments[1]))
     elif len(arguments) == 1:
         _build_encoders(Path(arguments[0]))
     else:
-        raise SystemExit("usage: python -m blindpairs.demo [benchmark] FOLDER")
+        raise SystemExit("usage: python -m blindpairs.demo [benchmark | lm] FOLDER")
 
 
 def _build_encoders(folder: Path) -> None:
@@ -34,8 +37,14 @@ def _build_benchmark(folder: Path) -> None:
     sys.stderr.write(f"{len(benchmark.pairs)} pairs: copy {folder / FILE} and {folder / CARD} to data/demo\n")
 
 
+def _build_language_model(folder: Path) -> None:
+    from blindpairs.demo.language_model import train_language_model
+
+    train_language_model(folder, progress=_print_progress)
+
+
 def _print_progress(done: int, total: int, failed: int = 0, /) -> None:
-    sys.stderr.write(f"training: {done} of {total} evaluations\n")
+    sys.stderr.write(f"training: {done} of {total}\n")
 
 
 if __name__ == "__main__":

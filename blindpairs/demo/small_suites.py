@@ -29,6 +29,7 @@ from blindpairs.workspace import demo_folder, write_text, written_atomically
 
 POPE_SEED = SEED + 20  # other scenes than those of the corpus and of the benchmark
 BENCH_SEED = SEED + 21
+POPE_IMAGES, BENCH_IMAGES = 40, 24
 POPULAR = 3  # categories that count as popular
 BENCH_QUESTIONS: Mapping[str, str] = {
     "conv": "What is in the picture, and where is it?",
@@ -37,7 +38,7 @@ BENCH_QUESTIONS: Mapping[str, str] = {
 }
 
 
-def demo_pope(folder: Path, *, images: int = 40, seed: int = POPE_SEED) -> list[PopeQuestion]:
+def demo_pope(folder: Path, *, images: int = POPE_IMAGES, seed: int = POPE_SEED) -> list[PopeQuestion]:
     """Write a POPE of `images` scenes to `folder`, and read it.
 
     The absent category of a question is drawn from all (random), from those that the corpus shows most often (popular),
@@ -53,7 +54,7 @@ def demo_pope(folder: Path, *, images: int = 40, seed: int = POPE_SEED) -> list[
     return read_pope(folder)
 
 
-def demo_llava_bench(folder: Path, *, images: int = 24, seed: int = BENCH_SEED) -> list[BenchQuestion]:
+def demo_llava_bench(folder: Path, *, images: int = BENCH_IMAGES, seed: int = BENCH_SEED) -> list[BenchQuestion]:
     """Write a LLaVA-Bench (in the wild) of `images` scenes to `folder`, three questions each, and read it."""
     scenes = _write_scenes(folder / "images", images, seed)
     contexts = [{"id": name, "image": name, "caption": described(scene)} for name, scene in scenes.items()]
@@ -129,11 +130,23 @@ def _reference(scene: Scene, category: str) -> str:
     return " ".join(sentences[:2] if category == "conv" else sentences[:5])
 
 
+def suite_scenes() -> list[Scene]:
+    """The scenes of both suites, in their usual sizes."""
+    return [
+        scene
+        for seed, count in ((POPE_SEED, POPE_IMAGES), (BENCH_SEED, BENCH_IMAGES))
+        for scene in _scenes(count, seed)
+    ]
+
+
+def _scenes(count: int, seed: int) -> list[Scene]:
+    rng = np.random.default_rng(seed)
+    return [random_scene(rng) for _ in range(count)]  # not `plan`, in whose families ten share category and background
+
+
 def _write_scenes(folder: Path, count: int, seed: int) -> dict[str, Scene]:
     scenes = {}
-    rng = np.random.default_rng(seed)
-    for position in range(count):
-        scene = random_scene(rng)  # not `plan`, in whose families ten scenes share category and background
+    for position, scene in enumerate(_scenes(count, seed)):
         name = f"scene-{position:05d}.jpg"
         scenes[name] = scene
         with written_atomically(folder / name) as aside:

@@ -24,7 +24,7 @@ def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Un
         name = system_name(uri, uri_bytes)
         container = _container_of(name)
         if container is None:
-            yield position, _outcome(_file_item(name))
+            yield position, _outcome(file_item(name))
         else:
             wanted[container][name].append(position)
     for container, names in wanted.items():
@@ -59,7 +59,8 @@ def _read_from(container: str, names: dict[str, list[int]]) -> Iterator[tuple[in
             yield position, failure
 
 
-def _file_item(name: str) -> Item:
+def file_item(name: str) -> Item:
+    """A plain file as an item of a corpus, with the size and the time that it has now."""
     uri, uri_bytes = printable_uri(name)
     try:
         status = os.stat(name)

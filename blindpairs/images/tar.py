@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import IO
 
-from blindpairs.errors import Undecodable
+from blindpairs.errors import InputError, Undecodable
 from blindpairs.images.compressed import CHUNK, Readable, compression, decompressed
 from blindpairs.images.compressed import HEAD_BYTES as MAGIC_BYTES
 from blindpairs.images.header import HEAD_BYTES, has_image_name, holds_image
@@ -148,6 +148,34 @@ def plan_tar(path: str, notes: Counter[str]) -> Iterator[Item]:
         # One damage is one failure: if it has cut the last image, that image fails, and no item stands for the archive.
         if last is None or not _is_cut(last):
             yield broken_container(path)
+    finally:
+        if archive:
+            archive.close()
+
+
+def members_of(path: str, texts: tuple[str, ...]) -> Iterator[tuple[str, Item | bytes]]:
+    """Names of an archive's members in order, with an item for an image, and the content of names that end in `texts`.
+
+    Raises Undecodable (tar_truncated, tar_corrupt, too_large) at damage, and InputError for a compressed archive, of
+    which members cannot be read in any order.
+    """
+    archive = None
+    try:
+        mtime_ns = changed_at(os.stat(path))
+        archive = ForwardFile(path)
+        if archive.compressed:
+            raise InputError(f"{path} is compressed: unpack it (gunzip), because its images are read in any order")
+        for member in _members(archive):
+            name = of_utf8(member.name)
+            if member.isreg() and name.lower().endswith(texts):
+                check_bytes(member.size)
+                yield name, archive.member(member.offset_data, member.size)
+            elif _is_image(member, archive, Counter()):
+                uri, uri_bytes = printable_uri(f"{path}#{name}")
+                container = printable_uri(path)[0]
+                yield name, Item(uri, uri_bytes, container, member.size, mtime_ns, member.offset_data, "")
+    except DAMAGE as error:
+        raise _named_failure(error) from error
     finally:
         if archive:
             archive.close()

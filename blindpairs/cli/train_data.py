@@ -1,0 +1,59 @@
+"""What train-mof is given to train on: the demo's data, made where they are asked for, and what must not be in it."""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from blindpairs.access import present
+from blindpairs.cli.app import progress_bar, say
+from blindpairs.errors import Undecodable
+from blindpairs.workspace import Workspace
+
+if TYPE_CHECKING:
+    from blindpairs.mof.checking import Known
+    from blindpairs.mof.data import Preparing
+    from blindpairs.mof.recipe import Recipe, Stage
+
+DEMO = "demo:"  # before the name of data that the demo makes
+
+
+def with_demo_data(recipe: "Recipe", space: Workspace) -> tuple["Recipe", bool]:
+    """The recipe with files in the place of `demo:captions` and `demo:instructions`; whether there were any."""
+    if not any(stage.data.startswith(DEMO) for stage in (recipe.stage1, recipe.stage2)):
+        return recipe, False
+    from blindpairs.demo.instructions import write_instructions
+
+    with progress_bar("draw scenes of the demo and questions about them", "scenes") as show:
+        folder = write_instructions(space.prepared / "demo-instructions", show)
+
+    def filled(stage: "Stage") -> "Stage":
+        if not stage.data.startswith(DEMO):
+            return stage
+        file = folder / f"{stage.data.removeprefix(DEMO)}.json"
+        return replace(stage, data=str(file), images=str(folder / "images"))
+
+    return replace(recipe, stage1=filled(recipe.stage1), stage2=filled(recipe.stage2)), True
+
+
+def preparing(space: Workspace, made: bool) -> "Preparing":
+    """How data are prepared. Those of the demo that we have made are not looked at again."""
+    from blindpairs.mof.checking import Known
+    from blindpairs.mof.data import Preparing
+
+    return Preparing(space.prepared, Known() if made else benchmark_images(space), look=not made, notice=say)
+
+
+def benchmark_images(space: Workspace) -> "Known":
+    """The images of the work folder's benchmark, by id and by perceptual hash; none without a benchmark."""
+    from blindpairs.benchmark.native import DATA, read_native
+    from blindpairs.images.decode import decode
+    from blindpairs.mof.checking import Known
+
+    if not present(space.benchmark / DATA):
+        return Known()
+    benchmark, hashes = read_native(space.benchmark), []
+    for _, content in benchmark.images(benchmark.image_ids):
+        if isinstance(content, bytes):
+            with suppress(Undecodable):  # then its id is all that is known of it
+                hashes.append(decode(content).phash)
+    return Known(frozenset(benchmark.image_ids), tuple(hashes))

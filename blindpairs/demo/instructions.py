@@ -1,0 +1,138 @@
+"""What the demo's multimodal models learn from: scenes drawn afresh, with captions and conversations in LLaVA's JSON.
+
+    captions.json       one caption an image, as on the web: for stage 1, which trains the projectors
+    instructions.json   conversations: for stage 2, which trains projectors and language model
+    images/             the scenes, as the demo's corpus encodes them
+
+Promises: the same seed gives the same bytes (with the same version of Pillow); no scene is one that the corpus, the
+benchmark, or the small POPE and LLaVA-Bench show; a conversation never asks for what an earlier turn of it has said.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blindpairs.demo.benchmark import demo_benchmark, scene_of
+from blindpairs.demo.corpus import SEED, encoded, nuisance_seed
+from blindpairs.demo.draw import render
+from blindpairs.demo.exchanges import FORMS, Exchange, choice, formed, naming, presence, short, telling
+from blindpairs.demo.small_suites import BENCH_QUESTIONS, suite_scenes
+from blindpairs.demo.truth import read_truth
+from blindpairs.demo.world import ATTRIBUTES, Scene, caption, random_scene
+from blindpairs.progress import Progress, silent
+from blindpairs.workspace import demo_folder, read_json, write_json, write_text, written_atomically
+
+INSTRUCTIONS_SEED = SEED + 30
+CAPTIONS, INSTRUCTIONS, IMAGES, DONE = "captions.json", "instructions.json", "images", "done.json"
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much is made, and of what. The defaults are those of the demo."""
+
+    seed: int = INSTRUCTIONS_SEED
+    images: int = 6000
+    conversations: int = 2  # of each image
+    looking: float = 0.75  # share of conversations about what is hidden; half of these begin with something else
+    questions: int = 7  # about hidden attributes, in such a conversation
+    letters: float = 0.85  # share of these with two options, to be answered by a letter
+
+
+def write_instructions(folder: Path, progress: Progress = silent, amounts: Amounts = Amounts()) -> Path:
+    """Fill `folder` and return it; what a killed call has drawn is not drawn again, nor is a finished folder."""
+    made = vars(amounts)
+    if (folder / DONE).is_file() and read_json(folder / DONE) == made:
+        return folder
+    scenes = fresh_scenes(amounts.images, amounts.seed)
+    (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+    for position, scene in enumerate(scenes):
+        path = folder / IMAGES / _name(amounts.seed, position)
+        if not path.exists():
+            with written_atomically(path) as aside:
+                aside.write_bytes(encoded(render(scene, nuisance_seed(amounts.seed, position))))
+        progress(position + 1, len(scenes))
+    rng = np.random.default_rng([amounts.seed, 1])
+    write_text(folder / CAPTIONS, _json(_captions(scenes, amounts, rng)))
+    rng = np.random.default_rng([amounts.seed, 2])
+    write_text(folder / INSTRUCTIONS, _json(_conversations(scenes, amounts, rng)))
+    write_json(folder / DONE, made)
+    return folder
+
+
+def fresh_scenes(count: int, seed: int) -> list[Scene]:
+    """`count` random scenes that nothing of the demo is measured on."""
+    known = _known_scenes()
+    rng = np.random.default_rng(seed)
+    found: list[Scene] = []
+    while len(found) < count:
+        scene = random_scene(rng)
+        if scene not in known:
+            found.append(scene)
+    return found
+
+
+def _known_scenes() -> set[Scene]:
+    plans: dict[int, list[Scene]] = {}
+    benchmark = {scene_of(uri, plans) for pair in demo_benchmark().pairs for uri in (pair.uri_a, pair.uri_b)}
+    return benchmark | set(read_truth(demo_folder() / "scenes.parquet").values()) | set(suite_scenes())
+
+
+def conversation(scene: Scene, amounts: Amounts, rng: np.random.Generator) -> list[Exchange]:
+    """What is asked about one image: its hidden attributes, or a single thing that names what it shows."""
+    if rng.random() >= amounts.looking:
+        return [_telling(scene, rng)]
+    # What names category or background comes first: a question about the cat would tell that it is one.
+    first = [_plain(scene, rng)] if rng.random() < 0.5 else []
+    asked = rng.permutation(len(ATTRIBUTES))[: amounts.questions]
+    return first + [_looking(scene, ATTRIBUTES[number], amounts, rng) for number in asked]
+
+
+def _looking(scene: Scene, attribute: str, amounts: Amounts, rng: np.random.Generator) -> Exchange:
+    return (choice if rng.random() < amounts.letters else short)(scene, attribute, rng)
+
+
+def _plain(scene: Scene, rng: np.random.Generator) -> Exchange:
+    kind = int(rng.integers(3))
+    return presence(scene, rng) if kind == 0 else naming(scene, rng) if kind == 1 else _form(scene, rng)
+
+
+def _form(scene: Scene, rng: np.random.Generator) -> Exchange:
+    return formed(scene, list(FORMS)[int(rng.integers(len(FORMS)))])
+
+
+def _telling(scene: Scene, rng: np.random.Generator) -> Exchange:
+    if rng.random() < 0.5:
+        return _plain(scene, rng)
+    return telling(scene, list(BENCH_QUESTIONS)[int(rng.integers(len(BENCH_QUESTIONS)))])
+
+
+def _captions(scenes: list[Scene], amounts: Amounts, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    for position, scene in enumerate(scenes):
+        said = [("human", "<image>\nDescribe the picture briefly."), ("gpt", caption(scene, rng))]
+        yield _row(f"caption-{position:05d}", _name(amounts.seed, position), said)
+
+
+def _conversations(scenes: list[Scene], amounts: Amounts, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    for position, scene in enumerate(scenes):
+        for number in range(amounts.conversations):
+            turns = conversation(scene, amounts, rng)
+            said = [pair for one in turns for pair in (("human", one.question), ("gpt", one.answer))]
+            said[0] = ("human", f"<image>\n{said[0][1]}")
+            yield _row(f"conversation-{position:05d}-{number}", _name(amounts.seed, position), said)
+
+
+def _row(name: str, image: str, said: list[tuple[str, str]]) -> dict[str, Any]:
+    turns = [{"from": speaker, "value": text} for speaker, text in said]
+    return {"id": name, "image": image, "conversations": turns}
+
+
+def _name(seed: int, position: int) -> str:
+    return f"scene-{seed}-{position:05d}.jpg"  # with the seed: in one folder a name always means one picture
+
+
+def _json(rows: Iterator[dict[str, Any]]) -> str:
+    return "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n"

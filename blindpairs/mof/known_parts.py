@@ -1,0 +1,47 @@
+"""The shapes of the parts that recipes name, for planning before anything is downloaded."""
+
+from typing import Any
+
+from blindpairs.encoders.weights import loading, quiet
+
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14}
+_CLIP = {**_LARGE, "intermediate_size": 4096, "hidden_act": "quick_gelu"}
+# As in the config.json of each.
+CLIPS = {
+    "hf:openai/clip-vit-large-patch14": {**_CLIP, "image_size": 224},
+    "hf:openai/clip-vit-large-patch14-336": {**_CLIP, "image_size": 336},
+    "open_clip:ViT-L-14/openai": {**_CLIP, "image_size": 224},
+    "open_clip:ViT-L-14-336/openai": {**_CLIP, "image_size": 336},
+}
+DINOS = {"hf:facebook/dinov2-large": {**_LARGE, "mlp_ratio": 4, "image_size": 518}}
+_VICUNA = {"vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
+_7B = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+_13B = {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40}
+VICUNAS = {
+    f"lmsys/vicuna-{size}-v{version}": shape | _VICUNA
+    for size, shape in (("7b", _7B), ("13b", _13B))
+    for version in ("1.3", "1.5")
+}
+
+
+def vision_config(spec: str) -> Any:
+    """transformers' configuration of a tower. AssetMissing where its shape is not known here, nor its weights."""
+    import transformers
+
+    if spec in CLIPS:
+        return transformers.CLIPVisionConfig(**CLIPS[spec])
+    if spec in DINOS:
+        return transformers.Dinov2Config(**DINOS[spec])
+    from blindpairs.mof.towers import load_tower
+
+    return load_tower(spec).module.config
+
+
+def language_config(name: str) -> Any:
+    """transformers' configuration of a language model: of a folder, of the local cache, or of one that is known."""
+    import transformers
+
+    if name in VICUNAS:
+        return transformers.LlamaConfig(**VICUNAS[name])
+    with loading(name, name), quiet():
+        return transformers.AutoConfig.from_pretrained(name)

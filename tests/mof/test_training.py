@@ -1,0 +1,234 @@
+"""A run ends in a model that others load; killed at any step, it ends in the same model; another recipe is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_run import run_small, small_recipe
+
+from blindpairs.errors import ConfigError, InputError
+from blindpairs.mof.building import build_mof, load_mof
+from blindpairs.mof.recipe import Lora, Rates, Recipe, with_setting
+from blindpairs.mof.run import DONE, Run
+from blindpairs.mof.training import accumulation, freeze, part_of
+from blindpairs.system import child_environment
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small run, trained without a stop."""
+    folder = tmp_path_factory.mktemp("finished")
+    run_small(folder, small_recipe(folder))
+    return folder
+
+
+def trained_weights(folder: Path) -> dict[str, torch.Tensor]:
+    model = Run(folder / "runs" / "run").model()
+    assert model is not None
+    return load_file(model / "model.safetensors")
+
+
+def steps_of(folder: Path) -> list[tuple[int, int, float, float]]:
+    rows = Run(folder / "runs" / "run").rows()
+    return [(row["stage"], row["step"], row["loss"], row["learning_rate"]) for row in rows]
+
+
+def lives(folder: Path, *places: str) -> list[int]:
+    """How each process of the small run ended that goes on until one of `places`."""
+    script = Path(__file__).parents[1] / "small_run.py"
+    environment = child_environment() | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), *places], env=environment, capture_output=True, text=True, check=True
+    )
+    return [int(code) for code in done.stdout.split()]
+
+
+def test_killed_run_ends_in_the_same_weights_and_log_and_never_loads_half_a_checkpoint(
+    tmp_path: Path, finished: Path
+) -> None:
+    small_recipe(tmp_path)
+    # Before the first checkpoint, right at one, after the last step, in stage 2, and after its last step.
+    killed = lives(tmp_path, "1:2", "1:3", "1:8", "2:4", "2:8")
+    assert killed == [-signal.SIGKILL] * 5
+    run = Run(tmp_path / "runs" / "run")
+    assert run.model() is None
+    torn = run.stage(2) / ".saving" / "checkpoint-7"  # as a process leaves it that is killed while it writes
+    torn.mkdir(parents=True)
+    (torn / "trained.safetensors").write_bytes(b"half")
+    assert run.checkpoint(2) == run.stage(2) / "checkpoint-6"
+    assert lives(tmp_path, "end") == [0]
+    assert steps_of(tmp_path) == steps_of(finished)
+    wanted, found = trained_weights(finished), trained_weights(tmp_path)
+    assert wanted.keys() == found.keys()
+    assert [name for name, tensor in wanted.items() if not torch.equal(tensor, found[name])] == []
+
+
+def test_every_step_is_in_the_log_once_with_rates_and_ranks(finished: Path) -> None:
+    rows = Run(finished / "runs" / "run").rows()
+    assert [(row["stage"], row["step"]) for row in rows] == [(stage, step) for stage in (1, 2) for step in range(1, 9)]
+    last = rows[-1]
+    assert last["tokens_per_second"] > 0
+    assert 0 < last["flops_utilisation"] < 1
+    ranks = next(row["effective_rank"] for row in rows if "effective_rank" in row)
+    assert set(ranks) == {"multi_modal_projector", "aux_projector"}
+    assert all(1 < rank < 128 for rank in ranks.values())
+
+
+def test_model_of_a_run_is_loaded_by_transformers_in_a_fresh_process_and_answers(finished: Path) -> None:
+    model = Run(finished / "runs" / "run").model()
+    program = f"""
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+processor = AutoProcessor.from_pretrained({str(model)!r})
+model = AutoModelForImageTextToText.from_pretrained({str(model)!r}, trust_remote_code=True)
+turn = {{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": "which?"}}]}}
+text = processor.apply_chat_template([turn], add_generation_prompt=True)
+inputs = processor(images=[Image.new("RGB", (64, 64))], text=text, return_tensors="pt")
+answer = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+print(type(model).__name__, answer.shape[1] - inputs["input_ids"].shape[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": ""},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    name, tokens = done.stdout.split()[-2:]
+    assert name == "MofLlavaForConditionalGeneration"
+    assert 1 <= int(tokens) <= 3
+
+
+def test_what_is_done_is_not_done_again(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (finished / "runs").rglob("*.safetensors")}
+    assert run_small(finished, small_recipe(finished)).steps == 0
+    assert {path: path.stat().st_mtime_ns for path in (finished / "runs").rglob("*.safetensors")} == before
+
+
+def test_another_recipe_and_other_data_are_refused_and_the_run_stays(finished: Path) -> None:
+    recipe = small_recipe(finished)
+    with pytest.raises(ConfigError, match=r"is a run of another recipe: fusion.mode was 'interleaved', is 'clip'\n"):
+        run_small(finished, with_setting(recipe, "mode", "clip"))
+    rows = json.loads((finished / "data.json").read_text())
+    other = finished / "other.json"
+    other.write_text(json.dumps(rows[:-1]))
+    with pytest.raises(ConfigError, match="data stage1 has changed"):
+        run_small(finished, replace(recipe, stage1=replace(recipe.stage1, data=str(other))))
+    assert run_small(finished, recipe).steps == 0
+
+
+def test_stages_one_by_one_are_the_same_as_both(tmp_path: Path, finished: Path) -> None:
+    from blindpairs.mof.training import train
+
+    recipe, folder = small_recipe(tmp_path), tmp_path / "runs" / "run"
+    first = train(recipe, folder, stages=[1])
+    assert first.steps == 8
+    projectors = load_file(folder / "stage1" / "trained.safetensors")
+    assert {part_of(name) for name in projectors} == {"projectors"}
+    loaded, _ = load_mof(first.model)
+    parameters = dict(loaded.named_parameters())
+    assert all(torch.equal(parameters[name], tensor) for name, tensor in projectors.items())
+    assert train(recipe, folder, stages=[1]).steps == 0
+    assert train(recipe, folder, stages=[2]).steps == 8
+    wanted, found = trained_weights(finished), trained_weights(tmp_path)
+    assert [name for name, tensor in wanted.items() if not torch.equal(tensor, found[name])] == []
+
+
+def test_stage_trains_the_parts_that_have_a_rate_and_nothing_else(tmp_path: Path, finished: Path) -> None:
+    recipe = small_recipe(finished)
+    before = build_mof("demo:clip", "demo:dino", recipe.language_model, recipe.fusion, seed=recipe.seed)[0].state_dict()
+    only_language = replace(recipe, stage1=replace(recipe.stage1, rates=Rates(language_model=1e-3, dino=1e-3)))
+    from blindpairs.mof.training import train
+
+    report = train(only_language, tmp_path / "runs" / "other", stages=[1])
+    after = load_file(report.model / "model.safetensors")
+    changed = {part_of(name) for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed == {"language_model", "dino"}
+
+
+def test_features_that_are_kept_train_as_pixels_do(tmp_path: Path, finished: Path) -> None:
+    recipe = replace(small_recipe(finished), cache_features=True)
+    report = run_small(tmp_path, recipe)
+    cached = Run(report.folder).rows()
+    assert (tmp_path / "prepared" / "features").is_dir()
+    pairs = zip(cached, Run(finished / "runs" / "run").rows(), strict=True)
+    assert max(abs(one["loss"] - other["loss"]) for one, other in pairs) < 2e-3  # features are kept in float16
+
+
+def test_packed_samples_and_low_rank_adapters_end_in_a_plain_model(tmp_path: Path, finished: Path) -> None:
+    recipe = small_recipe(finished)
+    second = replace(recipe.stage2, packing=True, max_length=400, steps=3, lora=Lora(4, 8, 0.0), group_by_length=False)
+    report = run_small(tmp_path, replace(recipe, stage2=second))
+    plain, found = trained_weights(finished), load_file(report.model / "model.safetensors")
+    assert found.keys() == plain.keys()  # merged: no name of an adapter
+    before = load_file(report.folder / "stage1" / "trained.safetensors")
+    assert any(not torch.equal(found[name], tensor) for name, tensor in before.items())
+
+
+def test_loss_of_micro_batches_is_the_mean_of_their_means(tmp_path: Path, finished: Path) -> None:
+    recipe = small_recipe(finished)
+    whole = replace(recipe, stage1=replace(recipe.stage1, micro_batch=4))
+    same = run_small(tmp_path / "a", whole).folder
+    first = next(row["loss"] for row in Run(same).rows())
+    assert first == pytest.approx(steps_of(finished)[0][2], rel=1e-5)  # over tokens, micro-batches do not matter
+    means = replace(recipe, stage1=replace(recipe.stage1, loss="micro_batches", steps=1))
+    other = next(row["loss"] for row in Run(run_small(tmp_path / "b", means).folder).rows())
+    assert abs(other - first) > 1e-6
+
+
+def test_data_that_cannot_be_used_end_the_run_before_it_starts_unless_they_are_skipped(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    (tmp_path / "images" / "3.png").unlink()
+    with pytest.raises(InputError, match=r"of 18 rows cannot be used.*3.png.*\n.*--skip unusable"):
+        run_small(tmp_path, recipe)
+    report = run_small(tmp_path, replace(recipe, skip="unusable"), "skipped")
+    left_out = Run(report.folder).facts()["checked"]["stage2"]["left_out"]
+    assert [row["id"] for row in left_out] == ["3"]
+
+
+def test_batch_that_cannot_be_cut_is_refused(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    with pytest.raises(ConfigError, match=r"a batch of 4 cannot be cut into micro_batch 3 x 1 devices: choose"):
+        accumulation(replace(recipe.stage1, micro_batch=3), 1)
+    assert accumulation(recipe.stage1, 2) == 1
+
+
+def test_every_parameter_belongs_to_a_part(finished: Path) -> None:
+    recipe: Recipe = small_recipe(finished)
+    model: Any = build_mof("demo:clip", "demo:dino", recipe.language_model, recipe.fusion)[0]
+    rates = Rates(projectors=1.0, language_model=2.0, clip=3.0, dino=4.0)
+    found = freeze(model, rates)
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    assert found["lm_head.weight"] == 2.0
+    assert found["model.aux_projector.linear_1.bias"] == 1.0
+    assert {rate for name, rate in found.items() if "vision_tower" in name} == {3.0}
+    assert {rate for name, rate in found.items() if "aux_tower" in name} == {4.0}
+
+
+def test_folder_marked_as_done_has_the_hashes_of_its_model(finished: Path) -> None:
+    from blindpairs.workspace import read_json, sha256_file
+
+    run = Run(finished / "runs" / "run")
+    model = run.model()
+    assert model is not None
+    assert read_json(run.folder / DONE)["weights"] == {"model.safetensors": sha256_file(model / "model.safetensors")}
+    assert not list((finished / "runs").rglob(".saving*"))
