@@ -125,7 +125,7 @@ def test_other_readers_and_their_differences_are_printed(tmp_path: Path, doors: 
         (("--explain",), 3, "--explain needs the reader"),
         (("--model", "gpt"), 3, "'gpt' is not a model that answers"),
         (("--model", "first", "--model", "blind:gpt"), 3, "'gpt' is not a model that answers"),
-        (("--model", "human:ada"), 3, "no answers of people are recorded"),
+        (("--model", "human:ada"), 3, "human:ada: no answers are recorded"),
         (("--model", "recorded:x"), 3, "no such folder"),
         (("--ground-truth", "mine"), 3, "has no ground truth 'mine'"),
         (("--shard", "2/2"), 3, "--shard '2/2' is not i/n"),

@@ -1,0 +1,210 @@
+"""Which pair a person sees next: spread over patterns, clusters of differences and the places of the corpus.
+
+A person's time is the price of a benchmark, so it must not go into the hundredth pair of one kind. Of the pairs that
+are open, one is given of the pattern that is below its target and had the fewest decisions; within it, of the cluster,
+then of the place (a folder, an archive) with the fewest; of those, the best ranked. A control is open once its blind
+pair is accepted: alone it controls nothing.
+
+Several people: a pair that is shown to somebody is leased to that person, so that nobody else gets it unless `overlap`
+asks for several decisions a pair. A lease that is not renewed ends, so that a closed window blocks nothing. Leases
+steer who sees what; they decide nothing, and a decision is kept whoever holds one.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from blindpairs.author.database import AuthoringDatabase
+from blindpairs.author.deciding import clean_name
+
+PER_PATTERN = 15  # pairs, as MMVP-VLM has (arXiv 2401.06209)
+LEASE_SECONDS = 600.0
+# The pattern of a pair: that of its text, else the name that a person gave its cluster, else none.
+_PATTERN = "ifnull(nullif(listed.pattern, ''), ifnull(named.name, ''))"
+_NAMED = (
+    "LEFT JOIN (SELECT cluster, name FROM cluster_names WHERE id IN "
+    "(SELECT max(id) FROM cluster_names GROUP BY cluster)) AS named ON named.cluster = listed.cluster"
+)
+# A control waits for its blind pair.
+_OPEN = (
+    "listed.deciders < :overlap AND (listed.control_of IS NULL OR EXISTS (SELECT 1 FROM listed AS blind "
+    "WHERE blind.pair_id = listed.control_of AND blind.state = 'accepted')) "
+    "AND listed.pair_id NOT IN (SELECT pair_id FROM last_decisions WHERE annotator = :annotator)"
+)
+_FREE = (
+    "listed.pair_id NOT IN (SELECT leases.pair_id FROM leases WHERE leases.annotator != :annotator GROUP BY pair_id "
+    "HAVING count(*) + (SELECT deciders FROM listed AS held WHERE held.pair_id = leases.pair_id) >= :overlap)"
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asks for more of; nothing asks for the usual order."""
+
+    pattern: str = ""
+    cluster: int | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How pairs are given out. `overlap` is how many people decide each pair."""
+
+    overlap: int = 1
+    per_pattern: int = PER_PATTERN
+    lease_seconds: float = LEASE_SECONDS
+    clock: Callable[[], float] = time.time  # of this machine, which alone uses the file
+
+
+@dataclass(frozen=True)
+class WorkProgress:
+    """How far the work is; of blind pairs, controls apart."""
+
+    pairs: int
+    decided: int
+    accepted: int
+    rejected: int
+    disputed: int
+    mine: int  # decided by the person who asks, controls too
+    patterns: dict[str, int] = field(default_factory=dict)  # accepted blind pairs, those of the taxonomy first
+    target: int = PER_PATTERN
+    controls: int = 0
+    controls_accepted: int = 0
+
+
+class Queue:
+    """Gives pairs to people."""
+
+    def __init__(self, database: AuthoringDatabase, rules: Rules | None = None) -> None:
+        self._database = database
+        self.rules = rules or Rules()
+
+    def next_pairs(self, annotator: str, wish: Wish | None = None, count: int = 2) -> list[str]:
+        """The ids of the pairs that this person decides next, the first one first, and leases them.
+
+        Those that the person holds already come first, so that reloading a page changes nothing; those that do not fit
+        the wish are given back. `count` of 2 lets a page load the next pair early. Empty where nothing is open: all is
+        decided, or others hold what is not.
+        """
+        person, wish = clean_name(annotator, "annotator"), wish or Wish()
+        now = self.rules.clock()
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM leases WHERE until < ?", (now,))
+            connection.execute(
+                "DELETE FROM leases WHERE annotator = ? AND pair_id IN "
+                "(SELECT pair_id FROM last_decisions WHERE annotator = ?)",
+                (person, person),
+            )
+            held = self._held(person, wish)
+            given = held[:count]
+            while len(given) < count and (found := self._best(person, wish, given)):
+                given.append(found)
+            connection.execute("DELETE FROM leases WHERE annotator = ?", (person,))
+            until = now + self.rules.lease_seconds
+            rows = [(pair_id, person, place, until) for place, pair_id in enumerate(given)]
+            connection.executemany("INSERT INTO leases (pair_id, annotator, taken, until) VALUES (?, ?, ?, ?)", rows)
+        return given
+
+    def renew(self, annotator: str) -> None:
+        """Hold what this person holds for longer: called while the person works."""
+        until = self.rules.clock() + self.rules.lease_seconds
+        with self._database.writing() as connection:
+            connection.execute("UPDATE leases SET until = ? WHERE annotator = ?", (until, annotator.strip()))
+
+    def skip(self, annotator: str, pair_id: str) -> None:
+        """Give a pair back undecided: this person gets it again when nothing else is open."""
+        person = clean_name(annotator, "annotator")
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM leases WHERE annotator = ? AND pair_id = ?", (person, pair_id))
+            connection.execute(
+                "INSERT INTO skips (annotator, pair_id) SELECT ?, pair_id FROM pairs WHERE pair_id = ? "
+                "ON CONFLICT DO NOTHING",
+                (person, pair_id),
+            )
+
+    def holders(self, pair_id: str) -> list[str]:
+        """Who holds a pair now."""
+        where = "pair_id = ? AND until >= ? ORDER BY annotator"
+        rows = self._database.read(f"SELECT annotator FROM leases WHERE {where}", (pair_id, self.rules.clock()))
+        return [name for (name,) in rows]
+
+    def progress(self, annotator: str = "", taxonomy: Collection[str] = ()) -> WorkProgress:
+        """How far the work is, with the accepted pairs of each pattern against the target."""
+        rows = self._database.read("SELECT control_of IS NULL, state, count(*) FROM listed GROUP BY 1, 2")
+        blind = Counter({state: count for is_blind, state, count in rows if is_blind})
+        controls = Counter({state: count for is_blind, state, count in rows if not is_blind})
+        where = "control_of IS NULL AND state = 'accepted'"
+        found = dict(
+            self._database.read(f"SELECT pattern, count(*) FROM listed WHERE {where} GROUP BY 1 ORDER BY 2 DESC")
+        )
+        patterns = {name: found.get(name, 0) for name in [*taxonomy, *found] if name}
+        mine = self._database.read("SELECT count(*) FROM last_decisions WHERE annotator = ?", (annotator.strip(),))
+        return WorkProgress(
+            pairs=blind.total(),
+            decided=blind.total() - blind["undecided"],
+            accepted=blind["accepted"],
+            rejected=blind["rejected"],
+            disputed=blind["disputed"],
+            mine=mine[0][0],
+            patterns=patterns,
+            target=self.rules.per_pattern,
+            controls=controls.total(),
+            controls_accepted=controls["accepted"],
+        )
+
+    def _held(self, person: str, wish: Wish) -> list[str]:
+        """What the person holds, is open and fits the wish, in the order in which it was given."""
+        where, values = self._open(person, wish)
+        rows = self._database.read(
+            f"SELECT listed.pair_id FROM leases JOIN listed USING (pair_id) {_NAMED} "
+            f"WHERE leases.annotator = :annotator AND {where} ORDER BY leases.taken",
+            values,
+        )
+        return [pair_id for (pair_id,) in rows]
+
+    def _best(self, person: str, wish: Wish, given: Collection[str]) -> str | None:
+        """The best pair that is open, that nobody else needs, and that is not given yet."""
+        where, values = self._open(person, wish)
+        names = ", ".join(f":given{place}" for place in range(len(given)))
+        values |= {f"given{place}": pair_id for place, pair_id in enumerate(given)}
+        skipped = "listed.pair_id IN (SELECT pair_id FROM skips WHERE annotator = :annotator)"
+        # SQLite takes the other columns from the row of the minimum (sqlite.org/lang_select.html, section 2.5).
+        rows = self._database.read(
+            f"SELECT {skipped}, {_PATTERN}, listed.cluster, listed.place, min(listed.rank), listed.pair_id "
+            f"FROM listed {_NAMED} WHERE {where} AND {_FREE} AND listed.pair_id NOT IN ({names}) GROUP BY 1, 2, 3, 4",
+            values,
+        )
+        if not rows:
+            return None
+        accepted, tried = self._counts()
+
+        def order(row: tuple[int, str, int | None, str, int, str]) -> tuple[object, ...]:
+            late, pattern, cluster, place, rank, pair_id = row
+            full = bool(pattern) and accepted[pattern] >= self.rules.per_pattern
+            kinds = (tried["pattern", pattern], tried["cluster", cluster], tried["place", place])
+            return late, full, *kinds, rank, pair_id
+
+        return str(min(rows, key=order)[-1])
+
+    def _open(self, person: str, wish: Wish) -> tuple[str, dict[str, object]]:
+        where = _OPEN
+        if wish.pattern:
+            where += f" AND {_PATTERN} = :pattern"
+        if wish.cluster is not None:
+            where += " AND listed.cluster = :cluster"
+        values = {"annotator": person, "overlap": self.rules.overlap, "pattern": wish.pattern, "cluster": wish.cluster}
+        return where, values
+
+    def _counts(self) -> tuple[Counter[str], Counter[tuple[str, object]]]:
+        """Accepted pairs by pattern; decided and leased pairs by pattern, cluster and place."""
+        rows = self._database.read(
+            f"SELECT {_PATTERN}, listed.cluster, listed.place, listed.state = 'accepted', count(*) FROM listed "
+            f"{_NAMED} WHERE deciders > 0 OR listed.pair_id IN (SELECT pair_id FROM leases) GROUP BY 1, 2, 3, 4"
+        )
+        accepted: Counter[str] = Counter()
+        tried: Counter[tuple[str, object]] = Counter()
+        for pattern, cluster, place, is_accepted, count in rows:
+            accepted[pattern] += count if is_accepted else 0
+            for key in (("pattern", pattern), ("cluster", cluster), ("place", place)):
+                tried[key] += count
+        return accepted, tried
