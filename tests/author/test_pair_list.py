@@ -104,7 +104,8 @@ def texts_of(shown: Revision | None) -> list[str]:
 
 
 def walk(database: AuthoringDatabase, filters: Filters, size: int) -> list[ListedPair]:
-    found, after = [], ""
+    found: list[ListedPair] = []
+    after = ""
     while True:
         one = page(database, filters, after, size)
         found += one.pairs
