@@ -13,9 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
-from typing import Any
 
+from blindpairs.benchmark.clip_tokens import clip_tokens
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair, Question
 from blindpairs.statistics import binomial_test
 
@@ -25,6 +24,7 @@ READ_AS_MISSING = {
     *("NULL", "NaN", "None", "n/a", "nan", "null"),
 }
 CLIP_TOKENS = 77  # with start and end
+SURELY_LONG = 77 * 32  # characters: no token of CLIP has more than 32
 PROMPT = "a photo of "  # which MMVP-VLM's script puts before every statement (tsb0601/MMVP, scripts/evaluate_vlm.py)
 POLAR = {  # how questions begin that yes or no would answer
     *("is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would"),
@@ -126,11 +126,18 @@ def shown_by_one(question: Question, statements: tuple[str, str] = ("", "")) -> 
     inside = [_contains(asked, option) for option in options]
     if inside[0] != inside[1]:
         return f"it has the words {question.options[inside.index(True)]!r}, which are the answer for one image only"
-    first, other = (set(_words(one)) for one in statements)
-    for word in sorted((first ^ other) & set(asked)) if first and other else ():
-        if len(word) > 2 and word not in SAY_NOTHING and not any(word in option for option in options):
-            return f"it has the word {word!r}, which the statement of one image only has"
+    first, other = (_words(one) for one in statements)
+    for word in asked if first and other else ():
+        known = [any(_alike(word, one) for one in words) for words in (first, other)]
+        if len(word) > 2 and word not in SAY_NOTHING and known[0] != known[1]:
+            if not any(_alike(word, one) for option in options for one in option):
+                return f"it has the word {word!r}, which the statement of one image only has"
     return ""
+
+
+def _alike(word: str, other: str) -> bool:
+    """Whether two words seem to be forms of one: `cars` and `car`, `women` and `woman`."""
+    return other.startswith(word[: max(3, len(word) - 3)])
 
 
 def _contains(text: Sequence[str], part: Sequence[str]) -> bool:
@@ -150,20 +157,11 @@ def of_statements(statements: tuple[str, str]) -> Iterator[tuple[str, str]]:
     for text in statements:
         if OTHER_IMAGE.search(text):
             yield "other_image", f"statement {text!r} speaks of more than its one image"
-        if len(text) + len(PROMPT) > CLIP_TOKENS - 2 and (count := clip_tokens(PROMPT + text)) > CLIP_TOKENS:
+        if "".join(text.split())[SURELY_LONG:]:
+            yield "long_statement", f"a statement has {len(text):,} characters; CLIP reads 77 tokens"
+        # A token has at least one byte, so a short text needs no count.
+        elif len(text) + len(PROMPT) > CLIP_TOKENS - 2 and (count := clip_tokens(PROMPT + text)) > CLIP_TOKENS:
             yield "long_statement", f"a statement has {count} tokens with {PROMPT!r}; CLIP reads 77"
-
-
-def clip_tokens(text: str) -> int:
-    """The number of CLIP's tokens, with start and end. A token has at least one byte, so a short text needs no call."""
-    return len(_tokenizer().encode(text)) + 2
-
-
-@cache
-def _tokenizer() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer  # half a second, which only long statements cost
-
-    return SimpleTokenizer()
 
 
 def _repeated(pairs: Sequence[BenchmarkPair]) -> Iterator[Finding]:
