@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from blindpairs.benchmark.clip_tokens import clip_tokens
+from blindpairs.benchmark.clip_tokens import clip_token_count
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair, Question
 from blindpairs.statistics import binomial_test
 
@@ -24,7 +24,6 @@ READ_AS_MISSING = {
     *("NULL", "NaN", "None", "n/a", "nan", "null"),
 }
 CLIP_TOKENS = 77  # with start and end
-SURELY_LONG = 77 * 32  # characters: no token of CLIP has more than 32
 PROMPT = "a photo of "  # which MMVP-VLM's script puts before every statement (tsb0601/MMVP, scripts/evaluate_vlm.py)
 POLAR = {  # how questions begin that yes or no would answer
     *("is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would"),
@@ -157,10 +156,7 @@ def of_statements(statements: tuple[str, str]) -> Iterator[tuple[str, str]]:
     for text in statements:
         if OTHER_IMAGE.search(text):
             yield "other_image", f"statement {text!r} speaks of more than its one image"
-        if "".join(text.split())[SURELY_LONG:]:
-            yield "long_statement", f"a statement has {len(text):,} characters; CLIP reads 77 tokens"
-        # A token has at least one byte, so a short text needs no count.
-        elif len(text) + len(PROMPT) > CLIP_TOKENS - 2 and (count := clip_tokens(PROMPT + text)) > CLIP_TOKENS:
+        if len(text) + len(PROMPT) > CLIP_TOKENS - 2 and (count := clip_token_count(PROMPT + text)) > CLIP_TOKENS:
             yield "long_statement", f"a statement has {count} tokens with {PROMPT!r}; CLIP reads 77"
 
 
