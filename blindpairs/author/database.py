@@ -80,8 +80,10 @@ class AuthoringDatabase:
             with self.writing() as connection:
                 before = connection.total_changes
                 connection.executemany(statement, [astuple(pair) for pair in lot])
-                added += connection.total_changes - before
-                list_new(connection, lot)
+                new = connection.total_changes - before
+                added += new
+                if new:
+                    list_new(connection, lot)
                 clustered = [(pair.cluster, pair.pair_id) for pair in lot if pair.cluster is not None]
                 for table in ("pairs", "listed"):
                     lacking = f"UPDATE {table} SET cluster = ? WHERE pair_id = ? AND cluster IS NULL"

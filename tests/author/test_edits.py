@@ -131,6 +131,22 @@ def test_the_file_itself_refuses_to_change_or_delete_an_edit(database: Authoring
     raw.close()
 
 
+def test_a_full_disk_loses_nothing_and_is_said(database: AuthoringDatabase) -> None:
+    raw = database._connection
+    (pages,) = raw.execute("PRAGMA page_count").fetchone()
+    raw.execute(f"PRAGMA max_page_count = {pages + 4}")
+    saved = 0
+    with pytest.raises(InputError, match="no room to write"):
+        for number in range(100):
+            saved = save_edit(database, typed(number, "x" * 1_000)).number
+    assert 0 < saved < 99
+    assert len(edits_of(database, "p0")) == saved + 1
+    with pytest.raises(InputError, match="no room to write"):
+        save_edit(database, typed(saved + 1, "x" * 10_000))
+    raw.execute("PRAGMA max_page_count = 1000000")  # space was freed
+    assert save_edit(database, typed(saved + 1, "x" * 1_000)).number == saved + 1
+
+
 @pytest.mark.parametrize("draft", [DRAFT, replace(DRAFT, second=EXCHANGED), Draft(), Draft(statement_a="a")])
 def test_a_draft_in_a_form_is_the_draft(draft: Draft) -> None:
     assert draft_of_form(form_of(draft)) == (draft, ())

@@ -138,6 +138,7 @@ def test_nobody_gets_what_another_person_holds(database: AuthoringDatabase) -> N
     held = {name: queue.next_pairs(name, count=3) for name in ("Ann", "Ben", "Cleo")}
     assert len(set().union(*held.values())) == 9
     assert queue.holders(held["Ben"][0]) == ["Ben"]
+    assert queue.at_work() == ["Ann", "Ben", "Cleo"]
 
 
 def test_a_lease_that_is_not_renewed_ends(database: AuthoringDatabase) -> None:
@@ -149,7 +150,7 @@ def test_a_lease_that_is_not_renewed_ends(database: AuthoringDatabase) -> None:
     clock.now += 50
     assert first not in queue.next_pairs("Ben")
     clock.now += 61
-    assert queue.holders(first) == []
+    assert (queue.holders(first), queue.at_work()) == ([], [])
     assert first in queue.next_pairs("Cleo", count=9)
 
 
