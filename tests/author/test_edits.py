@@ -1,11 +1,12 @@
 """What people write and have not decided: every save is kept, and none hides another one."""
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from blindpairs.author.edits import (
     open_edit,
     save_edit,
 )
+from blindpairs.author.live_checks import live_checks
 from blindpairs.author.revisions import Decision
 from blindpairs.errors import InputError
 from blindpairs.system import child_environment
@@ -193,3 +195,40 @@ def test_a_killed_typist_loses_no_keystroke_that_was_reported(tmp_path: Path) ->
     assert len(kept) - len(reported) in (0, 1)
     assert last
     assert last.number == len(kept) - 1
+
+
+@pytest.mark.parametrize("what", [draft_of_form, live_checks])
+def test_any_json_is_a_form_or_refused(what: Callable[[Any], object]) -> None:
+    draw = random.Random(0)
+    values: list[Any] = [None, 0, 1, 2, True, -1, 1e999, float("nan"), "", "Open", "0", "\ud800", [], {}, "9" * 5_000]
+
+    def anything(depth: int) -> Any:
+        if depth and draw.random() < 0.5:
+            return [anything(depth - 1) for _ in range(draw.randrange(4))]
+        return draw.choice(values)
+
+    names = ("question", "second", "patterns", "statement_a", "statement_b")
+    refused = 0
+    for _ in range(3_000):
+        form: dict[str, Any] = {name: anything(2) for name in names if draw.random() < 0.7}
+        for name in ("question", "second"):
+            if draw.random() < 0.7:
+                form[name] = {part: anything(2) for part in ("text", "options", "answers") if draw.random() < 0.8}
+        try:
+            what(form)
+        except InputError:
+            refused += 1
+    assert 0 < refused < 3_000
+
+
+def test_an_id_that_no_file_can_hold_is_refused_with_a_sentence(database: AuthoringDatabase) -> None:
+    for asked in (
+        lambda: database.pair("\ud800"),
+        lambda: database.history("\ud800"),
+        lambda: database.revision(1 << 70),
+    ):
+        with pytest.raises(InputError, match="holds no such text or number"):
+            asked()
+    with pytest.raises(InputError, match="holds no such text or number"):
+        save_edit(database, replace(typed(1), pair_id="\ud800"))
+    assert database.undo("Ann") is None  # and the file can be used after it
