@@ -1,4 +1,4 @@
-"""Confidence intervals, tests and the agreement of two labellings, for any measurement.
+"""Confidence intervals, tests and the agreement of labellings, for any measurement.
 
 All intervals and p-values are two-sided. Trials that come in groups (the two images of a pair, the pairs of one image)
 are not independent: pass the groups to `bootstrap_interval`, or their `effective_count` to `wilson_interval`.
@@ -214,3 +214,34 @@ def mean_ranks(values: Floats | NDArray[np.integer[Any]]) -> tuple[NDArray[np.fl
     """The ranks from 1 of values (n,), equal values sharing their mean rank; and how many there are of each value."""
     _, inverse, ties = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(ties) - (ties - 1) / 2)[inverse], ties
+
+
+def cohen_kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
+    """The agreement of two people's labels of the same things beyond chance: 1 is perfect, 0 is chance (Cohen 1960).
+
+    nan without anything, and where both gave everything one same label: chance then explains all of it.
+    """
+    count = len(one)
+    firsts, others = Counter(one), Counter(other)
+    agreed = sum(a == b for a, b in zip(one, other, strict=True))
+    return _beyond_chance(agreed * count, sum(firsts[label] * others[label] for label in firsts), count * count)
+
+
+def fleiss_kappa(items: Sequence[Counter[Any]]) -> float:
+    """The same for any number of people (Fleiss 1971): each item has how many people gave it each label.
+
+    Items may have different numbers of people; those with fewer than two say nothing. nan as for `cohen_kappa`.
+    """
+    rated = [item for item in items if item.total() > 1]
+    ratings = sum(item.total() for item in rated)
+    if not ratings:
+        return math.nan
+    pairs = [sum(n * (n - 1) for n in item.values()) / (item.total() * (item.total() - 1)) for item in rated]
+    totals: Counter[Any] = sum(rated, Counter())
+    # Sums that do not depend on the order of items and labels.
+    chance = math.fsum((n / ratings) ** 2 for n in totals.values())
+    return _beyond_chance(math.fsum(pairs) / len(rated), chance, 1.0)
+
+
+def _beyond_chance(agreed: float, chance: float, whole: float) -> float:
+    return (agreed - chance) / (whole - chance) if whole > chance else math.nan

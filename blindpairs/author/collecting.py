@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.decisions import Standing, standings
+from blindpairs.author.decisions import standings
+from blindpairs.author.standing import Standing
 from blindpairs.benchmark import Benchmark, BenchmarkPair, ImageReader
 from blindpairs.benchmark.checks import Finding, check, without_refused
 from blindpairs.errors import Undecodable

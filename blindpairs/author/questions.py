@@ -12,7 +12,7 @@ def current_questions(database: AuthoringDatabase) -> dict[str, Question]:
     """The question of each pair's last revision that is no rejection, in rank order; pairs without one are left out."""
     current: dict[str, Question] = {}
     for pair, history in database.histories():
-        standing = [one for one in history if one.kind != "rejected"]
+        standing = [one for one in history if one.kind not in ("rejected", "withdrawn")]
         if standing and standing[-1].draft.question:
             current[pair.pair_id] = standing[-1].draft.question
     return current

@@ -1,6 +1,7 @@
 """Drafts and decisions as they are kept: values, and what can be told from those of one pair.
 
-A decision is what a person said of a pair, accepted or rejected, with the text that the person saw or wrote.
+A decision is what a person said of a pair, accepted or rejected, with the text that the person saw or wrote. What a
+person takes back is withdrawn, by a revision of its own.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from typing import Literal
 from blindpairs.author.drafts import Draft
 from blindpairs.errors import InputError
 
-Kind = Literal["draft", "accepted", "rejected"]
+Kind = Literal["draft", "accepted", "rejected", "withdrawn"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Revision:
     second: bool  # of a draft: whether a second question was asked for
     based_on: int | None  # the revision that the person saw
     created_at: str  # UTC, ISO 8601
+    seconds: float | None = None  # that the person looked and wrote; None where nobody measured it
+    settles: bool = False  # made with the decisions of all others in view, to settle a dispute
+    undoes: int | None = None  # the revision that this one takes back
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Decision:
     draft: Draft  # as accepted, with the person's changes; of a rejection: what is rejected
     reason: str = ""
     based_on: int | None = None  # the revision that the person saw; None where that is not known
+    seconds: float | None = None  # that the person looked and wrote
+    settles: bool = False  # settles a dispute: `based_on` is then the latest revision of the pair that was in view
 
 
 class Conflict(InputError):
@@ -66,19 +72,46 @@ def latest_draft(history: Iterable[Revision], drafter: str) -> Revision | None:
     return next((one for one in reversed(list(history)) if one.kind == "draft" and one.author == drafter), None)
 
 
+def last_words(history: Iterable[Revision]) -> dict[str, Revision]:
+    """The last that each person said of a pair, a withdrawal too, by name."""
+    return {one.author: one for one in history if one.kind != "draft"}
+
+
 def latest_decision(history: Iterable[Revision], annotator: str) -> Revision | None:
-    """The last decision of one person."""
-    return next((one for one in reversed(list(history)) if one.kind != "draft" and one.author == annotator), None)
+    """The last decision of one person; None also where it was withdrawn."""
+    last = last_words(history).get(annotator)
+    return None if last is None or last.kind == "withdrawn" else last
 
 
-def source_of(draft: Draft, annotator: str, based: Revision | None, history: Iterable[Revision]) -> str:
+def shown_to(history: Iterable[Revision], annotator: str) -> Revision | None:
+    """What a person sees of a pair at first: the last that this person said, also if it was taken back, else the last
+    draft. What others said is not shown, so that people decide independently.
+    """
+    history = list(history)
+    own = last_words(history).get(annotator)
+    return own or next((one for one in reversed(history) if one.kind == "draft"), None)
+
+
+def latest_standing(history: Iterable[Revision]) -> Revision | None:
+    """The latest revision of anyone that nobody replaced or took back: a draft, or a person's last decision."""
+    history = list(history)
+    last = last_words(history)
+    stands = [one for one in history if one.kind == "draft" or (one == last[one.author] and one.kind != "withdrawn")]
+    return stands[-1] if stands else None
+
+
+def source_of(
+    draft: Draft, annotator: str, based: Revision | None, history: Iterable[Revision], *, decisions: bool = False
+) -> str:
     """Who wrote the text of a draft: the author of the revision that the person saw, or of a draft with this text.
+
+    With `decisions` the person saw those of others, too.
 
     Patterns are no text: a person who only classifies a pair otherwise did not write its question.
     """
     seen = [based] if based else []
-    drafts = [one for one in history if one.kind == "draft"]
-    return next((one.source for one in [*seen, *drafts] if _text(one.draft) == _text(draft)), f"person:{annotator}")
+    known = [one for one in history if decisions or one.kind == "draft"]
+    return next((one.source for one in [*seen, *known] if _text(one.draft) == _text(draft)), f"person:{annotator}")
 
 
 def _text(draft: Draft) -> Draft:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft, MinedPair, fault_of, same_words
-from blindpairs.author.revisions import Decision, Revision, Saved, latest_decision, latest_draft
+from blindpairs.author.revisions import Decision, Revision, Saved, latest_decision, latest_draft, latest_standing
 from blindpairs.benchmark import Question
 from blindpairs.errors import InputError
 
@@ -62,7 +62,7 @@ def rows_of(
     the latest revision of anyone.
     """
     for pair, history in database.histories():
-        shown = history[-1] if history else None
+        shown = latest_standing(history)
         if annotator:
             drafts = [one for one in history if one.kind == "draft"]
             shown = latest_decision(history, annotator) or (drafts[-1] if drafts else None)
@@ -110,7 +110,8 @@ def unsaved(database: AuthoringDatabase, rows: Iterable[Row]) -> list[str]:
     for row in rows:
         pair_id, person = row.cells["pair_id"].strip(), row.cells.get("annotator", "").strip()
         history = database.history(pair_id)
-        kept = [_content(_texts(one)) for one in history if one.kind == "draft" or person in ("", one.author)]
+        said = [one for one in history if one.kind != "withdrawn"]
+        kept = [_content(_texts(one)) for one in said if one.kind == "draft" or person in ("", one.author)]
         if _content(row.cells) not in [_content(_texts(None)), *kept]:
             found.append(pair_id)
     return found

@@ -2,32 +2,43 @@
 
 Promises: a transaction that has ended is on the disk (write-ahead log, `synchronous=FULL`); writers wait for each other
 and end with Locked, never with half a change; a file of a newer version, of another program, or damaged is refused
-before anything in it changes. It is a file of one machine: SQLite's write-ahead log shares memory between processes,
-which a network file system cannot give (sqlite.org/wal.html, section 1).
+before anything in it changes; an older version is copied beside the file before it gets new tables. It is a file of
+one machine: SQLite's write-ahead log shares memory between processes, which a network file system
+cannot give (sqlite.org/wal.html, section 1).
 """
 
 import errno
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from blindpairs.access import present, reading, unwritable
 from blindpairs.errors import BlindpairsError, InputError, Locked
+from blindpairs.workspace import written_atomically
 
 BUSY_SECONDS = 5.0  # how long a writer waits for another
 APPLICATION_ID = 0x626C6E64  # in the header of the file: "blnd"
+NO_MIGRATIONS: Mapping[int, str] = {}
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "beegfs", "gpfs", "ncpfs"}
 _NETWORK_FUSE = ("fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.juicefs", "fuse.rclone")
 
 
-def connect(path: Path, version: int, tables: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
+def connect(
+    path: Path,
+    version: int,
+    tables: str,
+    busy_seconds: float = BUSY_SECONDS,
+    migrations: Mapping[int, str] = NO_MIGRATIONS,
+) -> sqlite3.Connection:
     """A connection to the file, which is made with these tables where there is none.
 
-    Raises InputError for a file that is damaged, of another program or of a newer version, and where the system
-    refuses; Locked where another process keeps writing.
+    `migrations` has the statements that turn a version into the next; an older file is copied to `NAME.version-N`
+    first. Statements are separated by `;;`. Raises InputError for a file that is damaged, of another program or of a
+    newer version, and where the system refuses; Locked where another process keeps writing.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,12 +57,13 @@ def connect(path: Path, version: int, tables: str, busy_seconds: float = BUSY_SE
         try:
             # Read before anything is written: a change of the journal already writes to the header of the file.
             connection.execute("BEGIN")  # three reads of one state: another process may be making the file
-            is_new = _is_new(connection, path, version)
+            found = _found_version(connection, path, version, migrations)
             connection.execute("ROLLBACK")
-            if is_new:
-                _journal(connection, busy_seconds)
-                _make(connection, path, version, tables)
             _journal(connection, busy_seconds)
+            if found is None:
+                _make(connection, path, version, tables)
+            elif found < version:
+                _migrate(connection, path, version, migrations)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
@@ -83,6 +95,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _sentence(path, error) or error from error
+    except (UnicodeEncodeError, OverflowError) as error:  # of a value that was asked for, which no row can hold
+        raise InputError(f"{path} holds no such text or number ({error})") from error
 
 
 def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
@@ -102,13 +116,15 @@ def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) ->
     return kind if kind in _NETWORK or kind.startswith(_NETWORK_FUSE) else ""
 
 
-def _is_new(connection: sqlite3.Connection, path: Path, version: int) -> bool:
-    """Whether the file has no content yet; InputError where it is not ours to write."""
+def _found_version(
+    connection: sqlite3.Connection, path: Path, version: int, migrations: Mapping[int, str]
+) -> int | None:
+    """The version of the file, None where it has no content yet; InputError where it is not ours to write."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     (program,) = connection.execute("PRAGMA application_id").fetchone()
-    (count,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not count and not found and not program:
-        return True
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not tables and not found and not program:
+        return None
     if program != APPLICATION_ID:
         raise InputError(f"{path} is the database of another program: give another path")
     if found > version:
@@ -116,20 +132,49 @@ def _is_new(connection: sqlite3.Connection, path: Path, version: int) -> bool:
             f"{path} was written by a newer blindpairs (its tables have version {found}, this one knows {version}): "
             "update blindpairs"
         )
-    # A later version of the tables will copy the file (`VACUUM INTO`) here before it changes an older one.
-    if found < version:
+    if found < version and not all(step in migrations for step in range(found, version)):
         raise InputError(f"{path} has version {found}, which no blindpairs ever wrote: restore a copy of it")
-    return False
+    return int(found)
 
 
 def _make(connection: sqlite3.Connection, path: Path, version: int, tables: str) -> None:
     with transaction(connection, path):
-        if not _is_new(connection, path, version):  # another process made it while this one waited
+        if _found_version(connection, path, version, {}) is not None:  # another process made it while this one waited
             return
-        for statement in tables.split(";;"):
-            connection.execute(statement)
+        _execute_all(connection, tables)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, version: int, migrations: Mapping[int, str]) -> None:
+    """Give the file the newest tables: in one transaction, so that a kill leaves the old ones."""
+    with transaction(connection, path):
+        found = _found_version(connection, path, version, migrations)
+        if found is None or found == version:  # another process migrated it while this one waited
+            return
+        _keep_copy(path, found)
+        for step in range(found, version):
+            _execute_all(connection, migrations[step])
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _keep_copy(path: Path, version: int) -> None:
+    """Copy the file as it is, while the caller keeps others from writing, to `NAME.version-N`; an older copy stays."""
+    name = f"{path.name}.version-{version}"
+    places = (path.with_name(name if number == 1 else f"{name}.{number}") for number in count(1))
+    place = next(place for place in places if not place.exists())
+    # A connection of its own: SQLite copies nothing for one that is in the middle of a transaction.
+    reader = sqlite3.connect(path)
+    try:
+        with written_atomically(place) as aside:
+            reader.execute("VACUUM INTO ?", (str(aside),))
+    finally:
+        reader.close()
+
+
+def _execute_all(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";;"):
+        connection.execute(statement)
 
 
 def _journal(connection: sqlite3.Connection, busy_seconds: float) -> None:

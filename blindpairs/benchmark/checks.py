@@ -13,9 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
-from typing import Any
 
+from blindpairs.benchmark.clip_tokens import clip_token_count
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair, Question
 from blindpairs.statistics import binomial_test
 
@@ -26,6 +25,13 @@ READ_AS_MISSING = {
 }
 CLIP_TOKENS = 77  # with start and end
 PROMPT = "a photo of "  # which MMVP-VLM's script puts before every statement (tsb0601/MMVP, scripts/evaluate_vlm.py)
+POLAR = {  # how questions begin that yes or no would answer
+    *("is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would"),
+}
+SAY_NOTHING = {  # words about no image; those of one or two letters neither
+    *("the", "and", "are", "has", "its", "not", "for", "with", "from", "that", "this", "there", "which", "what", "who"),
+    *("image", "picture", "photo", "one", "two", "does", "have"),
+}
 MOST_USES = 2  # of an image in blind pairs; MediConfusion has one image in 14 of its 176 pairs
 UNBALANCED = 0.01  # the p-value below which an unequal split is said
 OTHER_IMAGE = re.compile(
@@ -62,23 +68,32 @@ def without_refused(pairs: Iterable[BenchmarkPair], findings: Iterable[Finding])
 def _of_pair(pair: BenchmarkPair, patterns: Sequence[str]) -> Iterator[Finding]:
     if pair.question is None and not (pair.statement_a and pair.statement_b):
         yield Finding(pair.pair_id, "nothing_asked", "it has neither a question nor two statements")
+    statements = (pair.statement_a, pair.statement_b)
     for name, question in (("question", pair.question), ("second question", pair.second)):
         if question is not None:
-            for word, message in _of_question(question):
+            for word, message in of_question(question):
                 yield Finding(pair.pair_id, word, f"{name}: {message}")
+            if why := shown_by_one(question, statements):
+                yield Finding(pair.pair_id, "shown_by_one", f"{name}: {why}", refuses=False)
     if pair.question and pair.second and pair.second.answers != pair.question.answers[::-1]:
         yield Finding(pair.pair_id, "second_not_exchanged", "the answers of the second question are not exchanged")
-    yield from _of_statements(pair)
-    if not pair.patterns:
-        yield Finding(pair.pair_id, "no_pattern", "it has no visual pattern", refuses=False)
-    for name in pair.patterns:
-        if patterns and name not in patterns:
-            near = get_close_matches(name, patterns, 1)
-            advice = f"did you mean {near[0]!r}?" if near else f"the taxonomy has {', '.join(patterns)}"
-            yield Finding(pair.pair_id, "unknown_pattern", f"{name!r} is not in the taxonomy: {advice}")
+    yield from (Finding(pair.pair_id, word, message) for word, message in of_statements(statements))
+    yield from (Finding(pair.pair_id, *one) for one in of_patterns(pair.patterns, patterns))
 
 
-def _of_question(question: Question) -> Iterator[tuple[str, str]]:
+def of_patterns(names: Sequence[str], taxonomy: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """(word, message, whether it refuses) for what is wrong with the patterns of a pair; any, where none is known."""
+    if not names:
+        yield "no_pattern", "it has no visual pattern", False
+    for name in names:
+        if taxonomy and name not in taxonomy:
+            near = get_close_matches(name, taxonomy, 1)
+            advice = f"did you mean {near[0]!r}?" if near else f"the taxonomy has {', '.join(taxonomy)}"
+            yield "unknown_pattern", f"{name!r} is not in the taxonomy: {advice}", True
+
+
+def of_question(question: Question) -> Iterator[tuple[str, str]]:
+    """(word, message) for each thing that is wrong with one question."""
     if not question.text.strip():
         yield "no_text", "it is empty"
     if OTHER_IMAGE.search(question.text):
@@ -97,31 +112,52 @@ def _of_question(question: Question) -> Iterator[tuple[str, str]]:
             yield "read_as_missing", f"option {option!r} is an empty cell for pandas, and would vanish"
 
 
-def _of_statements(pair: BenchmarkPair) -> Iterator[Finding]:
-    statements = (pair.statement_a, pair.statement_b)
+def shown_by_one(question: Question, statements: tuple[str, str] = ("", "")) -> str:
+    """Why a question seems to take for granted what only one of its images shows; "" where it does not.
+
+    "Is the door open?" makes sense for both images, "What colour is the open door?" does not. So a question that does
+    not ask for yes or no must not have the words of one option without the other, nor a word that only one of the two
+    statements has. A person decides: it is a note.
+    """
+    asked, options = _words(question.text), [_words(option) for option in question.options]
+    if asked[:1] and asked[0] in POLAR:
+        return ""
+    inside = [_contains(asked, option) for option in options]
+    if inside[0] != inside[1]:
+        return f"it has the words {question.options[inside.index(True)]!r}, which are the answer for one image only"
+    first, other = (_words(one) for one in statements)
+    for word in asked if first and other else ():
+        known = [any(_alike(word, one) for one in words) for words in (first, other)]
+        if len(word) > 2 and word not in SAY_NOTHING and known[0] != known[1]:
+            if not any(_alike(word, one) for option in options for one in option):
+                return f"it has the word {word!r}, which the statement of one image only has"
+    return ""
+
+
+def _alike(word: str, other: str) -> bool:
+    """Whether two words seem to be forms of one: `cars` and `car`, `women` and `woman`."""
+    return other.startswith(word[: max(3, len(word) - 3)])
+
+
+def _contains(text: Sequence[str], part: Sequence[str]) -> bool:
+    return any(text[start : start + len(part)] == part for start in range(len(text) - len(part) + 1)) and bool(part)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def of_statements(statements: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """(word, message) for each thing that is wrong with the statements of image a and image b."""
     if any(statements) and not all(statements):
-        yield Finding(pair.pair_id, "one_statement", "one image has a statement and the other has none")
+        yield "one_statement", "one image has a statement and the other has none"
     if all(statements) and len({" ".join(text.casefold().split()) for text in statements}) == 1:
-        yield Finding(pair.pair_id, "equal_statements", f"both statements are {pair.statement_a!r}")
+        yield "equal_statements", f"both statements are {statements[0]!r}"
     for text in statements:
         if OTHER_IMAGE.search(text):
-            yield Finding(pair.pair_id, "other_image", f"statement {text!r} speaks of more than its one image")
-        if len(text) + len(PROMPT) > CLIP_TOKENS - 2 and (count := clip_tokens(PROMPT + text)) > CLIP_TOKENS:
-            yield Finding(
-                pair.pair_id, "long_statement", f"a statement has {count} tokens with {PROMPT!r}; CLIP reads 77"
-            )
-
-
-def clip_tokens(text: str) -> int:
-    """The number of CLIP's tokens, with start and end. A token has at least one byte, so a short text needs no call."""
-    return len(_tokenizer().encode(text)) + 2
-
-
-@cache
-def _tokenizer() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer  # half a second, which only long statements cost
-
-    return SimpleTokenizer()
+            yield "other_image", f"statement {text!r} speaks of more than its one image"
+        if len(text) + len(PROMPT) > CLIP_TOKENS - 2 and (count := clip_token_count(PROMPT + text)) > CLIP_TOKENS:
+            yield "long_statement", f"a statement has {count} tokens with {PROMPT!r}; CLIP reads 77"
 
 
 def _repeated(pairs: Sequence[BenchmarkPair]) -> Iterator[Finding]:

@@ -46,7 +46,7 @@ class AskingOptions:
         typer.Option(
             rich_help_panel="Encoders",
             help=f"{MODELS}, blind:SPEC (one of these without the image), random, first, recorded:FOLDER of the "
-            "results, or a CLIP-style model: open_clip:MODEL/PRETRAINED, "
+            "results, human:NAME (who answered in `study`), or a CLIP-style model: open_clip:MODEL/PRETRAINED, "
             "hf:REPO_OR_FOLDER of a CLIP or SigLIP, demo:clip. Repeatable. "
             "[default: the store's CLIP, random, first, and what is recorded]",
         ),
@@ -90,7 +90,7 @@ class AskingOptions:
 
     def orders(self, spec: str) -> tuple[bool, ...]:
         """Whether the options are exchanged: in both ways for --swap, where somebody is asked at all."""
-        asked = spec not in BASELINES and not spec.startswith("recorded:")
+        asked = spec not in BASELINES and not spec.startswith(("recorded:", "human:"))
         return (False, True) if self.swap and asked else (False,)
 
     def asking(self, judge: str) -> "Asking":

@@ -1,6 +1,7 @@
 """Who can be compared on a benchmark: models that were asked, and CLIP-style models, each with the pairs it solves.
 
     recorded:FOLDER                 answers, or similarities, in a folder of the results
+    human:NAME                      the answers of a person in `blindpairs study`
     open_clip:..., hf:..., demo:clip, or the folder of a checkpoint      a CLIP-style model, which is evaluated now
 
 A model that was asked solves a pair if it is right about both images; a CLIP-style model, if each statement finds its
@@ -37,6 +38,7 @@ from blindpairs.evaluate.results import (
 from blindpairs.evaluate.scores import Rate, by_pattern, keys_of, outcomes, score
 from blindpairs.evaluate.similarity import OFFICIAL_TEMPLATE, SimilarityScores, evaluate_similarity, read_scores
 from blindpairs.evaluate.similarity_files import SIMILARITIES
+from blindpairs.evaluate.study import HUMAN, recorded_human
 from blindpairs.evaluate.summary import options_of
 from blindpairs.progress import Progress
 from blindpairs.workspace import digest
@@ -82,6 +84,8 @@ class Contenders:
 
     def find(self, text: str, bar: Callable[[str, str], Progress]) -> Contender:
         """Who a text names. ConfigError or InputError for nobody, and for answers that are incomplete."""
+        if text.startswith(HUMAN):
+            return self._asked(recorded_human(self._folders[0], text, self._benchmark))
         named = text.removeprefix("recorded:")
         folders = [*(folder / named for folder in self._folders), Path(named)]  # a path, as a shell completes it
         folder = next((one for one in folders if _holds_results(one)), None)
@@ -188,8 +192,9 @@ def _spec(text: str) -> str:
     if text.partition(":")[0] in LIBRARIES:
         return text
     raise ConfigError(
-        f"{text!r} is nobody to compare: name recorded:FOLDER of the results, a CLIP-style model (open_clip:..., "
-        "hf:..., demo:clip), or the folder of its checkpoint; a model that answers is asked first, with --model"
+        f"{text!r} is nobody to compare: name recorded:FOLDER of the results, human:NAME, a CLIP-style model "
+        "(open_clip:..., hf:..., demo:clip), or the folder of its checkpoint; a model that answers is asked first, "
+        "with --model"
     )
 
 

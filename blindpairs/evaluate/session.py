@@ -39,6 +39,7 @@ from blindpairs.evaluate.results import (
     write_scores,
 )
 from blindpairs.evaluate.scores import Key, keys_of
+from blindpairs.evaluate.study import recorded_human
 from blindpairs.evaluate.summary import BothOrders, Summary, both_orders, rate_fields, summarise
 from blindpairs.evaluate.verdicts import Judging, Readout, answered
 from blindpairs.progress import Progress, silent
@@ -122,8 +123,8 @@ class Session:
         """Raise ConfigError or InputError for a spec that names nobody. Opens no model."""
         kind, _, target = spec.partition(":")
         if kind == "human":
-            raise ConfigError(f"{spec}: no answers of people are recorded; --answers FILE takes over those of a file")
-        if kind == "recorded":
+            recorded_human(self.folder, spec, self.benchmark)
+        elif kind == "recorded":
             self._recorded_setup(target)
         elif spec not in BASELINES:
             parse_model_spec(target if kind == "blind" else spec)
@@ -134,6 +135,8 @@ class Session:
         if asked.spec in BASELINES:
             baseline = BASELINES[asked.spec]()
             return Setup(asked.spec, baseline.settings, UNASKED, images=False), baseline
+        if kind == "human":  # people answer in `blindpairs study`, and are never asked here
+            return read_setup(recorded_human(self.folder, asked.spec, self.benchmark), self.benchmark), None
         if kind == "recorded":
             return self._recorded_setup(target), None
         model = self.model(target if kind == "blind" else asked.spec)

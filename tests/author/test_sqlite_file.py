@@ -22,10 +22,10 @@ def test_a_newer_version_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     authoring(tmp_path).close()
     path = tmp_path / "authoring.sqlite"
     with sqlite3.connect(path) as raw:
-        raw.execute("PRAGMA user_version = 2")
+        raw.execute("PRAGMA user_version = 3")
     raw.close()
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"newer blindpairs \(its tables have version 2, this one knows 1\): update"):
+    with pytest.raises(InputError, match=r"newer blindpairs \(its tables have version 3, this one knows 2\): update"):
         AuthoringDatabase(path)
     assert path.read_bytes() == before
 
@@ -60,7 +60,7 @@ def test_damage_inside_is_a_sentence(tmp_path: Path) -> None:
     with path.open("r+b") as file:  # everything but the page that holds the table of contents
         file.seek(4096)
         file.write(b"\xff" * (size - 4096))
-    with AuthoringDatabase(path) as database, pytest.raises(InputError, match=r"is damaged .*\.recover"):
+    with pytest.raises(InputError, match=r"is damaged .*\.recover"), AuthoringDatabase(path) as database:
         list(database.histories())
 
 

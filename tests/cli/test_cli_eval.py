@@ -9,7 +9,10 @@ from pictured_pairs import benchmark_of
 from typer.testing import CliRunner, Result
 
 from blindpairs.benchmark.hub import export_hub
+from blindpairs.benchmark.native import read_native
 from blindpairs.cli import app
+from blindpairs.evaluate.study import Study
+from blindpairs.workspace import Workspace
 
 
 def call(work: Path, *arguments: object) -> Result:
@@ -117,6 +120,27 @@ def test_other_readers_and_their_differences_are_printed(tmp_path: Path, doors: 
     assert "'From the camera it is (b)' is wrong for ours, right" in result.stdout
 
 
+def test_people_of_a_study_are_scored_and_compared_like_models(tmp_path: Path, doors: Path) -> None:
+    benchmark = read_native(doors)
+    with Study(Workspace(tmp_path).results, benchmark) as study:
+        for name in ("Ann", "Ben"):
+            for item in study.next_items(name, 99):
+                study.answer(name, item.token, 0, 3.0)
+    result = call(tmp_path, "--benchmark", doors, "--model", "human:Ann", "--swap", "--json")
+    assert result.exit_code == 0, result.output
+    (person,) = json.loads(result.stdout)["models"]
+    assert (person["model"], person["complete"], person["protocol"]["name"]) == ("human:Ann", True, "study")
+    assert person["scores"]["question_accuracy"]["share"] == 0.5
+    table = call(tmp_path, "--benchmark", doors)
+    assert [line.split()[0] for line in table.stdout.splitlines() if line.startswith("human:")][:2] == [
+        "human:Ann",
+        "human:Ben",
+    ]
+    compared = call(tmp_path, "--benchmark", doors, "--compare", "human:Ann", "--compare", "human:Ben")
+    assert compared.exit_code == 0, compared.output
+    assert "human:Ben" in compared.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -125,7 +149,7 @@ def test_other_readers_and_their_differences_are_printed(tmp_path: Path, doors: 
         (("--explain",), 3, "--explain needs the reader"),
         (("--model", "gpt"), 3, "'gpt' is not a model that answers"),
         (("--model", "first", "--model", "blind:gpt"), 3, "'gpt' is not a model that answers"),
-        (("--model", "human:ada"), 3, "no answers of people are recorded"),
+        (("--model", "human:ada"), 3, "human:ada: no answers are recorded"),
         (("--model", "recorded:x"), 3, "no such folder"),
         (("--ground-truth", "mine"), 3, "has no ground truth 'mine'"),
         (("--shard", "2/2"), 3, "--shard '2/2' is not i/n"),

@@ -13,7 +13,7 @@ from pictured_pairs import benchmark_of
 from scripted_models import Model
 
 from blindpairs.benchmark import Benchmark, Question
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.errors import InputError
 from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.asking import FREE_FORM, LMMS_EVAL, OURS
 from blindpairs.evaluate.results import recorded_answers
@@ -288,7 +288,7 @@ def test_foreign_answers_are_taken_over_once_and_read_like_others(tmp_path: Path
 @pytest.mark.parametrize(
     ("spec", "error", "words"),
     [
-        ("human:ada", ConfigError, "human:ada: no answers of people are recorded"),
+        ("human:ada", InputError, "human:ada: no answers are recorded"),
         ("recorded:x", InputError, "no such folder in .* \\(nothing is recorded there\\)"),
     ],
 )
