@@ -38,16 +38,15 @@ class Picture:
 
 
 class Pictures:
-    """Encoded pictures of images by id; for several threads. Raises Undecodable for what cannot be shown."""
+    """Encoded pictures of images by id; for several threads. `read` gives the bytes of an image file.
 
-    def __init__(
-        self, references: Callable[[], Mapping[str, Reference]], limits: Limits, cache_bytes: int = CACHE_BYTES
-    ) -> None:
-        self._references, self._limits = references, limits
-        self._known: Mapping[str, Reference] = {}
-        self._items: dict[str, Item | Undecodable] = {}
+    Raises Undecodable for what cannot be shown.
+    """
+
+    def __init__(self, read: Callable[[str], bytes], limits: Limits, cache_bytes: int = CACHE_BYTES) -> None:
+        self._read, self._limits = read, limits
         self._cache: OrderedDict[tuple[str, int], Picture] = OrderedDict()
-        self._room = self._cache_bytes = cache_bytes
+        self._room = cache_bytes
         self._lock = threading.Lock()
 
     def picture(self, key: str, side: int = LARGEST_SIDE) -> Picture:
@@ -56,7 +55,8 @@ class Pictures:
             if found := self._cache.get((key, side)):
                 self._cache.move_to_end((key, side))
                 return found
-        made = self._made(key, side)
+        pixels, _ = decode_pixels(self._read(key), self._limits, fast=False)
+        made = _encoded(Image.fromarray(pixels), side)
         with self._lock:
             if (key, side) not in self._cache:
                 self._cache[key, side] = made
@@ -66,7 +66,18 @@ class Pictures:
                 self._room += len(oldest.data)
         return made
 
-    def _made(self, key: str, side: int) -> Picture:
+
+class CorpusImages:
+    """Reads image files by id from where the corpus has them; for several threads."""
+
+    def __init__(self, references: Callable[[], Mapping[str, Reference]]) -> None:
+        self._references = references
+        self._known: Mapping[str, Reference] = {}
+        self._items: dict[str, Item | Undecodable] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, key: str) -> bytes:
+        """The bytes of the image with this id, which they are checked against; Undecodable for why there are none."""
         with self._lock:
             item = self._item(key)
         if isinstance(item, Undecodable):
@@ -75,8 +86,7 @@ class Pictures:
         # An id of an imported image is its address and no hash of the content.
         if not key.startswith("uri:") and image_id(data) != key:
             raise Undecodable("changed", "the file is no longer the image that was embedded")
-        pixels, _ = decode_pixels(data, self._limits, fast=False)
-        return _encoded(Image.fromarray(pixels), side)
+        return data
 
     def _item(self, key: str) -> Item | Undecodable:
         if key not in self._known:
@@ -152,7 +162,7 @@ def pictures_of(space: Workspace) -> Pictures:
             return uris
 
     limits = store.manifest["settings"].get("limits", {}) if store else {}
-    return Pictures(find, Limits(**limits))
+    return Pictures(CorpusImages(find), Limits(**limits))
 
 
 def _encoded(image: Image.Image, side: int) -> Picture:

@@ -13,9 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
-from typing import Any
 
+from blindpairs.benchmark.clip_tokens import clip_token_count
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair, Question
 from blindpairs.statistics import binomial_test
 
@@ -147,20 +146,8 @@ def of_statements(statements: tuple[str, str]) -> Iterator[tuple[str, str]]:
     for text in statements:
         if OTHER_IMAGE.search(text):
             yield "other_image", f"statement {text!r} speaks of more than its one image"
-        if len(text) + len(PROMPT) > CLIP_TOKENS - 2 and (count := clip_tokens(PROMPT + text)) > CLIP_TOKENS:
+        if len(text) + len(PROMPT) > CLIP_TOKENS - 2 and (count := clip_token_count(PROMPT + text)) > CLIP_TOKENS:
             yield "long_statement", f"a statement has {count} tokens with {PROMPT!r}; CLIP reads 77"
-
-
-def clip_tokens(text: str) -> int:
-    """The number of CLIP's tokens, with start and end. A token has at least one byte, so a short text needs no call."""
-    return len(_tokenizer().encode(text)) + 2
-
-
-@cache
-def _tokenizer() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer  # half a second, which only long statements cost
-
-    return SimpleTokenizer()
 
 
 def _repeated(pairs: Sequence[BenchmarkPair]) -> Iterator[Finding]:

@@ -6,7 +6,8 @@ import pytest
 from pictured_pairs import benchmark_of, pair_of
 
 from blindpairs.benchmark import BenchmarkPair, Question
-from blindpairs.benchmark.checks import READ_AS_MISSING, check, clip_tokens, without_refused
+from blindpairs.benchmark.checks import READ_AS_MISSING, check, without_refused
+from blindpairs.benchmark.clip_tokens import clip_token_count
 from blindpairs.mine.patterns import VisualPattern
 
 
@@ -67,7 +68,7 @@ def test_pair_without_pattern_is_a_note() -> None:
 
 def test_length_counts_tokens_with_the_prompt_of_the_official_script() -> None:
     words = ["door"] * 71  # with "a photo of" 74, with start and end 76
-    assert clip_tokens("a photo of " + " ".join(words)) == 76
+    assert clip_token_count("a photo of " + " ".join(words)) == 76
     assert found(pair(statement_a=" ".join([*words, "open"]))) == set()
     assert found(pair(statement_a=" ".join([*words, "open", "wide"]))) == {("long_statement", True)}
 

@@ -50,7 +50,7 @@ function show(ready) {
   viewer.show(ready);
   const based_on = pair.shown?.revision ?? null;
   const unsent = saving.open({ pair_id: pair.pair_id, based_on, seen: pair.edit?.id ?? null });
-  form.write(unsent ?? pair.edit ?? pair.shown?.form ?? form.empty());
+  form.write(unsent ?? pair.edit?.form ?? pair.shown?.form ?? form.empty());
   showFacts(pair);
   showSource(pair, Boolean(unsent ?? pair.edit));
   showFindings(pair.findings);
@@ -177,8 +177,6 @@ function decide(accepted, reason = "") {
       throw error;
     }
     saving.drop();
-    find("saved").dataset.state = "saved";
-    find("saved").textContent = SAVED.saved;
     await advance();
     showProgress();
   });

@@ -13,6 +13,7 @@ export class Saving {
     this.client = newId();
     this.number = 0;
     this.pair = null;
+    this.kept = false;  // whether this page has saved anything
     this.wanted = this.sent = null;  // the form to save, as JSON, and the one on its way
     this.flight = null;
     this.timer = 0;
@@ -26,9 +27,9 @@ export class Saving {
     this.wanted = null;
     clearTimeout(this.timer);
     showBanner("");
-    const kept = stored(pair.pair_id);
-    this.show("idle");
-    return kept?.form ?? null;
+    const unsent = stored(pair.pair_id);
+    this.show(this.kept ? "saved" : "idle");  // what came before is on the disk, or its pair would still be shown
+    return unsent?.form ?? null;
   }
 
   changed(form) {
@@ -58,6 +59,7 @@ export class Saving {
     showBanner("");
     if (form !== this.wanted) { this.show("saving", answer.findings); return; }
     this.wanted = null;
+    this.kept = true;
     forget(pair.pair_id);
     this.show("saved", answer.findings);
   }
@@ -81,6 +83,7 @@ export class Saving {
 
   // A decision about the pair was saved, with its text; or the person takes another text instead.
   drop() {
+    this.kept = true;
     if (this.pair) forget(this.pair.pair_id);
     this.wanted = this.sent = null;
     this.timer = 0;
