@@ -1,6 +1,7 @@
 """Intervals hold what they promise: their published values, and the truth as often as they say."""
 
 import math
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 from blindpairs.statistics import (
     binomial_test,
     bootstrap_interval,
+    cohen_kappa,
     difference_interval,
     effective_count,
+    fleiss_kappa,
     holm,
     mann_whitney,
     paired_interval,
@@ -235,3 +238,39 @@ def test_holm_raises_the_smallest_most_and_keeps_their_order() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm 1979, by hand
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "kappa"),
+    [  # Artstein and Poesio, Computational Linguistics 34 (2008) 555, tables 1 and 4
+        ([[20, 20], [10, 50]], 0.348),
+        ([[46, 0, 0], [6, 32, 6], [0, 0, 10]], 0.8013),
+    ],
+)
+def test_cohens_kappa_is_that_of_published_tables(table: list[list[int]], kappa: float) -> None:
+    counted = {(row, column): count for row, counts in enumerate(table) for column, count in enumerate(counts)}
+    one, other = zip(*Counter(counted).elements(), strict=True)
+    assert cohen_kappa(one, other) == pytest.approx(kappa, abs=5e-4)
+    assert cohen_kappa(other, one) == pytest.approx(cohen_kappa(one, other))
+
+
+def test_fleiss_kappa_is_that_of_a_published_table() -> None:
+    # The example of Fleiss' kappa in Wikipedia: 14 raters, 10 subjects, 5 categories, 0.210.
+    table = [
+        *([0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1]),
+        *([7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7]),
+    ]
+    items = [Counter(dict(enumerate(row))) for row in table]
+    assert fleiss_kappa(items) == pytest.approx(0.20993070442195522, abs=1e-12)
+    assert fleiss_kappa([*items, Counter({0: 1})]) == fleiss_kappa(items)  # one rater says nothing about agreement
+
+
+def test_agreement_is_1_where_all_agree_and_0_or_less_where_nobody_does() -> None:
+    assert cohen_kappa("aabb", "aabb") == fleiss_kappa([Counter("aaa"), Counter("bbb")]) == 1
+    assert cohen_kappa("ab", "ba") == fleiss_kappa([Counter("ab"), Counter("ba")]) == -1
+    for nothing in ([], [Counter("a")], [Counter("aa"), Counter("aaa")]):
+        assert math.isnan(fleiss_kappa(nothing))
+    assert math.isnan(cohen_kappa("", ""))
+    assert math.isnan(cohen_kappa("aa", "aa"))
+    with pytest.raises(ValueError, match="shorter"):
+        cohen_kappa("ab", "a")

@@ -55,7 +55,8 @@ def clusters(database: AuthoringDatabase, typical: int = TYPICAL) -> list[Cluste
 def cluster_names(database: AuthoringDatabase) -> dict[int, tuple[str, str]]:
     """The name of each named cluster, and who gave it."""
     rows = database.read("SELECT cluster, name, annotator FROM cluster_names ORDER BY id")
-    return {cluster: (name, annotator) for cluster, name, annotator in rows if name}
+    last = {cluster: (name, annotator) for cluster, name, annotator in rows}
+    return {cluster: named for cluster, named in last.items() if named[0]}
 
 
 def name_cluster(database: AuthoringDatabase, number: int, name: str, annotator: str) -> None:

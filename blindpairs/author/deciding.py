@@ -43,7 +43,7 @@ def decided(
     own = based if based and based.author == annotator else None
     if own and _says(own, kind, decision):
         return own, ""  # a row of an exported file that nobody changed says nothing new
-    source = source_of(decision.draft, annotator, based, history)
+    source = source_of(decision.draft, annotator, based, history, decisions=decision.settles)
     text, shown = (decision.draft, decision.reason, source), decision.based_on
     made = Revision(0, decision.pair_id, annotator, kind, *text, False, shown, now())
     return replace(made, seconds=decision.seconds, settles=decision.settles), key
@@ -55,9 +55,11 @@ def undone(revision: Revision, history: Sequence[Revision]) -> tuple[Revision, s
     Raises Conflict where the person said something later of the pair, which would have to be taken back first.
     """
     own = [one for one in history if one.author == revision.author and one.kind != "draft"]
-    if own[-1] != revision:
-        raise Conflict(own[-1])
-    before = next((one for one in reversed(own) if one.id < revision.id), None)
+    taken = {one.undoes for one in own}
+    *earlier, last = [one for one in own if one.undoes is None and one.id not in taken]
+    if last != revision:
+        raise Conflict(last)
+    before = earlier[-1] if earlier else None
     # Where nothing stood before, the text of what is taken back is kept, so that its author can go on with it.
     restored = before or replace(revision, kind="withdrawn", reason="", settles=False)
     made = replace(restored, id=0, based_on=revision.id, created_at=now(), seconds=None, undoes=revision.id)

@@ -1,7 +1,7 @@
 """One row a pair with where it stands, for lists and queues that must be fast: derived from the revisions, never typed.
 
-Promise: a row is written in the transaction that adds a revision, so it is never behind; where a program that knows
-nothing of these rows added revisions, or there are none yet, `refresh` makes them again when the file is opened.
+Promise: a row is written in the transaction that adds a revision, so it is never behind. Where a program that knows
+nothing of these rows added revisions, or there are no rows yet, they are made again when the file is opened (`behind`).
 """
 
 import sqlite3
@@ -16,7 +16,6 @@ _COLUMNS = (
     "pair_id, rank, control_of, cluster, place, clip_sim, dino_sim, state, deciders, drafted, pattern, patterns, "
     "question, why, words, revision"
 )
-Histories = Iterable[tuple[MinedPair, list[Revision]]]
 
 
 def list_pair(connection: sqlite3.Connection, pair: MinedPair, history: Sequence[Revision]) -> None:
@@ -45,14 +44,9 @@ def list_new(connection: sqlite3.Connection, pairs: Iterable[MinedPair]) -> None
 def behind(connection: sqlite3.Connection) -> list[str]:
     """The ids of pairs whose rows are not there, or older than their revisions."""
     missing = "SELECT pair_id FROM pairs WHERE pair_id NOT IN (SELECT pair_id FROM listed)"
-    newest = "SELECT DISTINCT pair_id FROM revisions WHERE id > (SELECT ifnull(max(revision), 0) FROM listed)"
-    return [pair_id for (pair_id,) in connection.execute(f"{missing} UNION {newest}").fetchall()]
-
-
-def refresh(connection: sqlite3.Connection, histories: Histories) -> None:
-    """Write the rows of these pairs again."""
-    for pair, history in histories:
-        list_pair(connection, pair, history)
+    newest = "SELECT pair_id, max(id) AS newest FROM revisions GROUP BY pair_id"
+    older = f"SELECT pair_id FROM ({newest}) JOIN listed USING (pair_id) WHERE revision < newest"
+    return [pair_id for (pair_id,) in connection.execute(f"{missing} UNION {older}").fetchall()]
 
 
 def place_of(uri: str) -> str:

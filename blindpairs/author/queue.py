@@ -95,14 +95,17 @@ class Queue:
                 "(SELECT pair_id FROM last_decisions WHERE annotator = ?)",
                 (person, person),
             )
-            held = self._held(person, wish)
-            given = held[:count]
-            while len(given) < count and (found := self._best(person, wish, given)):
-                given.append(found)
+            given = self._held(person, wish)[:count]
             connection.execute("DELETE FROM leases WHERE annotator = ?", (person,))
             until = now + self.rules.lease_seconds
-            rows = [(pair_id, person, place, until) for place, pair_id in enumerate(given)]
-            connection.executemany("INSERT INTO leases (pair_id, annotator, taken, until) VALUES (?, ?, ?, ?)", rows)
+            for place in range(count):
+                # What is given already is leased, and so counts where the next one is chosen.
+                if place == len(given):
+                    if not (found := self._best(person, wish, given)):
+                        break
+                    given.append(found)
+                row = (given[place], person, place, until)
+                connection.execute("INSERT INTO leases (pair_id, annotator, taken, until) VALUES (?, ?, ?, ?)", row)
         return given
 
     def renew(self, annotator: str) -> None:

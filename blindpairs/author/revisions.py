@@ -100,14 +100,18 @@ def latest_standing(history: Iterable[Revision]) -> Revision | None:
     return stands[-1] if stands else None
 
 
-def source_of(draft: Draft, annotator: str, based: Revision | None, history: Iterable[Revision]) -> str:
+def source_of(
+    draft: Draft, annotator: str, based: Revision | None, history: Iterable[Revision], *, decisions: bool = False
+) -> str:
     """Who wrote the text of a draft: the author of the revision that the person saw, or of a draft with this text.
+
+    With `decisions` the person saw those of others, too.
 
     Patterns are no text: a person who only classifies a pair otherwise did not write its question.
     """
     seen = [based] if based else []
-    drafts = [one for one in history if one.kind == "draft"]
-    return next((one.source for one in [*seen, *drafts] if _text(one.draft) == _text(draft)), f"person:{annotator}")
+    known = [one for one in history if decisions or one.kind == "draft"]
+    return next((one.source for one in [*seen, *known] if _text(one.draft) == _text(draft)), f"person:{annotator}")
 
 
 def _text(draft: Draft) -> Draft:

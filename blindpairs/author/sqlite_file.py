@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from blindpairs.access import present, reading, unwritable
@@ -62,7 +63,6 @@ def connect(
             if found is None:
                 _make(connection, path, version, tables)
             elif found < version:
-                _keep_copy(connection, path, found)
                 _migrate(connection, path, version, migrations)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
@@ -120,8 +120,8 @@ def _found_version(
     """The version of the file, None where it has no content yet; InputError where it is not ours to write."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     (program,) = connection.execute("PRAGMA application_id").fetchone()
-    (count,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not count and not found and not program:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not tables and not found and not program:
         return None
     if program != APPLICATION_ID:
         raise InputError(f"{path} is the database of another program: give another path")
@@ -144,23 +144,30 @@ def _make(connection: sqlite3.Connection, path: Path, version: int, tables: str)
         connection.execute(f"PRAGMA user_version = {version}")
 
 
-def _keep_copy(connection: sqlite3.Connection, path: Path, version: int) -> None:
-    """Copy the file as it is to `NAME.version-N`, once; SQLite itself writes the copy, whole and without a log."""
-    copy = path.with_name(f"{path.name}.version-{version}")
-    if copy.exists():  # of an earlier try: nothing was changed since, or it would be of the new version
-        return
-    with written_atomically(copy) as aside:
-        aside.unlink(missing_ok=True)  # SQLite refuses to write over a file
-        connection.execute("VACUUM INTO ?", (str(aside),))
-
-
 def _migrate(connection: sqlite3.Connection, path: Path, version: int, migrations: Mapping[int, str]) -> None:
     """Give the file the newest tables: in one transaction, so that a kill leaves the old ones."""
     with transaction(connection, path):
         found = _found_version(connection, path, version, migrations)
-        for step in range(found or 0, version):  # none where another process migrated it while this one waited
+        if found is None or found == version:  # another process migrated it while this one waited
+            return
+        _keep_copy(path, found)
+        for step in range(found, version):
             _execute_all(connection, migrations[step])
         connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _keep_copy(path: Path, version: int) -> None:
+    """Copy the file as it is, while the caller keeps others from writing, to `NAME.version-N`; an older copy stays."""
+    name = f"{path.name}.version-{version}"
+    places = (path.with_name(name if number == 1 else f"{name}.{number}") for number in count(1))
+    place = next(place for place in places if not place.exists())
+    # A connection of its own: SQLite copies nothing for one that is in the middle of a transaction.
+    reader = sqlite3.connect(path)
+    try:
+        with written_atomically(place) as aside:
+            reader.execute("VACUUM INTO ?", (str(aside),))
+    finally:
+        reader.close()
 
 
 def _execute_all(connection: sqlite3.Connection, statements: str) -> None:

@@ -90,7 +90,7 @@ def rejection_reasons(database: AuthoringDatabase) -> dict[str, int]:
     )
     texts = [reason for (reason,) in database.read(f"SELECT reason FROM revisions WHERE id IN ({last}) ORDER BY id")]
     spelled: dict[str, str] = {}
-    counts = Counter(spelled.setdefault(search_words(text), text.strip()) or NO_REASON for text in texts)
+    counts = Counter(spelled.setdefault(search_words(text), " ".join(text.split())) or NO_REASON for text in texts)
     return dict(counts.most_common())
 
 

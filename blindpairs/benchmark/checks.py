@@ -28,7 +28,10 @@ PROMPT = "a photo of "  # which MMVP-VLM's script puts before every statement (t
 POLAR = {  # how questions begin that yes or no would answer
     *("is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would"),
 }
-SHORT_WORD = 3  # letters: shorter words, such as `the` and `on`, say nothing about an image
+SAY_NOTHING = {  # words about no image; those of one or two letters neither
+    *("the", "and", "are", "has", "its", "not", "for", "with", "from", "that", "this", "there", "which", "what", "who"),
+    *("image", "picture", "photo", "one", "two", "does", "have"),
+}
 MOST_USES = 2  # of an image in blind pairs; MediConfusion has one image in 14 of its 176 pairs
 UNBALANCED = 0.01  # the p-value below which an unequal split is said
 OTHER_IMAGE = re.compile(
@@ -124,7 +127,7 @@ def shown_by_one(question: Question, statements: tuple[str, str] = ("", "")) -> 
         return f"it has the words {question.options[inside.index(True)]!r}, which are the answer for one image only"
     first, other = (set(_words(one)) for one in statements)
     for word in sorted((first ^ other) & set(asked)) if first and other else ():
-        if len(word) > SHORT_WORD and not any(word in option for option in options):
+        if len(word) > 2 and word not in SAY_NOTHING and not any(word in option for option in options):
             return f"it has the word {word!r}, which the statement of one image only has"
     return ""
 

@@ -11,9 +11,11 @@ an answer that is sent twice is kept once, and another one to the same question 
 
 import random
 import threading
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 
 from blindpairs.benchmark import Benchmark, Question
@@ -73,12 +75,12 @@ class StudyScores:
 
 
 def spec_of(name: str) -> str:
-    """`human:NAME`; InputError for a name that cannot be part of a folder's name or a spec."""
-    name = name.strip()
-    if not 0 < len(name) <= LONGEST_NAME or not all(mark.isalnum() or mark in " .-_" for mark in name):
+    """`human:NAME`; InputError for a name that cannot be part of a spec, or that people could not tell from another."""
+    name = unicodedata.normalize("NFC", name.strip())
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or set(name) & set("/@"):
         raise InputError(
-            f"{name[:LONGEST_NAME]!r} cannot be the name of a participant: give one of letters, digits, spaces, dots, "
-            f"dashes and underscores, of {LONGEST_NAME} characters at most"
+            f"{name[:LONGEST_NAME]!r} cannot be the name of a participant: give one of visible characters without / "
+            f"and @, {LONGEST_NAME} at most"
         )
     return HUMAN + name
 
@@ -255,8 +257,6 @@ def study_scores(truth: Benchmark, folder: Path) -> dict[str, StudyScores]:
 
 def scores_of(truth: Benchmark, said: dict[str, list[Answer]]) -> StudyScores:
     """The scores of the answers of some participants, by spec; first questions only, blind pairs and controls alike."""
-    from statistics import median
-
     right: dict[str, list[bool]] = {}
     whole: dict[str, list[bool]] = {}
     options = {key: question for key, question in questions_of(truth).items() if key[2] == "first"}

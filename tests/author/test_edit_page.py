@@ -1,4 +1,4 @@
-"""The page where a question is written, in a real Chromium: keys, saving, undo, and what survives when something dies."""
+"""The page where questions are written, in a real Chromium: keys, saving, undo, and what survives when something dies."""
 
 import statistics
 import time

@@ -6,7 +6,7 @@ import pytest
 from pictured_pairs import benchmark_of, pair_of
 
 from blindpairs.benchmark import BenchmarkPair, Question
-from blindpairs.benchmark.checks import READ_AS_MISSING, check, without_refused
+from blindpairs.benchmark.checks import READ_AS_MISSING, check, shown_by_one, without_refused
 from blindpairs.benchmark.clip_tokens import clip_token_count
 from blindpairs.mine.patterns import VisualPattern
 
@@ -118,3 +118,37 @@ def test_unequal_splits_are_notes_of_the_whole_set(first: int, words: set[str]) 
 def test_patterns_of_the_paper_are_a_taxonomy() -> None:
     benchmark = replace(benchmark_of(3), patterns=tuple(VisualPattern))
     assert check(benchmark) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "statements", "word"),
+    [
+        ("What colour is the open door?", ("Open", "Closed"), ("", ""), "Open"),
+        ("Which way does the dog on the left look?", ("left", "right"), ("", ""), "left"),
+        ("How many of the two dogs sit?", ("one", "two"), ("", ""), "two"),
+        ("What colour is the hat?", ("Red", "Blue"), ("a man with a hat", "a man"), "hat"),
+    ],
+)
+def test_question_that_only_one_image_can_answer_is_a_note(
+    text: str, options: tuple[str, str], statements: tuple[str, str], word: str
+) -> None:
+    assert f"'{word}'" in shown_by_one(Question(text, options, (0, 1)), statements)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "statements"),
+    [
+        ("Is the door open?", ("Open", "Closed"), ("an open door", "a closed door")),
+        ("Is the man wearing a hat?", ("Yes", "No"), ("a man with a hat", "a man")),
+        ("Is the dog on the left or on the right?", ("left", "right"), ("a dog on the left", "a dog on the right")),
+        ("What is on the table?", ("A cup", "Nothing"), ("a cup on a table", "an empty table")),
+        ("Where does the dog look?", ("left", "right"), ("", "")),
+        ("How bright is the light?", ("on", "off"), ("", "")),
+        ("", ("Open", "Closed"), ("a", "b")),
+        ("What?", ("", ""), ("", "")),
+    ],
+)
+def test_question_that_fits_both_images_is_none(
+    text: str, options: tuple[str, str], statements: tuple[str, str]
+) -> None:
+    assert shown_by_one(Question(text, options, (0, 1)), statements) == ""
