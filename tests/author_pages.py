@@ -38,20 +38,21 @@ def drawn_work(folder: Path, pairs: int = 60, draft: Draft | None = DRAFT, name:
     (folder / "images").mkdir(parents=True)
     made = []
     for number in range(pairs):
-        keys, uris = [], []
-        for seed in (2 * number, 2 * number + 1):
-            data = picture(seed, "PNG", (48, 40))
-            path = folder / "images" / name.format(seed)
-            path.write_bytes(data)
-            keys.append(image_id(data))
-            uris.append(str(path))
-        made.append(MinedPair(pair_id(*keys), *keys, *uris, 0.97, 0.5, number % 3, None, number))
+        (a, uri_a), (b, uri_b) = (_drawn(folder, name, seed) for seed in (2 * number, 2 * number + 1))
+        made.append(MinedPair(pair_id(a, b), a, b, uri_a, uri_b, 0.97, 0.5, number % 3, None, number))
     with AuthoringDatabase(folder / "work" / "authoring.sqlite") as database:
         database.add_pairs(made)
         for pair in made if draft else ():
             assert draft
             database.add_draft(pair.pair_id, "model", draft, second=True)
     return folder / "work"
+
+
+def _drawn(folder: Path, name: str, seed: int) -> tuple[str, str]:
+    """The id and the path of a drawn image."""
+    data, path = picture(seed, "PNG", (48, 40)), folder / "images" / name.format(seed)
+    path.write_bytes(data)
+    return image_id(data), str(path)
 
 
 @dataclass

@@ -30,8 +30,8 @@ def _encoder() -> Any:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # one printable character for each byte
-    merges = [tuple(line.split()) for line in _lines()[1 : MERGES + 1]]
-    names = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge) for merge in merges)]
+    merges = [(first, second) for first, second in (line.split() for line in _lines()[1 : MERGES + 1])]
+    names = [*letters, *(letter + "</w>" for letter in letters), *(first + second for first, second in merges)]
     vocabulary = {name: place for place, name in enumerate(names)}  # only counted: which number is of no matter
     encoder = Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix="</w>"))
     encoder.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])

@@ -1,4 +1,4 @@
-"""The page where questions are written, in a real Chromium: keys, saving, undo, and what survives when something dies."""
+"""The page where questions are written, in a real Chromium: keys, saving, undo, and what survives when it dies."""
 
 import statistics
 import time
@@ -46,34 +46,34 @@ def test_pair_is_shown_with_both_images_its_draft_and_who_wrote_it(visit: Open, 
     assert "CLIP\n0.970" in page.text("#facts").replace(" ", "")
 
 
-def test_every_key_stroke_is_on_the_disk_when_the_page_says_saved(served: Served, visit: Open, person: str) -> None:
+def test_every_key_stroke_is_on_the_disk_when_the_page_says_saved(pages: Served, visit: Open, person: str) -> None:
     page = visit()
     pair = page.shown()
     page.press("q", "End")
     for letter in " x?":
         page.page.keyboard.type(letter)
         page.saved()
-        assert kept_text(served, pair, person) == page.value("question")
-    assert own(served, pair, person) == []
+        assert kept_text(pages, pair, person) == page.value("question")
+    assert own(pages, pair, person) == []
     page.page.reload()
     assert page.shown() == pair
     assert page.value("question").endswith(" x?")
     assert "changed by you" in page.text("#source")
 
 
-def test_enter_accepts_saves_and_shows_the_next_pair(served: Served, visit: Open, person: str) -> None:
+def test_enter_accepts_saves_and_shows_the_next_pair(pages: Served, visit: Open, person: str) -> None:
     page = visit()
     pair = page.shown()
     page.press("Enter")
     assert page.after(pair) != pair
-    (kept,) = own(served, pair, person)
+    (kept,) = own(pages, pair, person)
     assert (kept.kind, kept.draft, kept.source) == ("accepted", DRAFT, "model")
     assert kept.seconds is not None
     page.page.wait_for_selector("#progress:has-text('of 60')")
 
 
 def test_fields_take_letters_and_control_enter_accepts_what_was_written(
-    served: Served, visit: Open, person: str
+    pages: Served, visit: Open, person: str
 ) -> None:
     page = visit()
     pair = page.shown()
@@ -81,13 +81,13 @@ def test_fields_take_letters_and_control_enter_accepts_what_was_written(
     page.page.keyboard.type("xuzf: which? 1")  # all of these are keys outside of a field
     page.press("Control+Enter")
     page.after(pair)
-    (kept,) = own(served, pair, person)
+    (kept,) = own(pages, pair, person)
     assert kept.draft.question
     assert kept.draft.question.text == "xuzf: which? 1"
     assert kept.source == f"person:{person}"
 
 
-def test_pair_is_written_with_the_keyboard_alone(served: Served, visit: Open, person: str) -> None:
+def test_pair_is_written_with_the_keyboard_alone(pages: Served, visit: Open, person: str) -> None:
     page = visit()
     pair = page.shown()
     page.press("q", "Control+a")
@@ -105,7 +105,7 @@ def test_pair_is_written_with_the_keyboard_alone(served: Served, visit: Open, pe
     page.saved()
     page.press("Control+Enter")
     page.after(pair)
-    (kept,) = own(served, pair, person)
+    (kept,) = own(pages, pair, person)
     assert kept.draft.question
     assert kept.draft.second
     assert kept.draft.question == type(kept.draft.question)("Is a hat worn?", ("No", "Yes"), (1, 0))
@@ -114,7 +114,7 @@ def test_pair_is_written_with_the_keyboard_alone(served: Served, visit: Open, pe
     assert (kept.draft.statement_a, kept.draft.statement_b) == ("a bare head", "a hat")
 
 
-def test_rejection_has_a_reason_and_undo_takes_it_back(served: Served, visit: Open, person: str) -> None:
+def test_rejection_has_a_reason_and_undo_takes_it_back(pages: Served, visit: Open, person: str) -> None:
     page = visit()
     pair = page.shown()
     page.press("x")
@@ -129,11 +129,11 @@ def test_rejection_has_a_reason_and_undo_takes_it_back(served: Served, visit: Op
     page.page.locator("#reason").fill("the door is missing")
     page.press("Enter")
     page.after(pair)
-    said = [(one.kind, one.reason) for one in own(served, pair, person)]
+    said = [(one.kind, one.reason) for one in own(pages, pair, person)]
     assert said == [("rejected", "too much differs"), ("withdrawn", ""), ("rejected", "the door is missing")]
 
 
-def test_later_shows_another_pair_and_back_returns(served: Served, visit: Open, person: str) -> None:
+def test_later_shows_another_pair_and_back_returns(pages: Served, visit: Open, person: str) -> None:
     page = visit()
     pair = page.shown()
     page.press("q")
@@ -145,7 +145,7 @@ def test_later_shows_another_pair_and_back_returns(served: Served, visit: Open, 
     assert page.value("question").startswith("half ") or page.value("question").endswith("half ")
     page.press("]")
     assert page.after(pair) == other
-    assert own(served, pair, person) == []
+    assert own(pages, pair, person) == []
 
 
 def test_checks_of_the_benchmark_speak_while_one_writes(visit: Open) -> None:
@@ -164,24 +164,24 @@ def test_checks_of_the_benchmark_speak_while_one_writes(visit: Open) -> None:
     page.page.wait_for_selector("#checks:has-text('more than the one image')")
 
 
-def test_pair_with_the_same_answer_for_both_is_not_left(served: Served, visit: Open, person: str) -> None:
+def test_pair_with_the_same_answer_for_both_is_not_left(pages: Served, visit: Open, person: str) -> None:
     page = visit()
     pair = page.shown()
     page.press("s", "Enter")
     page.page.wait_for_selector("#banner:has-text('its answers must be both options')")
     assert page.shown() == pair
-    assert own(served, pair, person) == []
+    assert own(pages, pair, person) == []
     page.problems.clear()  # the browser's note of the answer 422
 
 
-def test_double_click_decides_once(served: Served, visit: Open, person: str) -> None:
+def test_double_click_decides_once(pages: Served, visit: Open, person: str) -> None:
     page = visit()
     pair = page.shown()
     page.page.locator("#accept").dblclick()
     other = page.after(pair)
     page.page.wait_for_selector("#progress:has-text('of')")
-    assert [one.kind for one in own(served, pair, person)] == ["accepted"]
-    assert own(served, other, person) == []
+    assert [one.kind for one in own(pages, pair, person)] == ["accepted"]
+    assert own(pages, other, person) == []
 
 
 def test_flicker_difference_map_and_zoom_act_on_both_images(visit: Open) -> None:
@@ -282,7 +282,7 @@ def test_text_that_never_arrived_is_there_when_the_page_is_opened_again(tmp_path
     served.process.stdout.close()
 
 
-def test_second_window_of_the_same_person_is_asked_which_text_counts(served: Served, visit: Open, person: str) -> None:
+def test_second_window_of_the_same_person_is_asked_which_text_counts(pages: Served, visit: Open, person: str) -> None:
     one, other = visit(), visit()
     pair = one.shown()
     assert other.shown() == pair
@@ -299,11 +299,11 @@ def test_second_window_of_the_same_person_is_asked_which_text_counts(served: Ser
     other.problems.clear()
 
 
-def test_more_of_one_cluster_can_be_asked_for(served: Served, visit: Open, person: str) -> None:
+def test_more_of_one_cluster_can_be_asked_for(pages: Served, visit: Open, person: str) -> None:
     page = visit("/?cluster=2")
     for _ in range(3):
         pair = page.shown()
-        with served.database() as database:
+        with pages.database() as database:
             found = database.pair(pair)
         assert found
         assert found.cluster == 2
