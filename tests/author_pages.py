@@ -212,3 +212,20 @@ class Visit:
     def value(self, field: str) -> str:
         """What a field holds."""
         return str(self.page.locator(f"#{field}").input_value())
+
+
+def serious_findings(visit: Visit) -> list[str]:
+    """What axe calls serious or critical on the page as it is. It runs outside of the page's policy."""
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    session = visit.context.new_cdp_session(visit.page)
+    session.send("Runtime.evaluate", {"expression": script})
+    run = "axe.run().then(found => JSON.stringify(found.violations))"
+    answer = session.send("Runtime.evaluate", {"expression": run, "awaitPromise": True, "returnByValue": True})
+    found = json.loads(answer["result"]["value"])
+    return [
+        f"{one['id']}: {node['target']}"
+        for one in found
+        for node in one["nodes"]
+        if one["impact"] in ("serious", "critical")
+    ]

@@ -1,12 +1,11 @@
 """List, clusters, adjudication and statistics in a real Chromium; hostile texts; whether everyone can use the pages."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from author_pages import DRAFT, Served, Visit, drawn_work, serving
+from author_pages import DRAFT, Served, Visit, drawn_work, serious_findings, serving
 from nasty_texts import NASTY
 
 from blindpairs.author.clusters import cluster_names
@@ -173,23 +172,6 @@ def test_axe_finds_nothing_serious_in_dialogs_and_with_findings(look: Open) -> N
     assert serious_findings(page) == []
     page.press("Escape", "?")
     assert serious_findings(page) == []
-
-
-def serious_findings(visit: Visit) -> list[str]:
-    """What axe calls serious or critical on the page as it is. It runs outside of the page's policy."""
-    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
-    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-    session = visit.context.new_cdp_session(visit.page)
-    session.send("Runtime.evaluate", {"expression": script})
-    run = "axe.run().then(found => JSON.stringify(found.violations))"
-    answer = session.send("Runtime.evaluate", {"expression": run, "awaitPromise": True, "returnByValue": True})
-    found = json.loads(answer["result"]["value"])
-    return [
-        f"{one['id']}: {node['target']}"
-        for one in found
-        for node in one["nodes"]
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -2,7 +2,8 @@
 import { ask, find, imageAddress, showBanner } from "/static/common.js";
 
 const RETRY = 1500, SMALL = 256;  // ms; pixels up to which an image is enlarged without interpolation
-let items = [], busy = false, since = 0;
+let items = [], busy = false, since = 0, counted = 0;
+const answeredHere = new Set();  // tokens
 
 function load(item) {
   const image = new Image();
@@ -14,9 +15,10 @@ function load(item) {
 async function fetchItems() {
   const { items: found, answered, questions } = await ask("GET", "/api/items");
   const known = new Map(items.map(item => [item.token, item]));
-  items = found.map(item => known.get(item.token) ?? load(item));
+  // An answer may have been saved after the server looked for what is left.
+  items = found.filter(item => !answeredHere.has(item.token)).map(item => known.get(item.token) ?? load(item));
   find("count").textContent = String(questions - answered);
-  find("progress").textContent = `${answered} of ${questions}`;
+  find("progress").textContent = `${Math.max(answered, counted)} of ${questions}`;
 }
 
 async function show() {
@@ -46,7 +48,7 @@ async function answer(option) {
   find("saved").textContent = "saving …";
   for (;;) {
     try {
-      await ask("POST", "/api/answer", { token: item.token, option, seconds });
+      counted = (await ask("POST", "/api/answer", { token: item.token, option, seconds })).answered;
       break;
     } catch (error) {
       find("saved").dataset.state = "failed";
@@ -59,11 +61,12 @@ async function answer(option) {
   showBanner("");
   find("saved").dataset.state = "saved";
   find("saved").textContent = "saved";
-  items.shift();
+  answeredHere.add(item.token);
+  items = items.filter(one => one.token !== item.token);
   document.activeElement?.blur();
-  if (items.length) await show();
-  try { await fetchItems(); } catch (error) { showBanner(`${error.message}: reload the page to go on.`); }
-  if (!find("main").dataset.shown || !items.some(one => one.token === find("main").dataset.shown)) await show();
+  const more = fetchItems().catch(error => showBanner(`${error.message}: reload the page to go on.`));
+  if (!items.length) await more;
+  await show();
   busy = false;
 }
 
