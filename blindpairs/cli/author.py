@@ -1,8 +1,12 @@
 """`blindpairs author`."""
 
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,7 +62,8 @@ def author(
     access = access_for(serving, people, space, "author")
     site = author_site(space, taxonomy, Rules(overlap=overlap, per_pattern=target))
     hint = "open it in a browser: accept, correct or reject each draft, then `blindpairs export`"
-    serve(AuthorPages(site, access).application, access, serving, as_json=as_json, hint=hint)
+    with maps_being_added(space):
+        serve(AuthorPages(site, access).application, access, serving, as_json=as_json, hint=hint)
 
 
 def prepare(space: Workspace) -> None:
@@ -78,6 +83,41 @@ def prepare(space: Workspace) -> None:
             say(f"{added:,} new pairs from {space.pairs_table}; `blindpairs draft` proposes questions for them")
         if next(database.pairs(), None) is None:
             raise ConfigError(f"there are no pairs in {space.authoring}: run `blindpairs mine` first")
+
+
+@contextmanager
+def maps_being_added(space: Workspace) -> Iterator[None]:
+    """Meanwhile, where pairs were mined without maps of their differences, another process makes these.
+
+    Looking closer at 300 pairs of photographs takes minutes on a CPU; the pages show the maps once they are there.
+    """
+    from blindpairs.access import present
+    from blindpairs.mine.maps import MAPS
+
+    if present(space.pairs / MAPS) or not present(space.pairs_table) or not present(space.embeddings):
+        yield
+        return
+    worker = multiprocessing.get_context("spawn").Process(target=_add_maps, args=(space,), daemon=True)
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.terminate()  # what it writes is whole or not there
+        worker.join()
+
+
+def _add_maps(space: Workspace) -> None:
+    from blindpairs.errors import BlindpairsError
+    from blindpairs.mine.adding_maps import add_maps
+    from blindpairs.store import Store
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the pages, which end this
+    os.nice(10)
+    try:
+        count = add_maps(Store.open(space.embeddings), space.pairs)
+        say(f"{count:,} maps of differences added: reload the page to see them")
+    except BlindpairsError as error:
+        say(f"note: no maps of differences: {error}")
 
 
 def author_site(space: Workspace, taxonomy: "Taxonomy", rules: "Rules") -> "Site":
