@@ -82,6 +82,11 @@ class Workspace:
         return self.root / "authoring.sqlite"
 
     @property
+    def page_secret(self) -> Path:
+        """The secret from which the tokens of the pages are made."""
+        return self.root / ".page-secret"
+
+    @property
     def replies(self) -> Path:
         """What models replied, by what they were asked: a cache."""
         return self.root / "replies.sqlite"

@@ -6,11 +6,15 @@ tests start inherit them.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from demo_run import DEMO, ROOT, DemoRun, execute
+
+if TYPE_CHECKING:
+    from author_pages import Served, Visit
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read by torch at import; more threads than cores only slow each other
@@ -70,3 +74,55 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     if code == 0:
         shutil.copytree(folder / "blindpairs-work" / "pairs", pairs)
     return DemoRun(folder, code, printed, complaints, pairs)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Served"]:
+    """The pages of `author` for 60 drawn pairs and many people, each of whom gets every pair."""
+    from author_pages import PEOPLE, drawn_work, serving
+
+    people = [part for name in PEOPLE for part in ("--annotator", name)]
+    work = drawn_work(tmp_path_factory.mktemp("pages"))
+    with serving(work, "--port", 0, "--overlap", 100, *people) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Path) -> Iterator[Any]:
+    """The system's Chromium, running; for one file of tests, because two may not run side by side in one process."""
+    from author_pages import browsing
+
+    with browsing(chromium) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def idle_people() -> list[str]:
+    """The people of `pages` who have done nothing yet."""
+    from author_pages import PEOPLE
+
+    return list(PEOPLE)
+
+
+@pytest.fixture
+def person(idle_people: list[str]) -> str:
+    """Somebody of `pages` who has done nothing yet."""
+    return idle_people.pop(0)
+
+
+@pytest.fixture
+def visit(browser: Any, pages: "Served", person: str) -> "Iterator[Callable[..., Visit]]":
+    """Opens a page of `pages` as `person`. At the end nothing may have gone wrong in any of them."""
+    from author_pages import Visit
+
+    opened: list[Visit] = []
+
+    def open_page(path: str = "/", **context: Any) -> Visit:
+        opened.append(Visit(browser, pages, person, path, **context))
+        return opened[-1]
+
+    yield open_page
+    problems = [problem for one in opened for problem in one.problems]
+    for one in opened:
+        one.context.close()
+    assert problems == []

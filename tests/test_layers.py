@@ -45,6 +45,7 @@ READS_PARQUET = {
     "images/parquet.py",
     "mine/files.py",
     "mine/maps.py",
+    "mine/reading.py",
     "benchmark/native.py",
     "benchmark/lmms_eval.py",
     "evaluate/similarity_files.py",

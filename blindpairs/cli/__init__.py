@@ -15,6 +15,8 @@ import blindpairs.cli.index
 import blindpairs.cli.mine
 import blindpairs.cli.draft
 import blindpairs.cli.patterns
+import blindpairs.cli.author
+import blindpairs.cli.study
 import blindpairs.cli.export
 import blindpairs.cli.imports
 import blindpairs.cli.benchmark

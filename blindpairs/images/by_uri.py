@@ -18,17 +18,28 @@ Reference = tuple[str, bytes | None]
 
 def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Undecodable]]:
     """Read images by (uri, uri_bytes). Yields (position in the input, bytes or failure): files, then by container."""
+    for position, item in located(references):
+        yield position, item if isinstance(item, Undecodable) else _outcome(item)
+
+
+def located(references: Iterable[Reference]) -> Iterator[tuple[int, Item | Undecodable]]:
+    """Where the images are, in the order of `read_many`. Each item can be read as often as it is wanted."""
     # container -> uri -> positions: the same image may be asked for several times
     wanted: defaultdict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for position, (uri, uri_bytes) in enumerate(references):
         name = system_name(uri, uri_bytes)
         container = _container_of(name)
         if container is None:
-            yield position, _outcome(file_item(name))
+            yield position, file_item(name)
         else:
             wanted[container][name].append(position)
     for container, names in wanted.items():
-        yield from _read_from(container, names)
+        yield from _found_in(container, names)
+
+
+def container_of(uri: str, uri_bytes: bytes | None) -> str | None:
+    """The path of the container that holds an image; None for a plain file, also if it is missing."""
+    return _container_of(system_name(uri, uri_bytes))
 
 
 def _container_of(name: str) -> str | None:
@@ -40,16 +51,15 @@ def _container_of(name: str) -> str | None:
     return next((start for start in starts if os.path.isfile(start)), None)
 
 
-def _read_from(container: str, names: dict[str, list[int]]) -> Iterator[tuple[int, bytes | Undecodable]]:
+def _found_in(container: str, names: dict[str, list[int]]) -> Iterator[tuple[int, Item | Undecodable]]:
     try:
         rows = is_parquet(container)
         found = parquet.rows_named(container, names) if rows else tar.plan_tar(container, Counter())
         for item in found:
             name = system_name(item.uri, item.uri_bytes)
             if name in names:
-                outcome = _outcome(item)
                 for position in names.pop(name):
-                    yield position, outcome
+                    yield position, item
     except (InputError, OSError) as error:
         failure = Undecodable("io", f"its container cannot be read: {error}")
     else:

@@ -109,9 +109,10 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
     return Decoded(pixels, pixels.shape[1], pixels.shape[0], perceptual_hash(grey), tuple(flags))
 
 
-def decode_pixels(data: bytes, limits: Limits) -> tuple[Pixels, list[str]]:
+def decode_pixels(data: bytes, limits: Limits, *, fast: bool = True) -> tuple[Pixels, list[str]]:
     """The pixels of one image file, (H, W, 3) upright, and what its decoder says of it: `frames>1`, `truncated`.
 
+    `fast` may load torch, which takes seconds and hundreds of megabytes; the pixels are the same without it.
     Raises Undecodable with one of the codes empty, lfs_pointer, not_image, unsupported_format, unsupported_mode,
     too_many_pixels, too_small, aspect, truncated, corrupt, metadata_bomb.
     """
@@ -121,7 +122,7 @@ def decode_pixels(data: bytes, limits: Limits) -> tuple[Pixels, list[str]]:
     if kind == "jpeg" and limits.allow_truncated and jpeg_header(data).scan and not ends_properly(data, kind):
         data += b"\xff\xd9"  # with an end marker, the decoder fills the missing part instead of refusing the file
         flags.append("truncated")
-    pixels = _torch_pixels(data) if kind == "jpeg" else None
+    pixels = _torch_pixels(data) if fast and kind == "jpeg" else None
     if pixels is None:
         pixels, animated = _pillow_pixels(data, kind, limits)
         if animated:

@@ -7,14 +7,41 @@ take). For `--differences`: `closer` (which candidates are looked at), `fields` 
 store's encoder gives), `alignment`, `differences` (how much, which kind, where), `maps` (the file of where). `controls`
 matches pairs that CLIP tells apart, and `patterns` names the nine visual patterns. The join through a FAISS index is
 `blindpairs.index.approximate`.
+
+The names below are loaded when they are first used: whoever only reads pairs or maps, as the page for authors does,
+does without torch and its 0.8 GB.
 """
 
-from blindpairs.mine.files import mine_store, read_pairs
-from blindpairs.mine.images import Images
-from blindpairs.mine.mining import Mined, mine
-from blindpairs.mine.options import MiningOptions
-from blindpairs.mine.ranking import pair_id, rarity
-from blindpairs.mine.search import ExactJoin, Running
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blindpairs.mine.files import mine_store
+    from blindpairs.mine.images import Images
+    from blindpairs.mine.mining import Mined, mine
+    from blindpairs.mine.options import MiningOptions
+    from blindpairs.mine.ranking import pair_id, rarity
+    from blindpairs.mine.reading import read_pairs
+    from blindpairs.mine.search import ExactJoin, Running
+else:
+    _PLACES = {
+        "mine_store": "files",
+        "Images": "images",
+        "Mined": "mining",
+        "mine": "mining",
+        "MiningOptions": "options",
+        "pair_id": "ranking",
+        "rarity": "ranking",
+        "read_pairs": "reading",
+        "ExactJoin": "search",
+        "Running": "search",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+
 
 __all__ = [
     "ExactJoin",

@@ -3,7 +3,6 @@
 pairs.json is written last and holds the sha256 of the others. So a run is complete exactly where they agree.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blindpairs.access import present, reading, remove
+from blindpairs.access import remove
 from blindpairs.defaults import COLUMNS
-from blindpairs.errors import AssetMissing, ConfigError, InputError
+from blindpairs.errors import AssetMissing, ConfigError
 from blindpairs.mine.images import Images
 from blindpairs.mine.maps import MAPS, RECORD, write_maps
 from blindpairs.mine.mining import Mined, mine
@@ -29,7 +28,6 @@ from blindpairs.workspace import (
     GALLERY,
     PAIRS,
     prepare_folder,
-    read_json,
     sha256_file,
     stamp,
     sweep,
@@ -74,29 +72,6 @@ def mine_store(
     record = provenance(mined, origin, running.join.describe(), sha256_file(folder / PAIRS))
     write_json(folder / RECORD, record | ({"maps_sha256": sha256_file(folder / MAPS)} if mined.maps else {}))
     return mined
-
-
-def read_pairs(folder: Path) -> pa.Table:
-    """The pairs that `mine_store` wrote to `folder`, in rank order, checked against the sha256 in pairs.json.
-
-    Raises InputError where a file is missing, damaged, or of another run than the other, and Refused where it may not
-    be read.
-    """
-    path, record = folder / PAIRS, folder / RECORD
-    if not present(record):
-        what = f"{path} is incomplete ({RECORD} is missing)" if present(path) else f"no pairs at {folder}"
-        raise InputError(f"{what}: run `blindpairs mine`")
-    if not present(path):
-        raise InputError(f"{path} is missing: run `blindpairs mine` again")
-    expected = read_json(record).get("pairs_sha256")
-    with reading(path):
-        content = path.read_bytes()  # hashed and parsed from one reading: another run may replace the file at any time
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise InputError(f"{path} is not the file that {RECORD} describes: run `blindpairs mine` again")
-    try:
-        return pq.read_table(pa.BufferReader(content))
-    except pa.ArrowException as error:
-        raise InputError(f"{path} is not a Parquet file: run `blindpairs mine` again") from error
 
 
 def read_store(store: Store, encoders: tuple[str, str], running: Running) -> tuple[Images, tuple[Float16, Float16]]:

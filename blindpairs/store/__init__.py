@@ -23,7 +23,7 @@ from blindpairs.store.manifest import (
     write_manifest,
 )
 from blindpairs.store.parts import FAILURES, METADATA, Failure, Part, refuse_column_name, write_part
-from blindpairs.store.pixels import images_of, pixels_of
+from blindpairs.store.pixels import images_of, pixels_of, references
 from blindpairs.store.store import Store
 from blindpairs.store.verified import finished, has_marker, read_failures, read_ids, read_vectors, summary_of
 
@@ -51,6 +51,7 @@ __all__ = [
     "read_items",
     "read_manifest",
     "read_vectors",
+    "references",
     "refuse_column_name",
     "remove_store",
     "summary_of",

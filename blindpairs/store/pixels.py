@@ -7,6 +7,9 @@ Parquet file) is opened once and read in order; one image is in memory at a time
 
 from collections.abc import Collection, Iterator
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from blindpairs.errors import Undecodable
 from blindpairs.images import Limits, image_id, read_many
 from blindpairs.images.decode import decode_pixels
@@ -21,11 +24,11 @@ def images_of(store: Store, image_ids: Collection[str]) -> Iterator[tuple[str, b
     `changed` if the bytes have another hash than the id (not checked for `uri:` ids of imported images, which are no
     hash of the content), `not_in_store` if the store has no such id. Raises what `Store.metadata` raises.
     """
-    references = _references(store, set(image_ids))
-    for unknown in sorted(set(image_ids) - references.keys()):
+    known = references(store, image_ids)
+    for unknown in sorted(set(image_ids) - known.keys()):
         yield unknown, Undecodable("not_in_store", "the store has no image with this id")
-    ids = list(references)  # `read_many` answers in an order of its own, by position
-    for position, data in read_many(references.values()):
+    ids = list(known)  # `read_many` answers in an order of its own, by position
+    for position, data in read_many(known.values()):
         expected = ids[position]
         if isinstance(data, bytes) and not expected.startswith("uri:") and image_id(data) != expected:
             yield expected, Undecodable("changed", "the file is no longer the image that was embedded")
@@ -49,10 +52,11 @@ def pixels_of(store: Store, image_ids: Collection[str]) -> Iterator[tuple[str, P
             yield key, Undecodable("out_of_memory", "there was not enough memory to decode it")
 
 
-def _references(store: Store, wanted: set[str]) -> dict[str, tuple[str, bytes | None]]:
-    """image_id -> (uri, uri_bytes) of its first row, in the order of the store."""
-    references: dict[str, tuple[str, bytes | None]] = {}
-    for row in store.metadata(["image_id", "uri", "uri_bytes"]).to_pylist():
-        if row["image_id"] in wanted:
-            references.setdefault(row["image_id"], (row["uri"], row["uri_bytes"]))
-    return references
+def references(store: Store, image_ids: Collection[str]) -> dict[str, tuple[str, bytes | None]]:
+    """image_id -> (uri, uri_bytes) of its first row, in the order of the store; ids that it lacks are left out."""
+    table = store.metadata(["image_id", "uri", "uri_bytes"])
+    wanted = pc.is_in(table["image_id"], pa.array(sorted(image_ids), pa.string()))
+    found: dict[str, tuple[str, bytes | None]] = {}
+    for row in table.filter(wanted).to_pylist():
+        found.setdefault(row["image_id"], (row["uri"], row["uri_bytes"]))
+    return found

@@ -1,0 +1,88 @@
+// The study: one image, one question, two answers. The next question is shown when the answer is saved, not before.
+import { ask, find, imageAddress, showBanner } from "/static/common.js";
+
+const RETRY = 1500, SMALL = 256;  // ms; pixels up to which an image is enlarged without interpolation
+let items = [], busy = false, since = 0, counted = 0;
+const answeredHere = new Set();  // tokens
+
+function load(item) {
+  const image = new Image();
+  image.src = imageAddress(item.image_id);
+  item.ready = image.decode().then(() => image, () => null);
+  return item;
+}
+
+async function fetchItems() {
+  const { items: found, answered, questions } = await ask("GET", "/api/items");
+  const known = new Map(items.map(item => [item.token, item]));
+  // An answer may have been saved after the server looked for what is left.
+  items = found.filter(item => !answeredHere.has(item.token)).map(item => known.get(item.token) ?? load(item));
+  find("count").textContent = String(questions - answered);
+  find("progress").textContent = `${Math.max(answered, counted)} of ${questions}`;
+}
+
+async function show() {
+  const item = items[0];
+  find("question").hidden = !item;
+  find("end").hidden = Boolean(item);
+  if (!item) { delete find("main").dataset.shown; return; }
+  const image = await item.ready;
+  find("image").hidden = !image;
+  find("unread").hidden = Boolean(image);
+  if (image) {
+    find("image").src = image.src;
+    find("image").className = Math.max(image.naturalWidth, image.naturalHeight) <= SMALL ? "pixels" : "";
+  } else find("unread").textContent = "This image cannot be shown. Choose “I cannot tell”.";
+  find("asked").textContent = item.question;
+  document.querySelectorAll(".choices button").forEach((button, place) => { button.querySelector("span").textContent = item.options[place]; });
+  find("main").dataset.shown = item.token;
+  since = performance.now();
+}
+
+async function answer(option) {
+  const item = items[0];
+  if (busy || !item || find("question").hidden) return;
+  busy = true;
+  const seconds = Math.round(performance.now() - since) / 1000;
+  find("saved").dataset.state = "saving";
+  find("saved").textContent = "saving …";
+  for (;;) {
+    try {
+      counted = (await ask("POST", "/api/answer", { token: item.token, option, seconds })).answered;
+      break;
+    } catch (error) {
+      find("saved").dataset.state = "failed";
+      find("saved").textContent = "not saved";
+      showBanner(`NOT SAVED: ${error.message}.${error.status === 422 ? "" : " Your answer is sent again until it is saved."}`);
+      if (error.status === 422) { busy = false; return; }
+      await new Promise(resume => setTimeout(resume, RETRY));
+    }
+  }
+  showBanner("");
+  find("saved").dataset.state = "saved";
+  find("saved").textContent = "saved";
+  answeredHere.add(item.token);
+  items = items.filter(one => one.token !== item.token);
+  document.activeElement?.blur();
+  const more = fetchItems().catch(error => showBanner(`${error.message}: reload the page to go on.`));
+  if (!items.length) await more;
+  await show();
+  busy = false;
+}
+
+document.addEventListener("click", event => {
+  const button = event.target.closest("button[data-option]");
+  if (button) answer(button.dataset.option === "" ? null : Number(button.dataset.option));
+});
+addEventListener("keydown", event => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const options = { 1: 0, 2: 1, 0: null };
+  if (event.key in options && !find("question").hidden) { event.preventDefault(); answer(options[event.key]); }
+});
+find("start").addEventListener("click", async () => {
+  find("intro").hidden = true;
+  await show();
+  find("main").focus();
+});
+fetchItems().then(() => { if (!items.length) { find("intro").hidden = true; show(); } find("main").dataset.loaded = "yes"; },
+  error => showBanner(`${error.message}: reload the page.`));

@@ -1,0 +1,121 @@
+"""The pages of `study`: one question about one image at a time, without the key, behind the guard of `author`.
+
+Promises: an answer is shown as saved only when it is in the answers file; what the browser gets says neither which pair
+an image is of nor which side, and holds no answer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from blindpairs.author.pictures import Pictures
+from blindpairs.author.security import Access, BodyTooLarge, Guard
+from blindpairs.author.server import (
+    FOREVER,
+    explained,
+    json_body,
+    not_found,
+    static_answer,
+    static_files,
+    templates,
+    too_large,
+    undecodable,
+    with_cookie,
+)
+from blindpairs.benchmark import Benchmark
+from blindpairs.errors import BlindpairsError, InputError, Undecodable
+from blindpairs.evaluate.study import Study
+from blindpairs.images import Limits
+
+Result = TypeVar("Result")
+
+
+class StudyPages:
+    """The routes. `application` is the ASGI application; whoever made the study closes it."""
+
+    def __init__(self, study: Study, benchmark: Benchmark, access: Access) -> None:
+        self._study = study
+        self._pictures = Pictures(_reader(benchmark), Limits())
+        self._shown = frozenset(study.image_ids)
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="study")
+        self._files, self._templates = static_files(), templates()
+        routes = [
+            Route("/", self._page),
+            Route("/static/{name}", self._static),
+            Route("/image/{key:path}", self._image),
+            Route("/api/items", self._items),
+            Route("/api/answer", self._answer, methods=["POST"]),
+        ]
+        errors: Mapping[Any, Any] = {
+            BlindpairsError: explained,
+            BodyTooLarge: too_large,
+            Undecodable: undecodable,
+            404: not_found,
+        }
+        guard = [Middleware(Guard, access=access)]
+        self.application: ASGIApp = Starlette(
+            routes=routes, middleware=guard, exception_handlers=errors, lifespan=self._lifespan
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        yield
+        self._pool.shutdown()
+
+    async def _run(self, action: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, action)
+
+    async def _page(self, request: Request) -> Response:
+        state = request.scope["state"]
+        if state["arrived"]:
+            return with_cookie(request, "/")
+        content = {"person": state["person"], "token": state["token"], "work": "study", "here": "/"}
+        return HTMLResponse(self._templates.get_template("study.html").render(content))
+
+    async def _static(self, request: Request) -> Response:
+        found = self._files.get(request.path_params["name"])
+        return static_answer(request, found) if found else JSONResponse({"error": "there is no such file"}, 404)
+
+    async def _image(self, request: Request) -> Response:
+        key = request.path_params["key"]
+        if key not in self._shown:
+            raise Undecodable("unknown", "the study has no image with this id")
+        picture = await self._run(lambda: self._pictures.picture(key))
+        return Response(picture.data, media_type=picture.media_type, headers={"cache-control": FOREVER})
+
+    async def _items(self, request: Request) -> Response:
+        person = request.scope["state"]["person"]
+
+        def found() -> dict[str, Any]:
+            items = [asdict(item) for item in self._study.next_items(person)]
+            return {"items": items, **asdict(self._study.participation(person))}
+
+        return JSONResponse(await self._run(found))
+
+    async def _answer(self, request: Request) -> Response:
+        person, body = request.scope["state"]["person"], await json_body(request)
+        token, option, seconds = (body.get(name) for name in ("token", "option", "seconds"))
+        if not isinstance(token, str) or option not in (0, 1, None) or isinstance(option, bool):
+            raise InputError("the request is no answer: reload the page")
+        took = float(seconds) if isinstance(seconds, int | float) else None
+        return JSONResponse(asdict(await self._run(lambda: self._study.answer(person, token, option, took))))
+
+
+def _reader(benchmark: Benchmark) -> Callable[[str], bytes]:
+    def read(key: str) -> bytes:
+        _, data = next(iter(benchmark.images([key])))
+        if isinstance(data, Undecodable):
+            raise data
+        return data
+
+    return read
