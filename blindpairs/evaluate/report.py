@@ -149,8 +149,8 @@ def correlations_of(run: ReportedRun) -> list[Correlation]:
         for model in run.named("answers"):
             both = [name for name in run.patterns if name in clip.patterns and name in model.patterns]
             if model.sees and len(both) >= 3:
-                shares = ({name: one.patterns[name].share for name in both} for one in (clip, model))
-                found.append(correlate(*shares, (clip.name, model.name)))
+                seen, said = ({name: one.patterns[name].share for name in both} for one in (clip, model))
+                found.append(correlate(seen, said, (clip.name, model.name)))
     return found
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.evaluate.correlation import Coefficient, correlate, shown_coefficient
+from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.table import ModelScores
 from blindpairs.statistics import student_quantile
 
@@ -39,7 +40,7 @@ class Trend:
 
 def scaling_trends(models: Sequence[ModelScores]) -> list[Trend]:
     """The trends against parameters and resolution; one that is the same for all models has none."""
-    sizes = {
+    sizes: dict[str, list[tuple[float | None, Rate]]] = {
         "parameters": [(one.parameters, one.overall) for one in models],
         "resolution": [(one.resolution, one.overall) for one in models],
     }
@@ -47,7 +48,7 @@ def scaling_trends(models: Sequence[ModelScores]) -> list[Trend]:
     for against, points in sizes.items():
         known = [(math.log2(size), rate.share) for size, rate in points if size and rate.count]
         if len({size for size, _ in known}) > 1:
-            found.append(_trend(against, *np.array(known, np.float64).T))
+            found.append(_trend(against, *(np.array(column) for column in zip(*known, strict=True))))
     return found
 
 
