@@ -1,7 +1,6 @@
 """No option of `blindpairs eval` is ignored in silence: of every two, both are read, or one line refuses one."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import fields
 from enum import Enum
 from itertools import combinations
@@ -84,7 +83,7 @@ def test_refusal_comes_before_anything_is_done(pair: tuple[str, str], tmp_path: 
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+def read(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The fields of the options that a command reads; that an option is given does not count as reading it."""
     seen: set[str] = set()
     for group in GROUPS:
