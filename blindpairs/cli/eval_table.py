@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from blindpairs.evaluate.summary import Summary
     from blindpairs.evaluate.table import ModelScores
 
-STYLE = "CLIP-style models, % of pairs: image score, with 95 % intervals"
-ASKED = "models that answer, % of pairs right about both images, with 95 % intervals"
+STYLE = "CLIP-style models, % of pairs: image score"
+ASKED = "models that answer, % of pairs right about both images"
+MOST_WITH_INTERVALS = 5  # models in one table by pattern: with more, lines get too long, and --json has them
 TABLES = ("mmvp_vlm", "mmvp")  # of the paper: CLIP-style models, and models that answer
 
 
@@ -59,7 +60,9 @@ def _blocks(
     lines: list[str] = []
     for title, models in ((STYLE, clips), (ASKED, asked)):
         if models:
-            table = pattern_table(models, intervals=True)
+            intervals = len(models) <= MOST_WITH_INTERVALS
+            table = pattern_table(models, intervals)
+            title += ", with 95 % intervals" if intervals else "; intervals by pattern are in --json"
             shown = table.transposed() if len(models) < len(table.header) else table
             lines += ["", f"{of}{title}", *text(shown).split("\n")]
     trends = scaling_trends(clips)

@@ -87,9 +87,7 @@ def test_nobody_to_evaluate_is_one_error_with_and_without_json(tmp_path: Path, s
         assert "with --model for a benchmark of statements alone" in result.stderr
 
 
-def test_bare_command_shows_clip_style_models_that_were_measured_before(
-    tmp_path: Path, stated: Path
-) -> None:
+def test_bare_command_shows_clip_style_models_that_were_measured_before(tmp_path: Path, stated: Path) -> None:
     work = tmp_path / "work"
     assert call(work, "--benchmark", stated, "--model", "demo:clip").exit_code == 0
     found = parsed(call(work, "--benchmark", stated, "--json"))
