@@ -1,10 +1,10 @@
 """`blindpairs eval`."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
 from blindpairs.cli.benchmark import GivenBenchmark, open_benchmark
@@ -25,7 +25,10 @@ from blindpairs.workspace import Workspace
 if TYPE_CHECKING:
     from blindpairs.benchmark import Benchmark
     from blindpairs.evaluate.asking import Asking
-    from blindpairs.evaluate.session import Asked, Rules, Session
+    from blindpairs.evaluate.session import Asked, Entry, Rules, Session
+    from blindpairs.progress import Progress
+
+T = TypeVar("T")
 
 
 @command
@@ -138,15 +141,14 @@ class _Evaluation:
             for one in self.who.asks:
                 session.check(one.spec)
             if self.spending.plan:
-                plans = [session.plan(one) for one in self._loadable(session)]
+                plans = list(self._each(session.plan))
                 print_plans(found, plans, self.who.compared, as_json=as_json)
                 return
             if self.asking.free_form:
                 session.model(self.how.rules.judge)  # before anything is asked
             files = [named_folder("--answers", file) for file in self.asking.answers or ()]
             imported = [session.take_over(file, space.exports / "mmvp") for file in files]
-            asked = [session.answer(one, bar(one.spec, "questions")) for one in self._loadable(session)]
-            entries = asked + imported
+            entries = [*self._each(partial(self._answer, session, space, bar)), *imported]
             if self.who.bare:
                 entries += session.recorded([entry.folder for entry in entries])
             session.score(entries, self.how.rules)
@@ -166,13 +168,25 @@ class _Evaluation:
             say(f"look at it: {page}")
         raise_what_failed(entries)
 
-    def _loadable(self, session: "Session") -> "Iterator[Asked]":
-        """Those who are asked, in turn; a run that nobody named and that cannot be loaded is said, and left out."""
+    def _answer(
+        self, session: "Session", space: Workspace, bar: "Callable[[str, str], Progress]", one: "Asked"
+    ) -> "Entry":
+        from blindpairs.evaluate.asked_runs import answer_run
+        from blindpairs.vlm.runs import newest_checkpoint
+
+        progress = bar(one.spec, "questions")
+        if one.spec not in self.who.runs:
+            return session.answer(one, progress)
+        return answer_run(session, one, newest_checkpoint(space.runs, one.spec.removeprefix("run:")), progress)
+
+    def _each(self, of: "Callable[[Asked], T]") -> "Iterator[T]":
+        """Of each who is asked, in turn; a run that nobody named and that cannot be loaded is said, and left out."""
         for one in self.who.asks:
             try:
-                if one.spec in self.who.runs:
-                    session.model(one.spec)
+                found = of(one)
             except (AssetMissing, ConfigError, InputError) as error:
+                if one.spec not in self.who.runs:
+                    raise
                 say(f"left out: {error}")
             else:
-                yield one
+                yield found

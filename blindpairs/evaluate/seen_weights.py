@@ -18,32 +18,35 @@ LOADED = "loaded.json"
 
 
 class SeenWeights:
-    """The files of a model, looked at before it is loaded. Nothing is remembered of what cannot be looked at."""
+    """The files of a model, looked at before it is loaded. Nothing is remembered of what cannot be looked at.
 
-    def __init__(self, spec: str) -> None:
+    `origin` is the folder of a model that is no encoder; that of an encoder follows from its spec.
+    """
+
+    def __init__(self, spec: str, origin: Path | None = None) -> None:
         self._spec = spec
-        self._origin = origin_of(spec)
+        self._origin = origin.resolve() if origin else origin_of(spec)
         self._seen = seen_at(self._origin) if self._origin else None
 
-    def remember(self, folder: Path, origin: Path | None) -> None:
-        """Write them to the folder of the results, unless they have changed; `origin` is where the model says it was.
+    def remember(self, folder: Path, found: Path | None = None) -> None:
+        """Write them to the folder of the results, unless they have changed.
 
-        It is needed for a model that its library finds by a name.
+        `found` is where the library found a model that its spec only names.
         """
-        place = self._origin or origin
+        place = self._origin or found
         seen = self._seen or (seen_at(place) if place else None)
         if place and seen and still_the_same(seen, place):
             write_json(folder / LOADED, {**stamp(), "spec": self._spec, **seen})
 
 
-def as_remembered(folder: Path, spec: str) -> bool:
+def as_remembered(folder: Path, spec: str, origin: Path | None = None) -> bool:
     """Whether the model of a spec is what it was when the results in `folder` were made, as far as can be told."""
     seen = _read(folder)
     if seen.get("spec") != spec:
         return False
     try:
-        origin = origin_of(spec) or Path(str(seen.get("origin")))
-        return still_the_same(seen, origin)
+        place = origin.resolve() if origin else origin_of(spec)
+        return still_the_same(seen, place or Path(str(seen.get("origin"))))
     except (BlindpairsError, OSError):
         return False  # loading it says what is wrong
 

@@ -10,8 +10,10 @@ from hub_folders import OPENAI, READER, save_open_clip
 from pictured_pairs import benchmark_of
 from typer.testing import CliRunner, Result
 
+from blindpairs import vlm
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.cli import app
+from blindpairs.vlm import Answerer, open_model
 
 
 def call(work: Path, *arguments: object) -> Result:
@@ -64,6 +66,38 @@ def test_runs_are_asked_and_those_without_a_model_are_named(tmp_path: Path, door
     again = call(tmp_path / "work", *given)
     assert {one["model"]: one["answered_now"] for one in parsed(again)["models"]}["run:mof"] == 0
     assert "<td>mof (ours)" in (next(tmp_path.glob("work/results/*")) / "report.html").read_text("utf-8")
+
+
+def test_run_is_loaded_again_only_where_its_checkpoint_changed(
+    tmp_path: Path, doors: Path, llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "runs" / "mof"
+    shutil.copytree(llava, run / "checkpoint-3")
+    opened: list[str] = []
+
+    def counted(spec: str, **options: Any) -> Answerer:
+        opened.append(spec)
+        return open_model(spec, **options)
+
+    monkeypatch.setattr(vlm, "open_model", counted)
+
+    def models() -> list[str]:
+        opened.clear()
+        return [one["folder"] for one in parsed(call(tmp_path, "--benchmark", doors, "--json"))["models"]]
+
+    first = models()
+    assert opened == ["run:mof"]
+    assert (models(), opened) == (first, [])
+    shutil.copytree(llava, run / "checkpoint-4")  # the same weights under a new step
+    assert (models(), opened) == (first, ["run:mof"])
+    assert (models(), opened) == (first, [])
+    config = run / "checkpoint-4" / "generation_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"repetition_penalty": 1.5}))
+    assert (len(models()), opened) == (len(first) + 1, ["run:mof"])
+    (other,) = (folder for folder in models() if folder not in first)
+    (answers,) = tmp_path.glob(f"results/*/{other}/answers.jsonl")
+    answers.write_text("".join(answers.read_text().splitlines(keepends=True)[:-1]))
+    assert (len(models()), opened) == (len(first) + 1, ["run:mof"])  # for the one answer that is missing
 
 
 def test_plan_of_a_bare_command_counts_what_runs_are_asked(tmp_path: Path, doors: Path, llava: Path) -> None:
