@@ -31,12 +31,13 @@ test: $(READY) ## the tests, without the slow ones
 test-all: $(READY) ## every test, with the slow ones
 	$(BIN)/python -m pytest --ignore=tests/benchmarks
 
-bench: $(READY) ## measure speed and memory side by side with FAISS; prints the figures
+bench: $(READY) ## measure speed and memory side by side with FAISS and with generate; prints the figures
 	$(BIN)/python tests/benchmarks/bench_selfjoin.py $(COUNTS)
 	$(BIN)/python tests/benchmarks/bench_mine.py
 	$(BIN)/python tests/benchmarks/bench_differences.py
 	$(BIN)/python tests/benchmarks/bench_ranks.py
 	$(BIN)/python tests/benchmarks/bench_selfjoin_gpu.py
+	$(BIN)/python tests/benchmarks/bench_asking.py
 	$(BIN)/python -m pytest -s tests/benchmarks
 
 # The stamp is touched last: an installation that was cut short is done again, a finished one costs nothing.

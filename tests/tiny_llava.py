@@ -1,4 +1,4 @@
-"""A LLaVA of two layers with a character tokenizer and random weights, in the hub's layout. Made in a second."""
+"""A LLaVA of few layers with a character tokenizer and random weights, in the hub's layout. Made in a second."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def character_tokenizer() -> Any:
     )
 
 
-def save_llava(folder: Path, template: str | None = TEMPLATE) -> Path:
+def save_llava(folder: Path, template: str | None = TEMPLATE, *, width: int = 32, layers: int = 2) -> Path:
     """Save the model and its processor."""
     from transformers import (
         CLIPImageProcessor,
@@ -43,7 +43,8 @@ def save_llava(folder: Path, template: str | None = TEMPLATE) -> Path:
         LlavaProcessor,
     )
 
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers}
+    shape |= {"num_attention_heads": max(2, width // 64)}
     tokenizer = character_tokenizer()
     text = LlamaConfig(
         vocab_size=len(tokenizer), max_position_embeddings=4096, pad_token_id=0, bos_token_id=1, eos_token_id=2, **shape

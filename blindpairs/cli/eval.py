@@ -1,151 +1,34 @@
 """`blindpairs eval`."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING, TypeVar
 
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
 from blindpairs.cli.benchmark import GivenBenchmark, open_benchmark
-from blindpairs.cli.draft import MODELS, Spending
+from blindpairs.cli.draft import Spending
 from blindpairs.cli.eval_compare import ComparingOptions, print_comparisons
-from blindpairs.cli.eval_report import print_plans, print_report, raise_what_failed
+from blindpairs.cli.eval_options import AskingOptions, ReadingOptions, is_asked
+from blindpairs.cli.eval_readout import evaluate_readout
+from blindpairs.cli.eval_report import print_plans, print_report, print_tables, raise_what_failed
 from blindpairs.cli.eval_similarity import evaluate_models, evaluated, models_there
-from blindpairs.cli.eval_suites import SuiteOptions, evaluate_other
-from blindpairs.cli.groups import grouped
-from blindpairs.cli.report import write_page
-from blindpairs.errors import ConfigError
+from blindpairs.cli.eval_suites import SuiteOptions, evaluate_suite
+from blindpairs.cli.eval_table import tables
+from blindpairs.cli.eval_uses import Use, check_read, use_of
+from blindpairs.cli.groups import given_options, grouped
+from blindpairs.cli.report import similarities, write_page
+from blindpairs.errors import AssetMissing, ConfigError, InputError
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
+    from blindpairs.benchmark import Benchmark
     from blindpairs.evaluate.asking import Asking
-    from blindpairs.evaluate.session import Rules
+    from blindpairs.evaluate.session import Asked, Entry, Rules, Session
+    from blindpairs.progress import Progress
 
-BASELINES = ("random", "first")
-
-
-class Ask(StrEnum):
-    """How the questions are put: our words, or those of published numbers."""
-
-    ours = "ours"
-    official = "official"
-    lmms_eval = "lmms-eval"
-    vlmevalkit = "vlmevalkit"
-    cambrian = "cambrian"
-
-
-@dataclass(frozen=True)
-class AskingOptions:
-    """Who is asked, and how."""
-
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel="Encoders",
-            help=f"{MODELS}, blind:SPEC (one of these without the image), random, first, recorded:FOLDER of the "
-            "results, human:NAME (who answered in `study`), or a CLIP-style model: open_clip:MODEL/PRETRAINED, "
-            "hf:REPO_OR_FOLDER of a CLIP or SigLIP, demo:clip. Repeatable. "
-            "[default: the store's CLIP, random, first, and what is recorded]",
-        ),
-    ] = None
-    ask: Annotated[
-        Ask,
-        typer.Option(rich_help_panel="Selection", help="The words and the decoding: ours, or those of published work."),
-    ] = Ask.ours
-    swap: Annotated[
-        bool, typer.Option("--swap", rich_help_panel="Selection", help="Ask with the options in both orders.")
-    ] = False
-    free_form: Annotated[
-        bool, typer.Option("--free-form", rich_help_panel="Selection", help="Ask without options; needs --judge.")
-    ] = False
-    answers: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel="Corpus",
-            help="FILE with answers that MMVP's script, Cambrian, lmms-eval or VLMEvalKit recorded. Repeatable.",
-        ),
-    ] = None
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel="Selection",
-            help="For CLIP-style models: words around a statement, with {} in its place. Repeatable: the spread over "
-            "wordings is printed. [default: a photo of {}]",
-        ),
-    ] = None
-    shard: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel="Machine",
-            help="i/n: ask about share i of n only, counted from 0. auto: take i and n from SLURM, Kubernetes or RANK.",
-        ),
-    ] = ""
-
-    def specs(self) -> list[str]:
-        """Who is asked."""
-        return list(dict.fromkeys(self.model or ([] if self.answers else BASELINES)))
-
-    def orders(self, spec: str) -> tuple[bool, ...]:
-        """Whether the options are exchanged: in both ways for --swap, where somebody is asked at all."""
-        asked = spec not in BASELINES and not spec.startswith(("recorded:", "human:"))
-        return (False, True) if self.swap and asked else (False,)
-
-    def asking(self, judge: str) -> "Asking":
-        """The words. ConfigError without a judge, where one is needed."""
-        from blindpairs.evaluate.asking import FREE_FORM, protocol
-
-        if not self.free_form:
-            return protocol(self.ask.value)
-        if self.ask is not Ask.ours or self.swap:
-            raise ConfigError("--free-form shows no options, so it goes neither with --ask nor with --swap")
-        if not judge:
-            raise ConfigError("answers to questions without options need a judge: name a model, --judge SPEC")
-        return FREE_FORM
-
-
-@dataclass(frozen=True)
-class ReadingOptions:
-    """How answers are read and counted."""
-
-    read: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel="Selection",
-            help="Also print the numbers of another reader: lmms-eval, lmms-eval-shared, vlmevalkit, cambrian, "
-            "official, naturalbench or mediconfusion. Repeatable.",
-        ),
-    ] = None
-    explain: Annotated[
-        bool,
-        typer.Option("--explain", rich_help_panel="Output", help="List the answers that --read scores otherwise."),
-    ] = False
-    judge: Annotated[
-        str,
-        typer.Option(
-            rich_help_panel="Encoders",
-            help="The model that judges answers, for --free-form and --read official; or FILE of its recorded replies.",
-        ),
-    ] = ""
-    ground_truth: Annotated[
-        str, typer.Option(rich_help_panel="Selection", help="original, or the name of a correction.")
-    ] = ""
-    complete_pairs: Annotated[
-        bool,
-        typer.Option(
-            "--complete-pairs", rich_help_panel="Selection", help="Score the complete pairs of incomplete answers."
-        ),
-    ] = False
-
-    def rules(self) -> "Rules":
-        """The same for the evaluation; ConfigError where they do not go together."""
-        from blindpairs.evaluate.session import Rules
-
-        if self.explain and not self.read:
-            raise ConfigError("--explain needs the reader whose scores it explains: --read lmms-eval, for example")
-        return Rules(tuple(self.read or ()), self.explain, self.judge, self.complete_pairs)
+T = TypeVar("T")
 
 
 @command
@@ -164,47 +47,146 @@ def eval_(
 
     Answers are recorded below results/ in the work folder. The same command again asks what is missing.
     """
-    from blindpairs.encoders.texts import has_text_side
-    from blindpairs.evaluate.answering import Conditions
-    from blindpairs.evaluate.session import Asked, Session
     from blindpairs.executors.shard import choose_shard
-    from blindpairs.vlm import Meter, open_cache, open_model
 
-    space, bare = Workspace(work), not (asking.model or asking.answers)
-    if suites.given:
-        evaluate_other(suites, asking, reading, spending, benchmark, space, as_json=as_json)
+    given = given_options(asking, reading, comparing, spending, suites)
+    space, use = Workspace(work), use_of(given | ({"benchmark": "--benchmark"} if benchmark else {}))
+    if use is Use.suite:
+        evaluate_suite(suites, asking, reading, spending, space, as_json=as_json)
         return
-    words, rules, shard = asking.asking(reading.judge), reading.rules(), choose_shard(asking.shard, os.environ)
+    comparing.check()
+    how = _How(asking.asking(reading.judge), reading.rules(), choose_shard(asking.shard, os.environ))
     found = open_benchmark(space, named_folder("--benchmark", benchmark) if benchmark else None)
     truth = found.with_ground_truth(reading.ground_truth or found.ground_truth)
-    if comparing.wanted(asking.model):
+    if use is Use.readout:
+        evaluate_readout(suites.readout or (), suites.layer, truth, space, as_json=as_json)
+    elif use is Use.together:
         print_comparisons(comparing, space, found, truth, as_json=as_json)
-        return
+    else:
+        who = _who(asking, how.words, space, found, truth)
+        answers = bool(who.asks or asking.answers or who.bare)
+        asked = any(is_asked(one.spec) for one in who.asks)
+        check_read(given, asked=asked, answers=answers, compared=bool(who.compared))
+        evaluation = _Evaluation(asking, reading, spending, how, who, comparing.published)
+        evaluation.run(space, found, truth, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How is asked and read, and which share of the pairs."""
+
+    words: "Asking"
+    rules: "Rules"
+    shard: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Who:
+    """Who is evaluated."""
+
+    asks: "Sequence[Asked]"
+    compared: Sequence[str]  # specs of CLIP-style models
+    runs: Sequence[str]  # specs of runs that nobody named: one that cannot be loaded ends nothing
+    bare: bool
+
+
+def _who(asking: AskingOptions, words: "Asking", space: Workspace, found: "Benchmark", truth: "Benchmark") -> _Who:
+    """Those who are named, else those who are there. ConfigError for one who has nothing to answer."""
+    from blindpairs.encoders.texts import has_text_side
+    from blindpairs.evaluate.session import Asked
+
     specs, questions = asking.specs(), any(pair.question for pair in found.pairs)
-    compared = models_there(space, truth) if bare else [spec for spec in specs if has_text_side(spec)]
-    asked_specs = [spec for spec in specs if spec not in compared and (questions or not bare)]
-    if asked_specs and not questions:
-        raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask {asked_specs[0]}")
-    asks = [Asked(spec, words, other) for spec in asked_specs for other in asking.orders(spec)]
-    with open_cache(space.replies) as cache, progress_bars() as bar:
-        conditions = Conditions(cache, Meter(spending.budget()), shard, bar("judge", "answers"))
-        session = Session(space.results, found, conditions, partial(open_model, work=work, notice=say), truth)
-        for one in asks:
-            session.check(one.spec)
-        if spending.plan:
-            print_plans(found, [session.plan(one) for one in asks], as_json=as_json)
-            return
-        if asking.free_form:
-            session.model(rules.judge)  # before anything is asked
-        files = [named_folder("--answers", file) for file in asking.answers or ()]
-        imported = [session.take_over(file, space.exports / "mmvp") for file in files]
-        entries = [session.answer(one, bar(one.spec, "questions")) for one in asks] + imported
-        if bare:
-            entries += session.recorded([entry.folder for entry in entries])
-        session.score(entries, rules)
-    scores = evaluate_models(space, truth, compared, asking.template or ())
-    others = [evaluated(scores)] if scores else []
-    print_report(session.folder, truth, entries, others, as_json=as_json)
-    if bare:
-        say(f"look at it: {write_page(space, truth, entries, scores)}")
-    raise_what_failed(entries)
+    runs = _runs_there(space) if asking.bare and questions else []
+    compared = models_there(space, truth) if asking.bare else [spec for spec in specs if has_text_side(spec)]
+    asked = [spec for spec in [*specs, *runs] if spec not in compared and (questions or not asking.bare)]
+    if asked and not questions:
+        raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask {asked[0]}")
+    return _Who(
+        [Asked(spec, words, other) for spec in asked for other in asking.orders(spec)], compared, runs, asking.bare
+    )
+
+
+def _runs_there(space: Workspace) -> list[str]:
+    """The runs of the work folder, by spec; those without a complete checkpoint are said."""
+    from blindpairs.vlm.runs import runs_there
+
+    able, lacking = runs_there(space.runs)
+    for reason in lacking:
+        say(f"left out: {reason}")
+    return [f"run:{name}" for name in able]
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """Models that are asked, and CLIP-style models, on one benchmark."""
+
+    asking: AskingOptions
+    reading: ReadingOptions
+    spending: Spending
+    how: _How
+    who: _Who
+    published: bool
+
+    def run(self, space: Workspace, found: "Benchmark", truth: "Benchmark", *, as_json: bool) -> None:
+        """Ask, score and print; ends with the error of what failed."""
+        from blindpairs.evaluate.answering import Conditions
+        from blindpairs.evaluate.results import benchmark_folder
+        from blindpairs.evaluate.session import Session
+        from blindpairs.vlm import Meter, open_cache, open_model
+
+        with open_cache(space.replies) as cache, progress_bars() as bar:
+            conditions = Conditions(cache, Meter(self.spending.budget()), self.how.shard, bar("judge", "answers"))
+            opened = partial(open_model, work=space.root, notice=say)
+            session = Session(space.results, found, conditions, opened, truth)
+            for one in self.who.asks:
+                session.check(one.spec)
+            if self.spending.plan:
+                plans = list(self._each(session.plan))
+                print_plans(found, plans, self.who.compared, as_json=as_json)
+                return
+            if self.asking.free_form:
+                session.model(self.how.rules.judge)  # before anything is asked
+            files = [named_folder("--answers", file) for file in self.asking.answers or ()]
+            imported = [session.take_over(file, space.exports / "mmvp") for file in files]
+            entries = [*self._each(partial(self._answer, session, space, bar)), *imported]
+            if self.who.bare:
+                entries += session.recorded([entry.folder for entry in entries])
+            session.score(entries, self.how.rules)
+        scores = evaluate_models(space, truth, self.who.compared, self.asking.template or ())
+        page = None
+        if self.who.bare:
+            scores = similarities(benchmark_folder(space.results, truth), truth)  # with those that were there
+            page = write_page(space, truth, entries, scores)  # first, because without any result there is none
+        others = [evaluated(scores)] if scores else []
+        if self.reading.table:
+            others.append(tables(entries, scores, published=self.published))
+        if self.reading.table and not as_json:
+            print_tables(truth, others[-1])
+        else:
+            print_report(session.folder, truth, entries, others, as_json=as_json)
+        if page:
+            say(f"look at it: {page}")
+        raise_what_failed(entries)
+
+    def _answer(
+        self, session: "Session", space: Workspace, bar: "Callable[[str, str], Progress]", one: "Asked"
+    ) -> "Entry":
+        from blindpairs.evaluate.asked_runs import answer_run
+        from blindpairs.vlm.runs import newest_checkpoint
+
+        progress = bar(one.spec, "questions")
+        if one.spec not in self.who.runs:
+            return session.answer(one, progress)
+        return answer_run(session, one, newest_checkpoint(space.runs, one.spec.removeprefix("run:")), progress)
+
+    def _each(self, of: "Callable[[Asked], T]") -> "Iterator[T]":
+        """Of each who is asked, in turn; a run that nobody named and that cannot be loaded is said, and left out."""
+        for one in self.who.asks:
+            try:
+                found = of(one)
+            except (AssetMissing, ConfigError, InputError) as error:
+                if one.spec not in self.who.runs:
+                    raise
+                say(f"left out: {error}")
+            else:
+                yield found

@@ -45,12 +45,12 @@ class ComparingOptions:
         ),
     ] = None
     zero_shot: Annotated[
-        str,
+        str | None,
         typer.Option(
             rich_help_panel="Corpus",
             help="For --compare of CLIP-style models: FOLDER of labelled images, a sub-folder a class, to classify.",
         ),
-    ] = ""
+    ] = None
     power: Annotated[
         float | None,
         typer.Option(
@@ -80,21 +80,15 @@ class ComparingOptions:
         typer.Option("--published", rich_help_panel="Output", help="Print published numbers beside those recorded."),
     ] = False
 
-    def wanted(self, asked: Sequence[str] | None) -> bool:
-        """Whether anything of this is wanted; `asked` are the models to ask. ConfigError for what does not fit."""
-        alone = self.compare or self.correlation or self.items or self.published or self.power is not None
-        if self.zero_shot and not self.compare:
-            raise ConfigError("--zero-shot needs the CLIP-style models that classify: name them with --compare SPEC")
+    def check(self) -> None:
+        """ConfigError for what does not fit."""
         if self.power is not None and not 0 < self.power <= 100:
             raise ConfigError(f"--power {self.power:g} is no gain in points: give one above 0, such as --power 5")
+        if self.zero_shot is not None:
+            named_folder("--zero-shot", self.zero_shot)
         more = self.zero_shot or self.correlation or self.published
         if self.compare and len(self.compare) < 2 and not more:
             raise ConfigError(f"--compare {self.compare[0]} names one side: give the other with a second --compare")
-        if alone and asked:
-            raise ConfigError(
-                f"{asked[0]} cannot be asked while recorded results are compared: ask first, then compare without it"
-            )
-        return bool(alone)
 
 
 @dataclass(frozen=True)
@@ -149,10 +143,10 @@ def print_comparisons(
             typer.echo(line)
 
 
-def _labelled(folder: str) -> "LabelledImages | None":
+def _labelled(folder: str | None) -> "LabelledImages | None":
     from blindpairs.evaluate.zero_shot import labelled_images
 
-    return labelled_images(named_folder("--zero-shot", folder)) if folder else None
+    return labelled_images(named_folder("--zero-shot", folder)) if folder is not None else None
 
 
 def _side(text: str, everybody: "Contenders", bar: "Callable[[str, str], Progress]") -> Side:

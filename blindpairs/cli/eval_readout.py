@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from blindpairs.cli.app import named_folder, print_json, progress_bars, say
-from blindpairs.cli.benchmark import described, identity, open_benchmark
+from blindpairs.cli.app import print_json, progress_bars, say
+from blindpairs.cli.benchmark import described, identity
 from blindpairs.defaults import DEMO_ENCODERS
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
@@ -24,12 +24,11 @@ COLUMNS = {"pooled": "class token, linear", "patches": "patches, linear", "neare
 
 
 def evaluate_readout(
-    specs: Sequence[str], layer: int | None, benchmark: str, space: Workspace, *, as_json: bool
+    specs: Sequence[str], layer: int | None, found: "Benchmark", space: Workspace, *, as_json: bool
 ) -> None:
     """Read each pattern out of each encoder, and again with the answers of pairs exchanged by lot."""
     from blindpairs.evaluate.readout import labelled
 
-    found = open_benchmark(space, named_folder("--benchmark", benchmark) if benchmark else None)
     tested = labelled(found)
     if not tested.pairs:
         raise ConfigError(f"{found.name} has no blind pair with a question: there are no answers to read out")

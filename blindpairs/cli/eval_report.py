@@ -29,14 +29,17 @@ class Evaluated:
 SHOWN_TEXT = 60  # characters of an answer in a list
 
 
-def print_plans(benchmark: "Benchmark", plans: "Sequence[Planned]", *, as_json: bool) -> None:
-    """What asking would take, a line a model."""
+def print_plans(benchmark: "Benchmark", plans: "Sequence[Planned]", compared: Sequence[str], *, as_json: bool) -> None:
+    """What asking would take, a line a model; `compared` are CLIP-style models, which are not asked."""
     if as_json:
-        print_json({**identity(benchmark), "plans": [plan_fields(one) for one in plans]})
+        fields = {"plans": [plan_fields(one) for one in plans], "not_asked": list(compared)}
+        print_json({**identity(benchmark), **fields})
         return
     typer.echo(f"{benchmark.name}: {described(benchmark)}, fingerprint {benchmark.fingerprint}")
     for one in plans:
         typer.echo(plan_line(one))
+    for spec in compared:
+        typer.echo(f"  {spec}: not asked, it compares statements with images")
 
 
 def plan_fields(one: "Planned") -> dict[str, Any]:
@@ -84,6 +87,16 @@ def print_report(
         for line in other.lines:
             typer.echo(visible_text(line))
     say(f"answers and scores: {folder}")
+
+
+def print_tables(benchmark: "Benchmark", tables: Evaluated) -> None:
+    """The tables alone, under the benchmark that they are about."""
+    from blindpairs.pages.safety import visible_text
+
+    typer.echo(f"{benchmark.name}: {described(benchmark)}, fingerprint {benchmark.fingerprint}")
+    typer.echo(f"  ground truth {benchmark.ground_truth}")
+    for line in tables.lines:
+        typer.echo(visible_text(line))
 
 
 def _print_tables(entries: "Sequence[Entry]") -> None:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blindpairs.cli.app import named_folder, progress_bars, say
-from blindpairs.cli.eval_readout import evaluate_readout
 from blindpairs.cli.eval_suites_report import print_suite, print_suite_plans, raise_what_is_missing
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.cli.draft import Spending
-    from blindpairs.cli.eval import AskingOptions, ReadingOptions
+    from blindpairs.cli.eval_options import AskingOptions, ReadingOptions
     from blindpairs.evaluate.pope import Rule
     from blindpairs.evaluate.suite_questions import Suite
     from blindpairs.vlm import Answerer
@@ -47,12 +46,12 @@ class SuiteOptions:
         ),
     ] = None
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
             rich_help_panel="Corpus",
             help="FOLDER of the suite, as its authors lay it out. [default: a small one of the demo's scenes]",
         ),
-    ] = ""
+    ] = None
     readout: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,53 +68,8 @@ class SuiteOptions:
         ),
     ] = None
 
-    @property
-    def given(self) -> bool:
-        """Whether anything else than a benchmark's questions is wanted."""
-        return bool(self.suite or self.data or self.readout or self.layer is not None)
 
-
-def evaluate_other(
-    options: SuiteOptions,
-    asking: "AskingOptions",
-    reading: "ReadingOptions",
-    spending: "Spending",
-    benchmark: str,
-    space: Workspace,
-    *,
-    as_json: bool,
-) -> None:
-    """What `SuiteOptions` ask for. ConfigError for options that do not go together."""
-    others = {
-        "--ask": asking.ask.value != "ours",
-        "--swap": asking.swap,
-        "--free-form": asking.free_form,
-        "--shard": bool(asking.shard),
-        "--template": bool(asking.template),
-        "--explain": reading.explain,
-        "--complete-pairs": reading.complete_pairs,
-    }
-    if options.readout:
-        others |= {"--suite": bool(options.suite), "--data": bool(options.data), "--plan": spending.plan}
-        others |= {"--model": bool(asking.model), "--answers": bool(asking.answers), "--read": bool(reading.read)}
-        _refuse(others, "--readout asks nobody: leave {} out")
-        evaluate_readout(options.readout, options.layer, benchmark, space, as_json=as_json)
-        return
-    if options.layer is not None:
-        raise ConfigError("--layer is for --readout: name an encoder, such as --readout auto")
-    if options.suite is None:
-        raise ConfigError("--data is the folder of a suite: say which, --suite pope or --suite llava-bench")
-    others |= {"--benchmark": bool(benchmark), "--ground-truth": bool(reading.ground_truth)}
-    _refuse(others, f"--suite {options.suite.value} has its own questions and words: leave {{}} out")
-    _evaluate_suite(options, asking, reading, spending, space, as_json=as_json)
-
-
-def _refuse(others: dict[str, bool], message: str) -> None:
-    if names := [name for name, given in others.items() if given]:
-        raise ConfigError(message.format(", ".join(names)))
-
-
-def _evaluate_suite(
+def evaluate_suite(
     options: SuiteOptions,
     asking: "AskingOptions",
     reading: "ReadingOptions",
@@ -124,6 +78,7 @@ def _evaluate_suite(
     *,
     as_json: bool,
 ) -> None:
+    """Ask, judge and score a suite. ConfigError for a judge, or a rule, that does not fit it."""
     from blindpairs.evaluate.suite_session import SuiteSession
     from blindpairs.evaluate.suites import Asking
     from blindpairs.vlm import Meter, open_cache, open_model
@@ -168,9 +123,9 @@ def _check_judge(options: SuiteOptions, judge: str, asking: "AskingOptions") -> 
         if judge:
             raise ConfigError("--suite pope is read by a rule: leave --judge out, or choose the rule with --read")
         return
-    if options.data and not judge:
+    if options.data is not None and not judge:
         raise ConfigError("LLaVA-Bench needs a judge: --judge SPEC of a model, or FILE of the reviews it wrote")
-    if options.data and judge == RULE_JUDGE:
+    if options.data is not None and judge == RULE_JUDGE:
         raise ConfigError("--judge rule knows the demo's scenes only: leave --data out, or name a model as judge")
     if Path(judge).is_file() and len(asking.model or ()) + len(asking.answers or ()) != 1:
         raise ConfigError(f"--judge {judge} has the reviews of one model: give one --answers FILE or one --model")
@@ -195,11 +150,11 @@ def _open_suite(options: SuiteOptions, space: Workspace) -> "Suite":
 
     assert options.suite is not None
     name = options.suite.value
-    folder = named_folder("--data", options.data) if options.data else space.root / SUITES / name
-    if not options.data:
+    folder = named_folder("--data", options.data) if options.data is not None else space.root / SUITES / name
+    if options.data is None:
         say(f"no --data: this is a small {name} of the demo's scenes, in {folder}")
     if options.suite is SuiteName.pope:
-        made = not options.data and bool(check_pope(folder).missing)
+        made = options.data is None and bool(check_pope(folder).missing)
         return PopeSuite(folder, demo_pope(folder) if made else read_pope(folder))
-    made = not options.data and bool(check_llava_bench(folder).missing)
+    made = options.data is None and bool(check_llava_bench(folder).missing)
     return BenchSuite(folder, demo_llava_bench(folder) if made else read_llava_bench(folder))

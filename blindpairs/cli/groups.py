@@ -39,3 +39,21 @@ def _spread(parameter: inspect.Parameter) -> list[inspect.Parameter]:
         inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
         for one in fields(group)
     ]
+
+
+def given_options(*groups: Any) -> dict[str, str]:
+    """The options of groups that differ from their defaults, in the order of the help: name of the field -> flag."""
+    return {
+        one.name: flag_of(group, one.name)
+        for group in groups
+        for one in fields(group)
+        # Not getattr: whether an option is given is no use of its value.
+        if vars(group)[one.name] != one.default
+    }
+
+
+def flag_of(group: Any, name: str) -> str:
+    """How users spell the option of a field: what its annotation says, else its name with dashes."""
+    hint = get_type_hints(group if isinstance(group, type) else type(group), include_extras=True)[name]
+    (about,) = hint.__metadata__
+    return about.param_decls[0] if about.param_decls else "--" + name.replace("_", "-")

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ class Tower:
     preprocess: Preprocess
     facts: dict[str, object]  # library, version, architecture, pool rule, ...; ready for JSON
     weights_hash: str
+    origin: Path | None = None  # the file of the weights, where the library finds it by a name
 
 
 def choose_device(asked: str) -> str:
@@ -58,6 +60,7 @@ class Encoder:
         self.dimension = tower.dimension
         self.preprocess = tower.preprocess
         self.weights_hash = tower.weights_hash
+        self.origin = tower.origin
         self._tower = tower
         on_cuda = self.device.type == "cuda"
         self._autocast = on_cuda and not exact and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -30,7 +30,7 @@ def load_open_clip(spec: Spec) -> Tower:
     """
     import open_clip
 
-    name, pretrained, model = _created(spec)
+    name, pretrained, model, origin = _created(spec)
     visual: nn.Module = model.visual
     preprocess = _preprocess(spec, open_clip.get_model_preprocess_cfg(model))
     transformer = _transformer(spec, visual, preprocess.size)
@@ -49,6 +49,7 @@ def load_open_clip(spec: Spec) -> Tower:
         preprocess=preprocess,
         facts=facts | {"pool": pool, "activation": _activation(visual)},
         weights_hash=state_hash(visual),
+        origin=origin,
     )
 
 
@@ -57,7 +58,7 @@ def load_open_clip_text(spec: Spec) -> TextTower:
     import open_clip
 
     check_shared_space(spec, "projection")
-    name, _, model = _created(spec)
+    name, _, model, _ = _created(spec)
     with loading(spec.text, f"the tokenizer of {spec.target}"):
         tokenizer = open_clip.get_tokenizer(name)
     model.visual = None  # encode_text runs without it
@@ -87,14 +88,14 @@ def _count(tokenizer: Any, text: str) -> int:
     return len(ids) + (3 if marked else 0)
 
 
-def _created(spec: Spec) -> tuple[str, str | None, Any]:
-    """(open_clip's name of the model, tag or file, the model with both towers)."""
+def _created(spec: Spec) -> tuple[str, str | None, Any, Path | None]:
+    """(open_clip's name of the model, tag or file, the model with both towers, the file that a tag stands for)."""
     import open_clip
 
     if (folder := local_dir(spec)) is not None:
-        name, pretrained, quick_gelu, source = f"{LOCAL_DIR}{folder}", None, False, str(folder)
+        name, pretrained, quick_gelu, source, origin = f"{LOCAL_DIR}{folder}", None, False, str(folder), None
     else:
-        name, pretrained, quick_gelu, source = _named(spec)
+        name, pretrained, quick_gelu, source, origin = _named(spec)
     with loading(spec.text, source):
         model = open_clip.create_model(
             name,
@@ -104,11 +105,11 @@ def _created(spec: Spec) -> tuple[str, str | None, Any]:
             require_pretrained=True,  # else a local folder without weights gives a random model
             weights_only=True,
         )
-    return name, pretrained, model
+    return name, pretrained, model, origin
 
 
-def _named(spec: Spec) -> tuple[str, str, bool, str]:
-    """(model, tag or file, whether to force QuickGELU, what to call the weights in an error).
+def _named(spec: Spec) -> tuple[str, str, bool, str, Path | None]:
+    """(model, tag or file, whether to force QuickGELU, what to call the weights in an error, the file of a tag).
 
     A checkpoint file does not say what it was trained with: `ViT-L-14-quickgelu/FILE` is for weights from OpenAI's.
     """
@@ -122,16 +123,16 @@ def _named(spec: Spec) -> tuple[str, str, bool, str]:
     if os.path.sep in pretrained or Path(pretrained).is_file():
         if not Path(pretrained).expanduser().is_file():
             raise ConfigError(f"{spec.text}: there is no checkpoint file {pretrained}")
-        return model, str(Path(pretrained).expanduser()), False, pretrained
+        return model, str(Path(pretrained).expanduser()), False, pretrained, None
     tag = open_clip.get_pretrained_cfg(model, pretrained)
     if not tag:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none, so give a checkpoint file"
         raise ConfigError(f"{spec.text}: {model} has no pretrained weights {pretrained!r}; it has {tags}")
     source = str(tag.get("hf_hub") or tag.get("url")).rstrip("/")
     with loading(spec.text, source):  # before the model is built, so that a missing file is reported at once
-        open_clip.download_pretrained(tag)
+        found = open_clip.download_pretrained(tag)
     # open_clip only warns when ViT-L-14/openai, trained with QuickGELU, is built with GELU, and the vectors are wrong.
-    return model, pretrained, bool(tag.get("quick_gelu")), source
+    return model, pretrained, bool(tag.get("quick_gelu")), source, Path(found) if found else None
 
 
 def _activation(visual: nn.Module) -> str:

@@ -45,7 +45,7 @@ class Correlation:
     @property
     def sentence(self) -> str:
         """Both coefficients, in plain words."""
-        both = f"Pearson r = {_shown(self.pearson)}; Spearman rho = {_shown(self.spearman)}"
+        both = f"Pearson r = {shown_coefficient(self.pearson)}; Spearman rho = {shown_coefficient(self.spearman)}"
         return f"{self.model} and {self.clip} over {len(self.patterns)} patterns: {both}"
 
 
@@ -131,8 +131,9 @@ def _permutations(count: int) -> NDArray[np.int8]:
     return np.concatenate([np.insert(shorter, place, count - 1, axis=1) for place in range(count)])
 
 
-def _shown(one: Coefficient) -> str:
+def shown_coefficient(one: Coefficient) -> str:
+    """`0.87 (0.48 to 0.97), p = 0.0045`."""
     if math.isnan(one.value):
-        return "undefined, because one of the two is equally accurate on all patterns"
+        return "undefined, because one of the two is the same everywhere"
     interval = f" ({one.interval[0]:.2f} to {one.interval[1]:.2f})" if one.interval else ""
     return f"{one.value:.2f}{interval}, p = {one.p:.2g}"

@@ -1,4 +1,4 @@
-"""Plots of a report, by matplotlib: pair accuracy with intervals, by pattern, as a radar, and CLIP against the others.
+"""Plots of a report, by matplotlib: pair accuracy with intervals, by pattern, as a radar, against CLIP, against size.
 
 Promises: the same figures give the same bytes as SVG; colours are told apart by people who see few of them (Okabe and
 Ito 2008), and markers repeat what colours say; an interval is drawn wherever there is one, except in the radar;
@@ -34,7 +34,7 @@ MOST_IN_ONE = len(COLOURS)  # models in one plot: more cannot be told apart
 
 def figures_of(run: ReportedRun) -> dict[str, Any]:
     """matplotlib figures by name: `models`, `patterns`, and what needs more: `radar` three patterns, below which its
-    areas and its line of guessing vanish, and `clip` both kinds of models.
+    areas and its line of guessing vanish, `clip` both kinds of models, and `scaling` CLIP-style models of two sizes.
     """
     import matplotlib as mpl
 
@@ -44,6 +44,9 @@ def figures_of(run: ReportedRun) -> dict[str, Any]:
             drawn["radar"] = _radar(run)
         if run.named("similarity") and run.named("answers"):
             drawn["clip"] = _against_clip(run)
+        sized = [one for one in run.named("similarity") if one.pair_accuracy.count]
+        if len({(one.parameters, one.resolution) for one in sized if one.parameters and one.resolution}) > 1:
+            drawn["scaling"] = _scaling(sized)
         return drawn
 
 
@@ -141,6 +144,40 @@ def _against_clip(run: ReportedRun) -> Any:
     axes.set(xlim=(-3, 103), ylim=(-3, 103), xlabel=f"{_short(clip.name)}, % of a pattern's pairs", ylabel="models, %")
     _legend(axes)
     return figure
+
+
+def _scaling(models: Sequence[ReportedModel]) -> Any:
+    """CLIP-style models: accuracy with its interval against parameters, and beside it against resolution."""
+    figure, (left, right) = _new(8.5, 4, ncols=2, sharey=True)
+    counted = [(one.parameters, one) for one in models if one.parameters]
+    _against_size(left, [(math.log10(size), f"{size:,.{0 if size >= 10 else 2}f}", one) for size, one in counted])
+    _against_size(right, [(float(one.resolution), str(one.resolution), one) for one in models if one.resolution])
+    left.set(ylim=(-3, 103), xlabel="parameters in millions, logarithmic", ylabel="image score, %; dashed: guessing")
+    right.set_xlabel("resolution, pixels a side")
+    _legend(right)
+    return figure
+
+
+def _against_size(axes: Any, sized: Sequence[tuple[float, str, ReportedModel]]) -> None:
+    """Models as (place on the axis, its label, model); those of about one size stand side by side."""
+    places = [place for place, _, _ in sized]
+    step = 0.025 * ((max(places) - min(places)) or 1.0)
+    axes.axhline(100 * CHANCE, linestyle="--", color=QUIET, linewidth=1)
+    last = ticked = -math.inf
+    ticks: list[tuple[float, str]] = []
+    for number in sorted(range(len(sized)), key=places.__getitem__):
+        place, label, model = sized[number]
+        last = max(place, last + step)
+        colour = COLOURS[number % MOST_IN_ONE]
+        marker = MARKERS[(number + number // MOST_IN_ONE) % MOST_IN_ONE]  # more models than colours have other markers
+        rate = model.pair_accuracy
+        if rate.interval is not None:
+            axes.plot([last, last], [100 * end for end in rate.interval], color=colour, linewidth=1.2)
+        axes.plot([last], [100 * rate.share], color=colour, marker=marker, linestyle="none", label=_short(model.name))
+        if place > ticked + 6 * step:
+            ticks.append((place, label))
+            ticked = place
+    axes.set_xticks(*zip(*ticks, strict=True))
 
 
 def _legend(axes: Any, across: float = 1.01) -> None:

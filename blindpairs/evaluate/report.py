@@ -7,15 +7,19 @@ same bytes.
 
 import base64
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from blindpairs.benchmark import Benchmark, BenchmarkPair, ImageReader
 from blindpairs.errors import Undecodable
+from blindpairs.evaluate.correlation import Correlation, correlate, shown_coefficient
 from blindpairs.evaluate.figures import encoded, figures_of, models_shown
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
+from blindpairs.evaluate.scaling import scaling_trends
 from blindpairs.evaluate.scores import Rate
+from blindpairs.evaluate.table import ModelScores
 from blindpairs.images.decode import decode
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.pages.heat import NO_MAPS, heat_svg
@@ -31,15 +35,25 @@ CAPTIONS = {
     "patterns": "Pair accuracy by pattern.",
     "radar": "The same as profiles, without intervals: few pairs a pattern make them wide.",
     "clip": "Each dot is a pattern: the CLIP-style model against the models that answer.",
+    "scaling": "Image scores of the CLIP-style models against their parameters and the resolution of their images; "
+    "models of about one size stand side by side.",
 }
 MAP_BUTTON = '<button id="maps" type="button" aria-pressed="false">Show where DINOv2 sees a difference</button>'
 
 
+@dataclass(frozen=True)
+class Plot:
+    """A plot of the page: matplotlib's figure, and the SVG that the page shows, which takes longest to encode."""
+
+    figure: Any
+    svg: bytes
+
+
 def write_report(
     path: Path, benchmark: Benchmark, run: ReportedRun, maps: Mapping[str, DifferenceMap] = NO_MAPS
-) -> dict[str, Any]:
-    """Write the page; returns its plots by name, to be saved beside it by `figures.encoded`."""
-    plots = figures_of(run)
+) -> dict[str, Plot]:
+    """Write the page; returns its plots by name, to be saved beside it."""
+    plots = {name: Plot(figure, encoded(figure, "svg")) for name, figure in figures_of(run).items()}
     failures = _failures(benchmark.pairs, run.models)
     shown = dict(_thumbnails(benchmark.images, {key for pair in failures for key in pair.image_ids}))
     cards = [_card(pair, run, shown, maps.get(pair.pair_id)) for pair in failures]
@@ -50,7 +64,9 @@ def write_report(
         "warnings": _warnings(run),
         "table": _table(run),
         "chance": escape_text(models_shown(run.models)),
-        "figures": "\n".join(_figure(name, encoded(plot, "svg")) for name, plot in plots.items()),
+        "figures": "\n".join(_figure(name, plot.svg) for name, plot in plots.items()),
+        "correlations": _correlations(run),
+        "scaling": _scaling(run),
         "patterns": _pattern_table(run),
         "protocol": "\n".join(_protocol(model) for model in run.models),
         "failures_about": _about_failures(benchmark.pairs, run.models),
@@ -124,6 +140,43 @@ def _figure(name: str, plot: bytes) -> str:
     source = "data:image/svg+xml;base64," + base64.b64encode(plot).decode("ascii")
     caption = escape_text(CAPTIONS[name])
     return f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+
+
+def correlations_of(run: ReportedRun) -> list[Correlation]:
+    """Each model that sees the images with each CLIP-style model, over the patterns that both have: three at least."""
+    found = []
+    for clip in run.named("similarity"):
+        for model in run.named("answers"):
+            both = [name for name in run.patterns if name in clip.patterns and name in model.patterns]
+            if model.sees and len(both) >= 3:
+                seen, said = ({name: one.patterns[name].share for name in both} for one in (clip, model))
+                found.append(correlate(seen, said, (clip.name, model.name)))
+    return found
+
+
+def _correlations(run: ReportedRun) -> str:
+    found = correlations_of(run)
+    if not found:
+        return ""
+    head = ["model", "CLIP-style model", "patterns", "Pearson's r", "Spearman's rho"]
+    rows = [
+        [
+            escape_text(one.model),
+            escape_text(one.clip),
+            f"{len(one.patterns):,}",
+            *(escape_text(shown_coefficient(each)) for each in (one.pearson, one.spearman)),
+        ]
+        for one in found
+    ]
+    about = "Correlations of accuracy by pattern, with 95 % intervals; p by permuting the patterns."
+    return f'<div class="scroll">{_html_table(head, rows)}</div><p class="meta">{about}</p>'
+
+
+def _scaling(run: ReportedRun) -> str:
+    models = [
+        ModelScores(one.name, one.pair_accuracy, {}, one.parameters, one.resolution) for one in run.named("similarity")
+    ]
+    return "".join(f'<p class="meta">{escape_text(one.sentence)}.</p>' for one in scaling_trends(models))
 
 
 def _protocol(model: ReportedModel) -> str:

@@ -22,6 +22,9 @@ class ReportedModel:
     right: Mapping[str, bool] = field(default_factory=dict)  # pair id -> whether it is right about both images
     said: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # pair id -> what it said of image a, of image b
     incomplete: str = ""  # "" or why the figures are of a part only
+    sees: bool = True  # False for what answers without the image: baselines, and models that were asked blind
+    parameters: float | None = None  # millions; None where nobody knows
+    resolution: int | None = None  # pixels a side
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,11 @@ def write_results(
     models = told_apart(models)
     run = reported_run(truth, models)
     page = folder / "report.html"
-    figures = write_report(page, truth, run, maps)
-    for name, figure in figures.items():
+    plots = write_report(page, truth, run, maps)
+    for name, plot in plots.items():
         for kind in ("svg", "png", "pdf"):
             with written_atomically(folder / "report" / f"{name}.{kind}") as aside:
-                aside.write_bytes(encoded(figure, kind))
+                aside.write_bytes(plot.svg if kind == "svg" else encoded(plot.figure, kind))
     rows = [
         ModelScores(model.name, model.pair_accuracy, model.patterns) for model in models if model.pair_accuracy.count
     ]
@@ -110,6 +110,7 @@ def _reported(
         right={one.pair.pair_id: one.pair_right for one in outcomes(whole, options)},
         said={pair.pair_id: (texts[pair.pair_id, "a", "first"], texts[pair.pair_id, "b", "first"]) for pair in whole},
         incomplete="" if summary.complete else incomplete(summary),
+        sees=summary.setup.images,
     )
 
 
@@ -132,4 +133,6 @@ def reported_similarity(scores: SimilarityScores) -> ReportedModel:
             "pairs": f"{overall.image.count:,} blind pairs; {scores.without_statements:,} pairs have no statements",
         },
         right=scores.right,
+        parameters=settings["parameters"] / 1e6,
+        resolution=settings["images"]["preprocess"]["size"],
     )

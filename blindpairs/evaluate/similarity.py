@@ -8,7 +8,8 @@ kept) and `similarity_table.py` (what is shown).
 Promises: each image and each text is encoded once; images are read and encoded in batches and never all held; images
 and texts are encoded in float32 on any device, because the images of a blind pair differ by less than bfloat16 rounds;
 an image that cannot be read is an error that names its pair, never a smaller denominator; what an earlier run with the
-same settings and the same weights measured is used again; scores are derived, and cost nothing to derive again.
+same settings and the same weights measured is used again, without loading the model if its files are those of then;
+scores are derived, and cost nothing to derive again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +19,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from blindpairs.access import present
 from blindpairs.benchmark import Benchmark, BenchmarkPair
 from blindpairs.encoders import Encoder, TextEncoder, choose_device, load_encoder, load_text_encoder
 from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.evaluate.matching import Blocks, MatchingScores, image_right, score_blocks
 from blindpairs.evaluate.scores import BOOTSTRAP_FROM
+from blindpairs.evaluate.seen_weights import SeenWeights, as_remembered
 from blindpairs.evaluate.similarity_files import (
+    SIMILARITIES,
     Similarities,
     kept_similarities,
     read_similarities,
@@ -95,9 +99,35 @@ def evaluate_similarity(
     """
     pairs = _stated(benchmark)
     _check_templates(templates)
-    place = choose_device(device)
-    texts = load_text_encoder(spec, device=place)  # the first, because many encoders have no text side
-    images = load_encoder("clip", spec, device=place, exact=True)
+    similarities = _known(benchmark, spec, folder, templates)
+    if similarities is None:
+        similarities = _measured(benchmark, pairs, (spec, choose_device(device)), folder, templates, progress)
+    write_output(similarities, pairs, folder)
+    return score_similarities(benchmark, similarities)
+
+
+def _known(benchmark: Benchmark, spec: str, folder: Path, templates: Sequence[str]) -> Similarities | None:
+    """What is in the folder, if that is of these settings and of the same files of the model, which is not loaded."""
+    if not (present(folder / SIMILARITIES) and as_remembered(folder, spec)):
+        return None
+    kept = read_similarities(folder)
+    wanted = {"fingerprint": benchmark.fingerprint, "model": spec, "templates": list(templates)}
+    return kept if wanted.items() <= dict(kept.settings).items() else None
+
+
+def _measured(
+    benchmark: Benchmark,
+    pairs: Sequence[BenchmarkPair],
+    model: tuple[str, str],
+    folder: Path,
+    templates: Sequence[str],
+    progress: Progress,
+) -> Similarities:
+    """What is in the folder, if the model (spec, device) is the one that it is of; else of that model, and written."""
+    spec, device = model
+    weights = SeenWeights(spec)
+    texts = load_text_encoder(spec, device=device)  # the first, because many encoders have no text side
+    images = load_encoder("clip", spec, device=device, exact=True)
     settings = _settings(benchmark, templates, images, texts)
     similarities = kept_similarities(folder, settings)
     if similarities is None:
@@ -106,8 +136,8 @@ def evaluate_similarity(
         blocks = {template: _blocks(pairs, seen, said, template) for template in templates}
         similarities = Similarities(tuple(pair.pair_id for pair in pairs), blocks, settings)
         write_similarities(similarities, folder)
-    write_output(similarities, pairs, folder)
-    return score_similarities(benchmark, similarities)
+    weights.remember(folder, images.origin)
+    return similarities
 
 
 def read_scores(benchmark: Benchmark, folder: Path) -> SimilarityScores:

@@ -1,4 +1,4 @@
-"""The model of a run of `train-mof`: its newest complete checkpoint."""
+"""The runs of `train-mof`, and the model of each: its newest complete checkpoint."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from blindpairs.errors import InputError
 
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 CONFIG = "config.json"
+NAME = re.compile(r"\w[\w.-]*")  # of a run
 INDEX = "model.safetensors.index.json"
 WEIGHTS = "model.safetensors"
 
@@ -27,6 +28,24 @@ def newest_checkpoint(runs: Path, name: str) -> Path:
         )
     there = f"there are {', '.join(known)}" if known else f"there are none in {runs}"
     raise InputError(f"run:{name}: there is no such run, {there}; train one with `blindpairs train-mof`")
+
+
+def runs_there(runs: Path) -> tuple[list[str], list[str]]:
+    """The names of the runs that have a model, and of each other one a sentence that says why it has none."""
+    able, lacking = [], []
+    for folder in listed(runs):
+        if folder.name.startswith(".") or not folder.is_dir():
+            continue
+        try:
+            newest_checkpoint(runs, folder.name)
+        except InputError as error:
+            lacking.append(str(error))
+            continue
+        if NAME.fullmatch(folder.name):
+            able.append(folder.name)
+        else:
+            lacking.append(f"{folder}: the name of a run has letters, digits, dots, dashes and underscores only")
+    return able, lacking
 
 
 def missing_weights(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from blindpairs.errors import ConfigError
+from blindpairs.vlm.runs import NAME
 
 FORMS = (
     "hf:REPO_OR_FOLDER, run:NAME, openai:MODEL@BASE_URL such as openai:llava@http://localhost:8000/v1,\n"
@@ -63,7 +64,7 @@ def parse_model_spec(text: str) -> ModelSpec:
     kind, _, target = text.partition(":")
     if kind not in ("hf", "openai", "run") or not target:
         raise ConfigError(f"{_shown(text)!r} is not a model that answers: give {FORMS}{', '.join(SERVICES)}")
-    if kind == "run" and not re.fullmatch(r"\w[\w.-]*", target):
+    if kind == "run" and not NAME.fullmatch(target):
         raise ConfigError(f"{text}: the name of a run has letters, digits, dots, dashes and underscores only")
     return _endpoint(text, target) if kind == "openai" else ModelSpec(text, kind, target)
 

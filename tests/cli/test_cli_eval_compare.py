@@ -255,7 +255,7 @@ def test_published_numbers_stand_beside_ours_and_impossible_ones_are_flagged(
         (("--zero-shot", "photos"), "--zero-shot needs the CLIP-style models that classify"),
         (("--compare", "demo:clip", "--zero-shot", "nowhere"), "nowhere is no folder: name one with a sub-folder"),
         (("--power", "0"), "--power 0 is no gain in points"),
-        (("--items", "--model", "first"), "first cannot be asked while recorded results are compared"),
+        (("--items", "--model", "first"), "--items is about what is recorded, and asks nobody: leave --model out"),
         (("--items",), "--items needs complete answers of 3 models at least, and 0 are recorded"),
         (("--correlation",), "--correlation needs a CLIP-style model: name one"),
         (("--compare", "demo:clip", "--correlation"), "--correlation needs recorded answers of a model"),

@@ -125,7 +125,7 @@ def test_model_that_is_equally_accurate_everywhere_has_no_correlation() -> None:
     got = correlate({"a": 0.1, "b": 0.2, "c": 0.3}, dict.fromkeys("abc", 0.3), ("CLIP", "flat"))
     assert math.isnan(got.pearson.value)
     assert (got.pearson.interval, got.pearson.p) == (None, 1.0)
-    assert "undefined, because one of the two is equally accurate on all patterns" in got.sentence
+    assert "undefined, because one of the two is the same everywhere" in got.sentence
 
 
 def test_few_patterns_and_a_line_have_no_interval() -> None:

@@ -10,7 +10,7 @@ from pictured_pairs import benchmark_of
 
 from blindpairs.benchmark import Benchmark
 from blindpairs.evaluate.figures import encoded, figures_of
-from blindpairs.evaluate.report import write_report
+from blindpairs.evaluate.report import correlations_of, write_report
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
 from blindpairs.evaluate.scores import Rate
 
@@ -88,13 +88,49 @@ def test_same_scores_give_the_same_page_and_the_same_plots(
 ) -> None:
     first = write_report(tmp_path / "one.html", benchmark, run)
     other = write_report(tmp_path / "other.html", benchmark, run)
-    assert all(encoded(first[name], "svg") == encoded(other[name], "svg") for name in first)
+    assert all(first[name].svg == encoded(other[name].figure, "svg") for name in first)
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "other.html").read_bytes()
     assert set(first) == {"models", "patterns", "radar", "clip"}
 
 
 def test_without_a_clip_model_there_is_no_plot_against_it(run: ReportedRun) -> None:
     assert set(figures_of(replace(run, models=run.models[:2]))) == {"models", "patterns", "radar"}
+
+
+def test_sizes_of_clip_style_models_are_drawn_where_they_differ(run: ReportedRun) -> None:
+    clip = run.models[2]
+    sized = [replace(clip, name=str(size), parameters=size, resolution=int(size)) for size in (32.0, 33.0, 500.0)]
+    figure = figures_of(replace(run, models=[*run.models, *sized]))["scaling"]
+    left, right = figure.axes
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["32.0", "33.0", "500.0"]
+    assert [text.get_text() for text in left.get_xticklabels()] == ["32", "500"]
+    dots = [float(line.get_xdata()[0]) for line in right.lines if line.get_marker() != "None"]
+    assert dots == pytest.approx([32, 32 + 0.025 * 468, 500])  # of about one size, and side by side
+    assert "scaling" not in figures_of(replace(run, models=[*run.models, sized[0], sized[0]]))
+
+
+def test_correlations_stand_on_the_page_with_their_intervals_for_models_that_see(
+    tmp_path: Path, benchmark: Benchmark, run: ReportedRun
+) -> None:
+    names = ["A", "B", "C", "D", "E"]
+    rates = [
+        {name: Rate(hits, 6, None) for name, hits in zip(names, some, strict=True)}
+        for some in ([1, 2, 3, 3, 5], [0, 2, 1, 4, 6])
+    ]
+    models = [
+        replace(run.models[0], name="sees", patterns=rates[0] | {"only here": Rate(1, 2, None)}),
+        replace(run.models[0], name="blind:sees", patterns=rates[0], sees=False),
+        replace(run.models[2], patterns=rates[1]),
+    ]
+    both = replace(run, models=models, patterns=[*names, "only here"])
+    (found,) = correlations_of(both)
+    assert (found.model, found.clip, found.patterns) == ("sees", "a CLIP", tuple(names))
+    shown = page(tmp_path, benchmark, both)
+    assert found.pearson.interval
+    low, high = found.pearson.interval
+    assert f"<td>{found.pearson.value:.2f} ({low:.2f} to {high:.2f}), p = " in shown
+    assert "Correlations of accuracy by pattern, with 95 % intervals" in shown
+    assert "Correlations of accuracy" not in page(tmp_path, benchmark, replace(both, patterns=names[:2]))
 
 
 def legends(run: ReportedRun) -> dict[str, list[str]]:

@@ -1,15 +1,20 @@
 """The report gets the scores of the table, and which pairs a model is right about."""
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from matplotlib.figure import Figure
 from scripted_models import with_controls
 
+from blindpairs.evaluate import report, reporting
 from blindpairs.evaluate.answers import Answer
 from blindpairs.evaluate.asking import FREE_FORM, OURS, exchanged, questions_of
+from blindpairs.evaluate.figures import encoded
 from blindpairs.evaluate.report import write_report
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
-from blindpairs.evaluate.reporting import reported_models, told_apart
+from blindpairs.evaluate.reporting import reported_models, told_apart, write_results
 from blindpairs.evaluate.results import Setup
 from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.summary import summarise
@@ -89,3 +94,21 @@ def test_complete_pairs_of_incomplete_answers_are_reported_as_such() -> None:
     (got,) = reported_models(BENCHMARK, [summarise(Setup("m", {}, OURS), BENCHMARK, some, complete_pairs=True)], [some])
     assert got.incomplete == "incomplete: 1 of 12 questions have no answer"
     assert len(got.right) == 5
+
+
+def test_each_plot_is_encoded_once_in_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counted(figure: Figure, kind: str) -> bytes:
+        asked.append(kind)
+        return encoded(figure, kind)
+
+    monkeypatch.setattr(report, "encoded", counted)
+    monkeypatch.setattr(reporting, "encoded", counted)
+    summary = summarise(Setup("m", {}, OURS), BENCHMARK, answers(3))
+    write_results(tmp_path, BENCHMARK, reported_models(BENCHMARK, [summary], [answers(3)]))
+    plots = {path.stem for path in (tmp_path / "report").iterdir()} - {"table"}
+    assert sorted(asked) == sorted(["svg", "png", "pdf"] * len(plots))
+    shown = (tmp_path / "report.html").read_text("utf-8")
+    for name in plots:
+        assert base64.b64encode((tmp_path / "report" / f"{name}.svg").read_bytes()).decode() in shown

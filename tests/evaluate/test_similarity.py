@@ -21,9 +21,11 @@ from stated_pairs import NINE, few_of
 from blindpairs.benchmark import Benchmark, BenchmarkPair
 from blindpairs.demo.benchmark import demo_benchmark
 from blindpairs.demo.world import CATEGORIES
-from blindpairs.encoders import Encoder, TextEncoder
+from blindpairs.encoders import Encoder, TextEncoder, load_text_encoder
 from blindpairs.errors import ConfigError, InputError, Undecodable
+from blindpairs.evaluate import similarity
 from blindpairs.evaluate.matching import score_blocks
+from blindpairs.evaluate.seen_weights import LOADED
 from blindpairs.evaluate.similarity import (
     SimilarityScores,
     evaluate_similarity,
@@ -121,12 +123,43 @@ def test_second_run_measures_nothing_and_gives_the_same(
 ) -> None:
     first = evaluate_similarity(few, "demo:clip", tmp_path, device="cpu")
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert sorted(files) == [OUTPUT, SIMILARITIES]
+    assert sorted(files) == [LOADED, OUTPUT, SIMILARITIES]
     encoded["images"].clear()
     second = evaluate_similarity(few, "demo:clip", tmp_path, device="cpu")
     assert encoded["images"] == []
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
     assert summary(second) == summary(first) == summary(read_scores(few, tmp_path))
+
+
+def test_second_run_loads_no_model_unless_its_files_have_changed(
+    few: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    spec = f"open_clip:local-dir:{save_open_clip(tmp_path / 'model', READER, OPENAI)}"
+    first = evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")
+    loaded: list[str] = []
+
+    def counted(spec: str, *, device: str) -> TextEncoder:
+        loaded.append(spec)
+        return load_text_encoder(spec, device=device)
+
+    monkeypatch.setattr(similarity, "load_text_encoder", counted)
+    second = evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")
+    assert (loaded, summary(second)) == ([], summary(first))
+    for change in (
+        lambda: (tmp_path / "scores" / LOADED).write_text("{"),
+        lambda: (tmp_path / "scores" / LOADED).unlink(),
+        lambda: (tmp_path / "model" / "notes.txt").write_text("one file more"),
+    ):
+        change()
+        loaded.clear()
+        assert summary(evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")) == summary(first)
+        assert loaded == [spec]
+        loaded.clear()
+        evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")  # which remembers it again
+        assert loaded == []
+    with pytest.raises(ConfigError, match="other settings"):
+        evaluate_similarity(few, spec, tmp_path / "scores", ("{}",), "cpu")
 
 
 def test_folder_of_other_settings_is_refused_with_the_difference(few: Benchmark, tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Asks the model of a training run, unless it is the one that has answered everything already.
+
+Promise: a run is loaded only where a question is missing, or a file of its checkpoint has changed since it was asked.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from blindpairs.evaluate.answering import Report
+from blindpairs.evaluate.asking import questions_of
+from blindpairs.evaluate.results import recorded_answers
+from blindpairs.evaluate.seen_weights import SeenWeights, as_remembered
+from blindpairs.evaluate.session import Asked, Entry, Session
+from blindpairs.progress import Progress, silent
+
+
+def answer_run(session: Session, asked: Asked, checkpoint: Path, progress: Progress = silent) -> Entry:
+    """Ask `run:NAME`, whose model is in `checkpoint`, what is missing.
+
+    Raises what loading raises for a checkpoint that holds no model.
+    """
+    if known := _known(session, asked, checkpoint):
+        return known
+    weights = SeenWeights(asked.spec, checkpoint)
+    entry = session.answer(asked, progress)
+    weights.remember(entry.folder)
+    return entry
+
+
+def _known(session: Session, asked: Asked, checkpoint: Path) -> Entry | None:
+    """The complete answers of the same model, asked in the same way."""
+    wanted = questions_of(session.benchmark).keys()
+    for entry in session.recorded(()):
+        setup = entry.setup
+        same = (setup.model, setup.asking, setup.exchanged) == (asked.spec, asked.asking, asked.exchanged)
+        if same and setup.images and as_remembered(entry.folder, asked.spec, checkpoint):
+            there = {answer.key for answer in recorded_answers(entry.folder)}
+            if wanted <= there:
+                return replace(entry, report=Report(0, len(wanted), {}))
+    return None
