@@ -174,17 +174,18 @@ def main() -> None:
             curves = zip(clocks["ours"].losses, clocks["bare"].losses, strict=True)
             apart = max(apart, *(abs(one - other) for one, other in curves))
     low, high = bootstrap_interval(np.array(ratios))
+    mean = sum(ratios) / len(ratios)
+    step, bare = (1000 * sum(one) / len(one) for one in zip(*seconds, strict=True))
     figures = {
-        "ratio": sum(ratios) / len(ratios),
+        "ratio": mean,
         "interval": [low, high],
-        "milliseconds": [1000 * sum(one) / len(one) for one in zip(*seconds, strict=True)],
+        "milliseconds": [step, bare],
         "losses_apart": apart,
         "wanted": WANTED,
     }
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
         return
-    mean, (step, bare) = figures["ratio"], figures["milliseconds"]
     sys.stdout.write(
         f"a training step, ours to transformers' bare Trainer: {mean:.3f} [{low:.3f}, {high:.3f}], wanted {WANTED} at "
         f"most ({step:.1f} and {bare:.1f} ms, {len(ratios)} pairs); the losses differ by {apart:.1e} at most\n"

@@ -99,8 +99,8 @@ def test_sweep_is_one_run_a_value_and_tells_its_results_as_json(work: Path) -> N
 
 def test_scores_of_eval_make_the_card_and_tell_what_each_encoder_is_worth(work: Path) -> None:
     sweep = ["--sweep", "mode=clip,dino,interleaved", "--run", "worth"]
-    command = ["train-mof", *parts(work.parent), *SMALL, *sweep, "--work", work]
-    first = call(*command)
+    given = [*parts(work.parent), *SMALL, *sweep, "--work", work]
+    first = call("train-mof", *given)
     assert first.exit_code == 0, first.output
     assert "capacity" not in first.stdout
     names = [f"worth-{mode}" for mode in ("clip", "dino", "interleaved")]
@@ -109,7 +109,7 @@ def test_scores_of_eval_make_the_card_and_tell_what_each_encoder_is_worth(work: 
     models = [word for name in names for word in ("--model", f"run:{name}")]
     told = json.loads(call("eval", "--benchmark", work / "worth", *models, "--work", work, "--json").stdout)["models"]
     clip, dino, both = (one["scores"]["pair_accuracy"]["share"] for one in told)
-    lines = [line.strip() for line in call(*command).stdout.splitlines()]
+    lines = [line.strip() for line in call("train-mof", *given).stdout.splitlines()]
     assert f"clip alone (capacity): {clip:.3f}" in lines
     assert f"dino alone (capacity): {dino:.3f}" in lines
     assert f"interleaved without it loses (necessity): {both - dino:.3f}" in lines
