@@ -196,6 +196,16 @@ def test_generation_is_the_same_with_and_without_a_cache_and_in_a_padded_batch(m
     assert torch.equal(both[1:, 2:], generated(model, **short))
 
 
+def test_generation_is_the_same_from_a_static_cache_and_from_embedded_tokens() -> None:
+    model = tiny_mof(mode="interleaved")
+    inputs = question(model)
+    answer = generated(model, **inputs)
+    assert torch.equal(generated(model, **inputs, cache_implementation="static"), answer)
+    embedded = model.get_input_embeddings()(inputs["input_ids"])
+    said = generated(model, inputs_embeds=embedded, pixel_values=inputs["pixel_values"])
+    assert torch.equal(said, answer[:, inputs["input_ids"].shape[1] :])
+
+
 def test_beams_and_several_answers_a_prompt_repeat_the_image() -> None:
     model = tiny_mof()
     inputs = question(model, images=2)
