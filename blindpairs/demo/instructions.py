@@ -35,7 +35,7 @@ class Amounts:
     """How much is made, and of what. The defaults are those of the demo."""
 
     seed: int = INSTRUCTIONS_SEED
-    images: int = 6000
+    images: int = 5000
     conversations: int = 2  # of each image
     looking: float = 0.75  # share of conversations about what is hidden; half of these begin with something else
     questions: int = 7  # about hidden attributes, in such a conversation
