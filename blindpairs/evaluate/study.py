@@ -9,6 +9,7 @@ the same order; the two images of a pair never follow each other; what a page ge
 an answer that is sent twice is kept once, and another one to the same question is refused: answers are never rewritten.
 """
 
+import math
 import threading
 import unicodedata
 from dataclasses import dataclass, replace
@@ -145,8 +146,11 @@ class Study:
     def answer(self, name: str, token: str, option: int | None, seconds: float | None = None) -> Participation:
         """Keep the option, 0 or 1, that a participant chose, None for who cannot tell; saved when this returns.
 
-        InputError for a token that stands for no question, an option that is none, and another answer than before.
+        InputError for a token that stands for no question, an option that is none, seconds that are no number, and
+        another answer than before.
         """
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise InputError(f"{seconds} is no number of seconds")
         with self._lock:
             one = self._participant(name)
             key = one.tokens.get(token)
