@@ -177,6 +177,14 @@ def test_overlap_gives_each_pair_to_so_many_people(database: AuthoringDatabase, 
     assert [len(some) for some in deciders] == [overlap] * 30
 
 
+def test_what_others_have_decided_comes_first_where_several_shall_decide(database: AuthoringDatabase) -> None:
+    queue = Queue(database, Rules(overlap=2))
+    ann = list(islice(worked(database, queue, "Ann"), 6))
+    ben = list(islice(worked(database, queue, "Ben"), 8))
+    assert set(ben[:6]) == set(ann)
+    assert not set(ben[6:]) & set(ann)
+
+
 def test_a_skipped_pair_comes_back_when_nothing_else_is_open(database: AuthoringDatabase) -> None:
     queue = Queue(database)
     (first, second) = queue.next_pairs("Ann")
