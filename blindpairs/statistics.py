@@ -238,8 +238,9 @@ def fleiss_kappa(items: Sequence[Counter[Any]]) -> float:
         return math.nan
     pairs = [sum(n * (n - 1) for n in item.values()) / (item.total() * (item.total() - 1)) for item in rated]
     totals: Counter[Any] = sum(rated, Counter())
-    chance = sum((n / ratings) ** 2 for n in totals.values())
-    return _beyond_chance(sum(pairs) / len(rated), chance, 1.0)
+    # Sums that do not depend on the order of items and labels.
+    chance = math.fsum((n / ratings) ** 2 for n in totals.values())
+    return _beyond_chance(math.fsum(pairs) / len(rated), chance, 1.0)
 
 
 def _beyond_chance(agreed: float, chance: float, whole: float) -> float:

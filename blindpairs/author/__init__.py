@@ -1,6 +1,11 @@
 """Where people turn pairs into questions: drafts by models, decisions by people, and the files between them.
 
-Read `drafts.py` first (what is proposed for a pair), then `database.py` (authoring.sqlite, which keeps all of it; its
-values are in `revisions.py`, and `sqlite_file.py` opens it) and `decisions.py` (which decision counts). `rows.py` is
-what goes out and comes back as one row a pair: as CSV in `csv_file.py`, for Label Studio in `label_studio.py`.
+Read `drafts.py` first (what is proposed for a pair), then `database.py` (authoring.sqlite, which keeps all of it: its
+values are in `revisions.py`, its tables in `tables.py`, `sqlite_file.py` opens it), `deciding.py` (what a decision
+adds) and `standing.py` (which decision counts). `rows.py` is what goes out and comes back as one row a pair: as CSV in
+`csv_file.py`, for Label Studio in `label_studio.py`.
+
+For people at work: `queue.py` (which pair comes next), `edits.py` (what is being written), `live_checks.py` (what is
+wrong with it), `pair_list.py` (finding pairs), `clusters.py` (naming what differs), `agreement.py` (how far people
+agree, and settling it) and `yields.py` (what their time bought). `listing.py` keeps what makes these fast.
 """

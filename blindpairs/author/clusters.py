@@ -13,6 +13,7 @@ from blindpairs.author.deciding import clean_name, now
 from blindpairs.errors import InputError
 
 TYPICAL = 12  # pairs that are shown of a cluster
+Names = dict[int, tuple[str, str]]  # number of a cluster -> its name, and who gave it
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def clusters(database: AuthoringDatabase, typical: int = TYPICAL) -> list[Cluste
     return found
 
 
-def cluster_names(database: AuthoringDatabase) -> dict[int, tuple[str, str]]:
+def cluster_names(database: AuthoringDatabase) -> Names:
     """The name of each named cluster, and who gave it."""
     rows = database.read("SELECT cluster, name, annotator FROM cluster_names ORDER BY id")
     last = {cluster: (name, annotator) for cluster, name, annotator in rows}

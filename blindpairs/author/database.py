@@ -70,7 +70,7 @@ class AuthoringDatabase:
         """Keep mined pairs; returns how many are new.
 
         A pair that is kept already stays as it is, also where it was mined again with other figures: its drafts and
-        decisions were made for it as it was shown.
+        decisions were made for it as it was shown. Only a cluster that it lacked is added, as after `--differences`.
         """
         values = _places(len(fields(MinedPair)))
         statement = f"INSERT INTO pairs ({_PAIR}) VALUES ({values}) ON CONFLICT DO NOTHING"
@@ -80,8 +80,14 @@ class AuthoringDatabase:
             with self.writing() as connection:
                 before = connection.total_changes
                 connection.executemany(statement, [astuple(pair) for pair in lot])
-                added += connection.total_changes - before
-                list_new(connection, lot)
+                new = connection.total_changes - before
+                added += new
+                if new:
+                    list_new(connection, lot)
+                clustered = [(pair.cluster, pair.pair_id) for pair in lot if pair.cluster is not None]
+                for table in ("pairs", "listed"):
+                    lacking = f"UPDATE {table} SET cluster = ? WHERE pair_id = ? AND cluster IS NULL"
+                    connection.executemany(lacking, clustered)
         return added
 
     def add_draft(self, pair_id: str, drafter: str, draft: Draft, *, second: bool = False) -> Revision:

@@ -31,6 +31,7 @@ def decided(
     based = _checked(decision, history)
     kind: Kind = "accepted" if decision.accepted else "rejected"
     latest = last_words(history).get(annotator)
+    decision = replace(decision, settles=decision.settles or _still_settles(latest, history))
     if latest and _says(latest, kind, decision):
         return latest, ""
     if refuse_stale and (newer := _unseen(decision, based, latest, history)):
@@ -100,6 +101,11 @@ def _checked(decision: Decision, history: Sequence[Revision]) -> Revision | None
     if decision.settles and based is None:
         raise InputError(f"pair {decision.pair_id} has no decisions that could be settled: decide it as anybody does")
     return based
+
+
+def _still_settles(latest: Revision | None, history: Sequence[Revision]) -> bool:
+    """Whether the last word on a pair is that of the same person, who settled it: who corrects it settles it still."""
+    return bool(latest and latest.settles and latest.id == max(one.id for one in last_words(history).values()))
 
 
 def _unseen(

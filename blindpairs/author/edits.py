@@ -121,7 +121,7 @@ def draft_of_form(form: Form) -> tuple[Draft, tuple[str, ...]]:
             open_ones += [] if answered else [name]
         patterns = tuple(str(one) for one in form.get("patterns") or ())
         statements = (str(form.get("statement_a") or ""), str(form.get("statement_b") or ""))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:  # 1e999 is JSON for Python
         raise InputError(f"a form has another shape than the page writes ({error!r}): reload the page") from error
     return Draft(questions["question"], questions["second"], patterns, *statements), tuple(open_ones)
 

@@ -34,7 +34,7 @@ def live_checks(form: Form, taxonomy: Sequence[str] = ()) -> list[LiveFinding]:
     """Every finding about a form. InputError for JSON of another shape."""
     try:
         return list(_findings(form, taxonomy))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"a form has another shape than the page writes ({error!r}): reload the page") from error
 
 

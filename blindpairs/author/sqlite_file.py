@@ -95,6 +95,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _sentence(path, error) or error from error
+    except (UnicodeEncodeError, OverflowError) as error:  # of a value that was asked for, which no row can hold
+        raise InputError(f"{path} holds no such text or number ({error})") from error
 
 
 def network_file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:

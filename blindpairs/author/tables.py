@@ -72,7 +72,7 @@ CREATE TABLE listed (
 );;
 CREATE INDEX listed_by_rank ON listed (rank, pair_id);;
 CREATE INDEX listed_by_state ON listed (state, rank, pair_id);;
-CREATE INDEX listed_for_queue ON listed (deciders, state, control_of, cluster, pattern, place, rank, pair_id);;
+CREATE INDEX listed_for_queue ON listed (deciders, pattern, cluster, place, rank, pair_id, control_of, state);;
 CREATE INDEX listed_by_control ON listed (control_of, state)
 """
 TABLES = _PAIRS + _REVISIONS.format(name="revisions") + _GUARDS + _SINCE_2

@@ -125,11 +125,18 @@ def shown_by_one(question: Question, statements: tuple[str, str] = ("", "")) -> 
     inside = [_contains(asked, option) for option in options]
     if inside[0] != inside[1]:
         return f"it has the words {question.options[inside.index(True)]!r}, which are the answer for one image only"
-    first, other = (set(_words(one)) for one in statements)
-    for word in sorted((first ^ other) & set(asked)) if first and other else ():
-        if len(word) > 2 and word not in SAY_NOTHING and not any(word in option for option in options):
-            return f"it has the word {word!r}, which the statement of one image only has"
+    first, other = (_words(one) for one in statements)
+    for word in asked if first and other else ():
+        known = [any(_alike(word, one) for one in words) for words in (first, other)]
+        if len(word) > 2 and word not in SAY_NOTHING and known[0] != known[1]:
+            if not any(_alike(word, one) for option in options for one in option):
+                return f"it has the word {word!r}, which the statement of one image only has"
     return ""
+
+
+def _alike(word: str, other: str) -> bool:
+    """Whether two words seem to be forms of one: `cars` and `car`, `women` and `woman`."""
+    return other.startswith(word[: max(3, len(word) - 3)])
 
 
 def _contains(text: Sequence[str], part: Sequence[str]) -> bool:

@@ -39,7 +39,7 @@ class ComparingOptions:
         list[str] | None,
         typer.Option(
             rich_help_panel="Selection",
-            help="Compare models pair by pair: recorded:FOLDER of the results, a CLIP-style model (open_clip:..., "
+            help="Compare models pair by pair: recorded:FOLDER, human:NAME, a CLIP-style model (open_clip:..., "
             "hf:..., demo:clip), or the folder of its checkpoint. Repeatable: the others are compared with the first. "
             "Several seeds of one side are joined by commas.",
         ),

@@ -53,7 +53,9 @@ def provenance(summaries: Sequence[Summary]) -> list[str]:
 
 
 def decoding(asking: Asking) -> str:
-    """`ours (1a2b3c4d), greedy, at most 512 tokens`."""
+    """`ours (1a2b3c4d), greedy, at most 512 tokens`; of people, who decode nothing, `study (1a2b3c4d)`."""
+    if asking.max_tokens is None:
+        return asking.identity
     decoded = "greedy" if not asking.temperature else f"sampled at temperature {asking.temperature:g}"
     return f"{asking.identity}, {decoded}, at most {asking.max_tokens:,} tokens"
 

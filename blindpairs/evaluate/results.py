@@ -72,10 +72,12 @@ class Setup:
 
 
 def short_name(model: str) -> str:
-    """`org/llava@host:8000` and `hf:/models/llava` -> `llava`; a `blind:` before it stays."""
+    """`org/llava@host:8000` and `hf:/models/llava` -> `llava`; a `blind:` before it stays, and `human:NAME` whole."""
     before = "blind:" if model.startswith("blind:") else ""
     model = model.removeprefix(before)
     kind, _, target = model.partition(":")
+    if kind == "human":  # people are no models, and the table says so
+        return before + model
     if kind not in ("hf", "run"):  # an endpoint's model, with the host that runs it
         target = model.rpartition("@")[0] or model
     return before + (target.rstrip("/").rpartition("/")[2] or model)

@@ -9,14 +9,15 @@ the same order; the two images of a pair never follow each other; what a page ge
 an answer that is sent twice is kept once, and another one to the same question is refused: answers are never rewritten.
 """
 
-import random
+import math
 import threading
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from types import TracebackType
+
+import numpy as np
 
 from blindpairs.benchmark import Benchmark, Question
 from blindpairs.errors import ConfigError, InputError
@@ -33,6 +34,7 @@ from blindpairs.evaluate.results import (
     write_setup,
 )
 from blindpairs.evaluate.scores import Key, Rate, keys_of, rate_of_pairs
+from blindpairs.evaluate.study_order import asked_order
 from blindpairs.statistics import effective_count, wilson_interval
 from blindpairs.workspace import digest
 
@@ -144,8 +146,11 @@ class Study:
     def answer(self, name: str, token: str, option: int | None, seconds: float | None = None) -> Participation:
         """Keep the option, 0 or 1, that a participant chose, None for who cannot tell; saved when this returns.
 
-        InputError for a token that stands for no question, an option that is none, and another answer than before.
+        InputError for a token that stands for no question, an option that is none, seconds that are no number, and
+        another answer than before.
         """
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise InputError(f"{seconds} is no number of seconds")
         with self._lock:
             one = self._participant(name)
             key = one.tokens.get(token)
@@ -201,34 +206,6 @@ class _Participant:
     tokens: dict[str, Key]
 
 
-def asked_order(keys: Iterable[Key], seed: str) -> list[Key]:
-    """Keys in an order that the seed alone decides, in which no two of one pair follow each other where there are more
-    pairs than one.
-    """
-    order = list(keys)
-    draw = random.Random(seed)
-    draw.shuffle(order)
-    # A key that follows one of its pair changes places with one that fits; each change leaves fewer that do not.
-    for place in range(1, len(order)):
-        if order[place][0] == order[place - 1][0]:
-            fitting = [other for other in range(len(order)) if _fits(order, place, other)]
-            if fitting:
-                other = draw.choice(fitting)
-                order[place], order[other] = order[other], order[place]
-    return order
-
-
-def _fits(order: list[Key], place: int, other: int) -> bool:
-    """Whether no neighbours at either place are of one pair once the two have changed places."""
-    changed = {place: order[other][0], other: order[place][0]}
-    around = {near for one in (place, other) for near in (one - 1, one)}
-    return all(
-        changed.get(one, order[one][0]) != changed.get(one + 1, order[one + 1][0])
-        for one in around
-        if 0 <= one < len(order) - 1
-    )
-
-
 def recorded_human(folder: Path, spec: str, benchmark: Benchmark | None = None) -> Path:
     """Where the answers of `human:NAME` are among the results on one benchmark. InputError names who is there."""
     people = {read_setup(one, benchmark).model: one for one in recorded(folder) if _is_human(one)}
@@ -256,10 +233,13 @@ def study_scores(truth: Benchmark, folder: Path) -> dict[str, StudyScores]:
 
 
 def scores_of(truth: Benchmark, said: dict[str, list[Answer]]) -> StudyScores:
-    """The scores of the answers of some participants, by spec; first questions only, blind pairs and controls alike."""
+    """The scores of the answers of some participants, by spec; of blind pairs only, unless there are none."""
     right: dict[str, list[bool]] = {}
     whole: dict[str, list[bool]] = {}
-    options = {key: question for key, question in questions_of(truth).items() if key[2] == "first"}
+    asked = [pair for pair in truth.pairs if pair.question]
+    pairs = [pair for pair in asked if pair.control_of is None] or asked
+    counted = {key for pair in pairs for key in keys_of(pair)}
+    options = {key: one for key, one in questions_of(truth).items() if key[2] == "first" and key in counted}
     for answers in said.values():
         given = {
             one.key: read_answer(one.text, options[one.key].options).option for one in answers if one.key in options
@@ -267,9 +247,9 @@ def scores_of(truth: Benchmark, said: dict[str, list[Answer]]) -> StudyScores:
         hits = {key: option == options[key].answers["ab".index(key[1])] for key, option in given.items()}
         for key, hit in hits.items():
             right.setdefault(key[0], []).append(hit)
-        for pair in truth.pairs:
+        for pair in pairs:
             keys = [key for key in keys_of(pair) if key[2] == "first"]
-            if keys and all(key in hits for key in keys):
+            if all(key in hits for key in keys):
                 whole.setdefault(pair.pair_id, []).append(all(hits[key] for key in keys))
     seconds = [one.seconds for answers in said.values() for one in answers if one.seconds is not None]
     took = median(seconds) if seconds else None
@@ -281,8 +261,6 @@ def _grouped(groups: dict[str, list[bool]]) -> Rate:
     trials = [hit for group in groups.values() for hit in group]
     if not trials or all(len(group) == 1 for group in groups.values()):
         return rate_of_pairs(trials)
-    import numpy as np
-
     share, count = sum(trials) / len(trials), effective_count(np.array([len(group) for group in groups.values()]))
     return Rate(sum(trials), len(trials), wilson_interval(share, count))
 

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from authored import DOOR, DRAFT, authoring
 
-from blindpairs.author.agreement import Agreement, agreement, agreement_of, answer_labels, disputes, independent
+from blindpairs.author.agreement import (
+    Agreement,
+    Said,
+    agreement,
+    agreement_of,
+    answer_labels,
+    disputes,
+    independent,
+    said_of,
+)
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft
 from blindpairs.author.revisions import Decision, Revision
@@ -56,11 +65,10 @@ def test_people_who_answer_by_lot_agree_by_chance() -> None:
     draw = random.Random(0)
     said = (DRAFT, TURNED, OTHERWISE, SAME_KEYS)
 
-    def accepted(number: int, name: str) -> Revision:
-        return Revision(number, "p", name, "accepted", draw.choice(said), "", "", False, None, "")
+    def accepted(name: str) -> Said:
+        return said_of(Revision(0, "p", name, "accepted", draw.choice(said), "", "", False, None, ""))
 
-    names = ("Ann", "Ben", "Cleo")
-    found = agreement_of([[accepted(number, name) for number, name in enumerate(names)] for _ in range(300)])
+    found = agreement_of([{name: accepted(name) for name in ("Ann", "Ben", "Cleo")} for _ in range(300)])
     assert found.answers.items == 300
     assert abs(found.answers.kappa) < 0.1
     assert [abs(two.answers.kappa) < 0.2 for two in found.people] == [True] * 3
@@ -118,7 +126,7 @@ def test_people_who_decided_nothing_together_are_not_compared(database: Authorin
 def test_the_label_does_not_depend_on_who_wrote_the_options_how(database: AuthoringDatabase) -> None:
     for name, draft in (("Ann", DRAFT), ("Ben", TURNED), ("Cleo", SAME_KEYS)):
         say(database, 0, name, draft)
-    said = independent(database.history("p0"))
+    said = {name: said_of(one) for name, one in independent(database.history("p0")).items()}
     assert answer_labels(said) == {"Ann": 1, "Ben": 1, "Cleo": 0}  # of closed and open
 
 
@@ -130,3 +138,25 @@ def test_a_dispute_has_what_everybody_said_and_is_settled_by_that(database: Auth
     assert [one.author for one in dispute.decisions] == ["Ann", "Ben"]
     database.decide(Decision("p2", "Cleo", True, OTHERWISE, based_on=dispute.revision, settles=True))
     assert disputes(database) == []
+
+
+def test_the_fast_way_says_what_reading_every_revision_says(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    texts = (DRAFT, TURNED, SAME_KEYS, OTHERWISE, COLOUR, Draft(None, None, (), "a", "b"), None)
+    with authoring(tmp_path, 40) as database:
+        for pair in range(40):
+            for name in draw.sample(("Ann", "Ben", "Cleo"), draw.randrange(4)):
+                say(database, pair, name, draw.choice(texts))
+            history = database.history(f"p{pair}")
+            if len(history) > 2 and draw.random() < 0.3:
+                settled = Decision(f"p{pair}", "Ann", draw.random() < 0.5, DRAFT, based_on=history[-1].id, settles=True)
+                database.decide(settled)
+            elif len(history) > 1 and draw.random() < 0.3:
+                database.undo(history[-1].author)
+        slow = [
+            {name: said_of(one) for name, one in independent(history).items()} for _, history in database.histories()
+        ]
+        fast = agreement(database)
+    assert fast == agreement_of(slow)
+    assert fast.pairs > 10
+    assert fast.answers.items > 5

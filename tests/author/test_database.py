@@ -16,6 +16,7 @@ from authored import DOOR, DRAFT, EXCHANGED, authoring, mined
 from blindpairs.author import database as module
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft
+from blindpairs.author.pair_list import page
 from blindpairs.author.revisions import Conflict, Decision, Saved
 from blindpairs.benchmark import Question
 from blindpairs.errors import InputError
@@ -34,6 +35,15 @@ def test_mining_again_keeps_the_first_figures_and_adds_new_pairs(database: Autho
     again = [replace(mined(1), clip_sim=0.99, rank=0), mined(3, control_of="p0")]
     assert database.add_pairs(again) == 1
     assert list(database.pairs()) == [mined(0), mined(1), mined(2), mined(3, control_of="p0")]
+
+
+def test_a_cluster_that_a_pair_lacked_is_added_and_one_that_it_had_stays(tmp_path: Path) -> None:
+    with AuthoringDatabase(tmp_path / "a.sqlite") as database:
+        database.add_pairs([replace(mined(0), cluster=None), mined(1)])
+        again = [replace(mined(number), cluster=7, clip_sim=0.99) for number in range(3)]
+        assert database.add_pairs(again) == 1
+        assert list(database.pairs()) == [replace(mined(0), cluster=7), mined(1), again[2]]
+        assert [one.cluster for one in page(database).pairs] == [7, 1, 7]
 
 
 def test_every_pair_comes_in_rank_order_across_lots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +215,7 @@ from pathlib import Path
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.revisions import Decision
 from blindpairs.author.drafts import Draft
+from blindpairs.author.pair_list import page
 with AuthoringDatabase(Path(sys.argv[1])) as database:
     for number in range(10_000):
         saved = database.decide(Decision("p0", f"Ann {number}", True, Draft(statement_a="a", statement_b="b")))

@@ -1,11 +1,13 @@
 """What people write and have not decided: every save is kept, and none hides another one."""
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from blindpairs.author.edits import (
     open_edit,
     save_edit,
 )
+from blindpairs.author.live_checks import live_checks
 from blindpairs.author.revisions import Decision
 from blindpairs.errors import InputError
 from blindpairs.system import child_environment
@@ -131,6 +134,23 @@ def test_the_file_itself_refuses_to_change_or_delete_an_edit(database: Authoring
     raw.close()
 
 
+def test_a_full_disk_loses_nothing_and_is_said(database: AuthoringDatabase) -> None:
+    raw = database._connection
+    (pages,) = raw.execute("PRAGMA page_count").fetchone()
+    raw.execute(f"PRAGMA max_page_count = {pages + 4}")
+    saved = []
+    with suppress(InputError):
+        for number in range(100):
+            saved.append(save_edit(database, typed(number, "x" * 1_000)))
+    assert 0 < len(saved) < 99
+    assert edits_of(database, "p0") == saved
+    with pytest.raises(InputError, match=r"no room to write .* what was reported as saved is safe"):
+        save_edit(database, typed(99, "x" * 10_000))
+    raw.execute("PRAGMA max_page_count = 1000000")  # space was freed
+    saved.append(save_edit(database, typed(99, "x" * 10_000)))
+    assert edits_of(database, "p0") == saved
+
+
 @pytest.mark.parametrize("draft", [DRAFT, replace(DRAFT, second=EXCHANGED), Draft(), Draft(statement_a="a")])
 def test_a_draft_in_a_form_is_the_draft(draft: Draft) -> None:
     assert draft_of_form(form_of(draft)) == (draft, ())
@@ -175,3 +195,40 @@ def test_a_killed_typist_loses_no_keystroke_that_was_reported(tmp_path: Path) ->
     assert len(kept) - len(reported) in (0, 1)
     assert last
     assert last.number == len(kept) - 1
+
+
+@pytest.mark.parametrize("what", [draft_of_form, live_checks])
+def test_any_json_is_a_form_or_refused(what: Callable[[Any], object]) -> None:
+    draw = random.Random(0)
+    values: list[Any] = [None, 0, 1, 2, True, -1, 1e999, float("nan"), "", "Open", "0", "\ud800", [], {}, "9" * 5_000]
+
+    def anything(depth: int) -> Any:
+        if depth and draw.random() < 0.5:
+            return [anything(depth - 1) for _ in range(draw.randrange(4))]
+        return draw.choice(values)
+
+    names = ("question", "second", "patterns", "statement_a", "statement_b")
+    refused = 0
+    for _ in range(3_000):
+        form: dict[str, Any] = {name: anything(2) for name in names if draw.random() < 0.7}
+        for name in ("question", "second"):
+            if draw.random() < 0.7:
+                form[name] = {part: anything(2) for part in ("text", "options", "answers") if draw.random() < 0.8}
+        try:
+            what(form)
+        except InputError:
+            refused += 1
+    assert 0 < refused < 3_000
+
+
+def test_an_id_that_no_file_can_hold_is_refused_with_a_sentence(database: AuthoringDatabase) -> None:
+    for asked in (
+        lambda: database.pair("\ud800"),
+        lambda: database.history("\ud800"),
+        lambda: database.revision(1 << 70),
+    ):
+        with pytest.raises(InputError, match="holds no such text or number"):
+            asked()
+    with pytest.raises(InputError, match="holds no such text or number"):
+        save_edit(database, replace(typed(1), pair_id="\ud800"))
+    assert database.undo("Ann") is None  # and the file can be used after it

@@ -138,6 +138,7 @@ def test_nobody_gets_what_another_person_holds(database: AuthoringDatabase) -> N
     held = {name: queue.next_pairs(name, count=3) for name in ("Ann", "Ben", "Cleo")}
     assert len(set().union(*held.values())) == 9
     assert queue.holders(held["Ben"][0]) == ["Ben"]
+    assert queue.at_work() == ["Ann", "Ben", "Cleo"]
 
 
 def test_a_lease_that_is_not_renewed_ends(database: AuthoringDatabase) -> None:
@@ -149,7 +150,7 @@ def test_a_lease_that_is_not_renewed_ends(database: AuthoringDatabase) -> None:
     clock.now += 50
     assert first not in queue.next_pairs("Ben")
     clock.now += 61
-    assert queue.holders(first) == []
+    assert (queue.holders(first), queue.at_work()) == ([], [])
     assert first in queue.next_pairs("Cleo", count=9)
 
 
@@ -174,6 +175,14 @@ def test_overlap_gives_each_pair_to_so_many_people(database: AuthoringDatabase, 
                 left.pop(name)
     deciders = [{one.author for one in history if one.kind != "draft"} for _, history in database.histories()]
     assert [len(some) for some in deciders] == [overlap] * 30
+
+
+def test_what_others_have_decided_comes_first_where_several_shall_decide(database: AuthoringDatabase) -> None:
+    queue = Queue(database, Rules(overlap=2))
+    ann = list(islice(worked(database, queue, "Ann"), 6))
+    ben = list(islice(worked(database, queue, "Ben"), 8))
+    assert set(ben[:6]) == set(ann)
+    assert not set(ben[6:]) & set(ann)
 
 
 def test_a_skipped_pair_comes_back_when_nothing_else_is_open(database: AuthoringDatabase) -> None:

@@ -9,6 +9,7 @@ from authored import DOOR, DRAFT, authoring, mined
 
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.decisions import accepted_pairs, standings
+from blindpairs.author.questions import accept_patterns
 from blindpairs.author.revisions import Conflict, Decision, latest_decision, shown_to
 from blindpairs.author.rows import rows_of
 from blindpairs.errors import InputError
@@ -142,6 +143,23 @@ def test_a_later_contradiction_opens_a_settled_dispute_again(database: Authoring
     database.decide(Decision("p0", "Cleo", True, DRAFT, based_on=ben.id, settles=True))
     database.decide(Decision("p0", "Ann", False, DRAFT, "I looked again", based_on=ann.id))
     assert states(database)[0] == "disputed"
+
+
+def test_who_settled_a_dispute_can_correct_the_text_without_opening_it_again(database: AuthoringDatabase) -> None:
+    ann = database.decide(Decision("p0", "Ann", True, DRAFT, based_on=1))
+    ben = database.decide(Decision("p0", "Ben", True, OTHERWISE, based_on=1))
+    settled = database.decide(Decision("p0", "Cleo", True, DRAFT, based_on=ben.id, settles=True))
+    corrected = database.decide(Decision("p0", "Cleo", True, REWORDED, based_on=settled.id))
+    assert states(database)[0] == "accepted"
+    assert accept_patterns(database, {"p0": "Text"}, "Cleo") == 1
+    (pair,) = accepted_pairs(database)
+    assert (pair.question, pair.patterns) == (REWORDED.question, ("Text",))
+    database.decide(Decision("p0", "Ben", True, replace(OTHERWISE, patterns=("Text",)), based_on=ben.id))
+    last = latest_decision(database.history("p0"), "Cleo")
+    assert last is not None
+    database.decide(Decision("p0", "Cleo", True, DRAFT, based_on=last.id))  # has not looked at what Ben says now
+    assert states(database)[0] == "disputed"
+    assert (ann.settles, corrected.settles) == (False, True)
 
 
 def test_settling_without_seeing_the_last_word_is_a_conflict(database: AuthoringDatabase) -> None:

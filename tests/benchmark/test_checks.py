@@ -143,6 +143,12 @@ def test_question_that_only_one_image_can_answer_is_a_note(
         ("Is the dog on the left or on the right?", ("left", "right"), ("a dog on the left", "a dog on the right")),
         ("What is on the table?", ("A cup", "Nothing"), ("a cup on a table", "an empty table")),
         ("Where does the dog look?", ("left", "right"), ("", "")),
+        (
+            "How many cars are there?",
+            ("One", "Two"),
+            ("a red car", "two red cars"),
+        ),
+        ("How many people?", ("One", "Two"), ("a woman", "two women")),
         ("How bright is the light?", ("on", "off"), ("", "")),
         ("", ("Open", "Closed"), ("a", "b")),
         ("What?", ("", ""), ("", "")),

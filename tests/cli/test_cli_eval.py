@@ -9,7 +9,10 @@ from pictured_pairs import benchmark_of
 from typer.testing import CliRunner, Result
 
 from blindpairs.benchmark.hub import export_hub
+from blindpairs.benchmark.native import read_native
 from blindpairs.cli import app
+from blindpairs.evaluate.study import Study
+from blindpairs.workspace import Workspace
 
 
 def call(work: Path, *arguments: object) -> Result:
@@ -115,6 +118,27 @@ def test_other_readers_and_their_differences_are_printed(tmp_path: Path, doors: 
     assert result.exit_code == 0, result.output
     assert "  read by lmms-eval: mmvp_accuracy 0.5, mmvp_pair_accuracy 0" in result.stdout
     assert "'From the camera it is (b)' is wrong for ours, right" in result.stdout
+
+
+def test_people_of_a_study_are_scored_and_compared_like_models(tmp_path: Path, doors: Path) -> None:
+    benchmark = read_native(doors)
+    with Study(Workspace(tmp_path).results, benchmark) as study:
+        for name in ("Ann", "Ben"):
+            for item in study.next_items(name, 99):
+                study.answer(name, item.token, 0, 3.0)
+    result = call(tmp_path, "--benchmark", doors, "--model", "human:Ann", "--swap", "--json")
+    assert result.exit_code == 0, result.output
+    (person,) = json.loads(result.stdout)["models"]
+    assert (person["model"], person["complete"], person["protocol"]["name"]) == ("human:Ann", True, "study")
+    assert person["scores"]["question_accuracy"]["share"] == 0.5
+    table = call(tmp_path, "--benchmark", doors)
+    assert [line.split()[0] for line in table.stdout.splitlines() if line.startswith("human:")][:2] == [
+        "human:Ann",
+        "human:Ben",
+    ]
+    compared = call(tmp_path, "--benchmark", doors, "--compare", "human:Ann", "--compare", "human:Ben")
+    assert compared.exit_code == 0, compared.output
+    assert "human:Ben" in compared.stdout
 
 
 @pytest.mark.parametrize(

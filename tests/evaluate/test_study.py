@@ -28,13 +28,13 @@ from blindpairs.evaluate.study import (
     CANNOT_TELL,
     Participation,
     Study,
-    asked_order,
     participants,
     recorded_human,
     setup_of,
     spec_of,
     study_scores,
 )
+from blindpairs.evaluate.study_order import asked_order
 from blindpairs.progress import silent
 from blindpairs.statistics import wilson_interval
 from blindpairs.system import child_environment
@@ -121,6 +121,9 @@ def test_an_answer_that_is_sent_twice_is_kept_once_and_another_is_refused(tmp_pa
             study.answer("Ben", token, 1)  # a token stands for one person's question
         with pytest.raises(InputError, match="option 2 is neither 0 nor 1"):
             study.answer("Ann", study.next_items("Ann")[0].token, 2)
+        for seconds in (float("nan"), float("inf"), -1.0):  # would be a damaged line
+            with pytest.raises(InputError, match="no number of seconds"):
+                study.answer("Ann", study.next_items("Ann")[0].token, 0, seconds)
     folder = recorded_human(benchmark_folder(tmp_path, benchmark), "human:Ann")
     (answer,) = recorded_answers(folder)
     assert (answer.text, answer.model, answer.protocol, answer.finish) == ("(b)", "human:Ann", "study", "stop")
@@ -166,6 +169,17 @@ def test_several_people_are_scored_together_and_apart(tmp_path: Path) -> None:
     assert [(one.pairs.hits, one.pairs.count) for one in scores.values()] == [(4, 4), (3, 4), (0, 0), (7, 8)]
     assert scores[""].participants == ("human:Ann", "human:Ben", "human:Cleo")
     assert scores[""].pairs.interval == wilson_interval(7 / 8, 4)  # two people on one pair count as one
+
+
+def test_controls_are_not_averaged_with_blind_pairs(tmp_path: Path) -> None:
+    benchmark = benchmark_of(4, **PLAIN)
+    (first, *rest) = benchmark.pairs
+    controls = [replace(pair, control_of=first.pair_id) for pair in rest]
+    benchmark = replace(benchmark, pairs=(first, *controls))
+    with Study(tmp_path, benchmark) as study:
+        answer_all(study, benchmark, "Ann", {(first.pair_id, "a", "first")})
+    scores = study_scores(benchmark, benchmark_folder(tmp_path, benchmark))["human:Ann"]
+    assert (scores.questions.hits, scores.questions.count, scores.pairs.hits, scores.pairs.count) == (1, 2, 0, 1)
 
 
 def test_who_cannot_tell_is_wrong_and_unreadable(tmp_path: Path) -> None:
