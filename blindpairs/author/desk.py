@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blindpairs.author.agreement import disputes
 from blindpairs.author.clusters import cluster_names, name_cluster
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft, MinedPair
@@ -139,10 +138,6 @@ class Desk:
         rows = self.database.read("SELECT DISTINCT cluster FROM listed WHERE cluster IS NOT NULL ORDER BY 1")
         names = cluster_names(self.database)
         return {number: names[number][0] if number in names else f"cluster {number}" for (number,) in rows}
-
-    def disputes(self) -> list[Any]:
-        """The pairs that people disagree about."""
-        return disputes(self.database)
 
     def _pair(self, pair_id: str) -> MinedPair:
         pair = self.database.pair(pair_id)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
-from blindpairs.author.agreement import agreement
+from blindpairs.author.agreement import agreement, disputes
 from blindpairs.author.clusters import clusters
 from blindpairs.author.desk import Desk
 from blindpairs.author.drafts import MinedPair
@@ -21,6 +21,7 @@ from blindpairs.author.standing import State, answer_text
 from blindpairs.author.yields import yields
 
 TYPICAL = 6  # pairs shown of a cluster
+DISPUTES = 20  # shown at once
 STATES = (*get_args(State), "open")
 
 
@@ -55,7 +56,9 @@ def cluster_page(desk: Desk, _: Request) -> dict[str, Any]:
 
 def adjudication(desk: Desk, _: Request) -> dict[str, Any]:
     """The disputed pairs with what each person said, answers as texts."""
-    return {"found": [_dispute(one.pair, one.why, one.decisions, one.revision) for one in desk.disputes()]}
+    waiting = disputes(desk.database)
+    found = [_dispute(one.pair, one.why, one.decisions, one.revision) for one in waiting[:DISPUTES]]
+    return {"found": found, "left": len(waiting) - len(found)}
 
 
 def statistics(desk: Desk, request: Request) -> dict[str, Any]:

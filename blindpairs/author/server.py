@@ -7,6 +7,7 @@ that a page of statistics holds no keystroke up.
 
 import asyncio
 import hashlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -263,7 +264,7 @@ async def json_body(request: Request) -> Mapping[str, Any]:
 
 
 async def explained(_: Request, error: Exception) -> Response:
-    """An expected error as JSON: 409 something newer is there, 404, 422 the request cannot be kept, 503 try again."""
+    """An expected error as JSON: 409 something newer is there, 404, 422 the request's fault, 503 and 507 the disk's."""
     body: dict[str, Any] = {"error": str(error)}
     status = 422
     if isinstance(error, Conflict):
@@ -274,6 +275,8 @@ async def explained(_: Request, error: Exception) -> Response:
         status = 404
     elif isinstance(error, Locked):
         status = 503
+    elif isinstance(error.__cause__, sqlite3.Error):  # no room, or no right to write
+        status = 507
     return JSONResponse(body, status)
 
 

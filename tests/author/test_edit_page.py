@@ -1,7 +1,6 @@
 """The page where questions are written, in a real Chromium: keys, saving, undo, and what survives when it dies."""
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,31 +206,43 @@ def test_flicker_difference_map_and_zoom_act_on_both_images(visit: Open) -> None
     assert page.page.locator("#view-map").is_disabled()  # these pairs have no maps
 
 
+# Milliseconds from each key to the frame after the next pair is shown, as the browser sees them.
+STOPWATCH = """() => {
+  let pressed = 0;
+  window.took = [];
+  addEventListener("keydown", () => { pressed = performance.now(); }, true);
+  const stop = () => { if (pressed) window.took.push(performance.now() - pressed); pressed = 0; };
+  const watched = { attributes: true, attributeFilter: ["data-shown"] };
+  new MutationObserver(() => requestAnimationFrame(stop)).observe(document.querySelector("main"), watched);
+}"""
+
+
 def test_forty_pairs_by_keyboard_are_all_there_when_the_server_is_killed(tmp_path: Path, browser: Any) -> None:
     served = serve(drawn_work(tmp_path, PAIRS + 2), "--port", 0, "--annotator", "ada")
     try:
         with Visit(browser, served, "ada") as page:
-            took, decided = [], []
+            page.page.evaluate(STOPWATCH)
+            decided = []
             for _ in range(PAIRS):
                 pair = page.shown()
                 page.page.wait_for_selector("main[data-next]")  # a person looks at a pair for longer than that
-                began = time.perf_counter()
                 page.press("Enter")
                 page.after(pair)
-                took.append(time.perf_counter() - began)
                 decided.append(pair)
             assert page.text("#saved") == "saved"
             served.kill()
+            took = sorted(page.page.evaluate("() => window.took"))
     finally:
         served.process.kill()
         assert served.process.stdout
         served.process.stdout.close()
-    took.sort()
     with served.database() as database:
         kept = [pair.pair_id for pair, history in database.histories() if history[-1].kind == "accepted"]
     assert sorted(kept) == sorted(decided)
     assert len(set(decided)) == PAIRS
-    assert statistics.median(took) < 0.3  # 35 ms where nothing else runs; machines that test are seldom idle
+    # Median 35 to 55 ms and 95th percentile 70 ms with eight processes on two cores; twice as much for any machine.
+    assert statistics.median(took) < 120
+    assert took[int(0.95 * len(took))] < 300
 
 
 def test_text_survives_a_dead_server_and_is_saved_when_it_is_back(tmp_path: Path, browser: Any) -> None:

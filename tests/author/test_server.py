@@ -281,6 +281,24 @@ def test_taken_port_is_named_and_another_database_is_refused(tmp_path: Path, pag
     assert "damaged or no database" in refused.stderr
 
 
+def test_full_disk_is_said_and_what_was_saved_is_kept(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="no limits on this system")
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("limits of another process are Linux")
+    with serving(drawn_work(tmp_path, 4), "--port", 0, "--annotator", PEOPLE[0]) as started:
+        pair = first_pair(started, PEOPLE[0])
+        assert started.ask("PUT", "/api/edit", edit(pair, 1, text="Kept?"))[0] == 200
+        log = (started.work / "authoring.sqlite-wal").stat().st_size
+        before = resource.prlimit(started.process.pid, resource.RLIMIT_FSIZE, (log, resource.RLIM_INFINITY))
+        status, body = started.ask("PUT", "/api/edit", edit(pair, 2, text="Lost?"))
+        assert status == 507
+        assert "authoring.sqlite" in body["error"]
+        assert started.ask("GET", f"/api/pair/{pair['pair_id']}")[1]["edit"]["form"]["question"]["text"] == "Kept?"
+        resource.prlimit(started.process.pid, resource.RLIMIT_FSIZE, before)
+        assert started.ask("PUT", "/api/edit", edit(pair, 2, text="Not lost."))[0] == 200
+        assert started.ask("GET", f"/api/pair/{pair['pair_id']}")[1]["edit"]["form"]["question"]["text"] == "Not lost."
+
+
 def test_four_people_at_once_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     """A small version of four annotators on 20,000 pairs; without overlap, so that no two get the same pair."""
     from concurrent.futures import ThreadPoolExecutor
