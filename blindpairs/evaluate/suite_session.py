@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed
+from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, InputError
 from blindpairs.evaluate import suites
 from blindpairs.evaluate.answering import BLANK
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
@@ -132,8 +132,10 @@ class SuiteSession:
         return entry
 
     def take_over(self, file: Path) -> SuiteEntry:
-        """Record the answers in a file of LLaVA's."""
+        """Record the answers in a file of LLaVA's. InputError for a file without any."""
         answers = self.suite.answers_in(file)
+        if not answers:
+            raise InputError(f"{file} holds no answers to {self.suite.name}")
         model = next((answer.model for answer in answers if answer.model), "") or file.stem
         settings = {"kind": "imported", "file": file.name, "sha256": sha256_file(file)}
         setup = Setup(model, settings, Asking("imported:llava"))
