@@ -39,6 +39,7 @@ from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
     benchmark_folder,
+    check_revision,
     read_setup,
     record_imported,
     recorded,
@@ -120,6 +121,7 @@ class SuiteSession:
         """Ask what is missing."""
         setup = contestant.setup
         entry = SuiteEntry(self.folder / setup.folder_name, setup)
+        check_revision(entry.folder, self.suite)
         with AnswerFile(entry.folder / ANSWERS) as file:
             write_setup(entry.folder, setup, self.suite)
             before = len(file.keys)
