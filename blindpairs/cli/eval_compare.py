@@ -150,19 +150,42 @@ def _labelled(folder: str | None) -> "LabelledImages | None":
 
 
 def _side(text: str, everybody: "Contenders", bar: "Callable[[str, str], Progress]") -> Side:
-    texts = [text] if Path(text).exists() else [one.strip() for one in text.split(",")]  # a name may have commas
+    texts = [text] if _exists(text) else [one.strip() for one in text.split(",")]  # a name may have commas
     if not all(texts):
         raise ConfigError(f"--compare {text!r} has an empty name: join the seeds of one side by single commas")
     if repeated := [one for one in texts if texts.count(one) > 1]:
         raise ConfigError(f"--compare {text!r} names {repeated[0]} twice: each seed of a side counts once")
     runs = [everybody.find(one, bar) for one in texts]
+    for place, run in enumerate(runs):
+        if twice := next((one for one in runs[:place] if _is_same(one, run)), None):
+            raise ConfigError(
+                f"--compare {text!r} has one model twice, as {twice.name} and {run.name}: each seed counts once"
+            )
     if len({run.kind for run in runs}) > 1:
         raise ConfigError(
             f"--compare {text!r} joins models that were asked with CLIP-style ones: seeds of one "
             "side differ in nothing else"
         )
+    if len({run.way for run in runs}) > 1:
+        raise ConfigError(
+            f"--compare {text!r} joins models that were asked or measured in different ways: seeds of one side differ "
+            "in nothing else"
+        )
     more = f", {len(runs)} runs" if len(runs) > 1 else ""
     return Side(f"{runs[0].name}{more}", runs)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # several names joined may be longer than a name can be
+        return False
+
+
+def _is_same(one: "Contender", other: "Contender") -> bool:
+    """Whether two runs are one: the same results, or the same weights in the same words under two names."""
+    of_one, of_other = ((run.weights_hash, run.way, run.right) for run in (one, other))
+    return one.folder == other.folder or (bool(one.weights_hash) and of_one == of_other)
 
 
 def _compared(everybody: "Contenders", sides: Sequence[Side]) -> _Found:
@@ -242,6 +265,10 @@ def _notes(a: Side, b: Side) -> list[str]:
     one, other = a.runs[0], b.runs[0]
     if one.kind != other.kind:
         return [TASKS_DIFFER]
+    if any(_is_same(run, against) for run in a.runs for against in b.runs):
+        return ["note: a model of each side has the same weights, and measures the same"]
+    if one.wording != other.wording:
+        return ["note: the two were measured in different words, which alone can change what a model scores"]
     if one.setup and other.setup and one.sees and other.sees and one.setup.asking != other.setup.asking:
         return ["note: the two were asked in different words, which alone can change what a model says"]
     return []

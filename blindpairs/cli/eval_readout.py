@@ -129,7 +129,11 @@ def _table(one: "EncoderReadout", shuffled: "EncoderReadout") -> list[str]:
             rate, chance = getattr(real, column), getattr(exchanged, column)
             cells += [shown_rate(rate), f"{100 * chance.share:.1f}" if chance.count else "-"]
         rows.append((f"{name} ({real.pairs:,} pairs)", *cells))
-    return aligned(rows)
+    lines = aligned(rows)
+    if left := one.all.pairs - max(getattr(one.all, column).count for column in COLUMNS):
+        why = "no other pair has their answers, or an image cannot be read"
+        lines.append(f"  {left:,} of {one.all.pairs:,} pairs are not tried: {why}")
+    return lines
 
 
 def _fields(one: "EncoderReadout") -> dict[str, Any]:

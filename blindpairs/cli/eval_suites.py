@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache as cache_calls
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,17 +81,27 @@ def evaluate_suite(
     from blindpairs.evaluate.suite_session import SuiteSession
     from blindpairs.evaluate.suites import Asking
     from blindpairs.vlm import Meter, open_cache, open_model
+    from blindpairs.vlm.specs import parse_model_spec
 
     assert options.suite is not None
     rules, bare = _rules(reading.read or ()), not (asking.model or asking.answers)
     _check_judge(options, reading.judge, asking)
     files = [named_folder("--answers", file) for file in asking.answers or ()]
     suite = _open_suite(options, space)
+    specs = list(dict.fromkeys(asking.model or (suite.baselines if bare else ())))
+    for spec in specs:
+        if spec not in suite.baselines:
+            parse_model_spec(spec.removeprefix("blind:"))  # before anybody is asked
+    opener = partial(open_model, work=space.root, notice=say)
     with open_cache(space.replies) as cache, progress_bars() as bar:
-        opener = cache_calls(partial(open_model, work=space.root, notice=say))  # the judge may be a contestant, too
-        session = SuiteSession(space.results, suite, Asking(cache, Meter(spending.budget())), opener)
-        contestants = [session.introduce(spec) for spec in asking.model or (suite.baselines if bare else ())]
         judge = _open_judge(reading.judge, opener) if options.suite is SuiteName.llava_bench else None
+
+        def opened(spec: str) -> "Answerer":
+            # The judge may be a contestant, too; otherwise two models at once may be too many for the memory.
+            return judge if judge is not None and not isinstance(judge, Path) and judge.name == spec else opener(spec)
+
+        session = SuiteSession(space.results, suite, Asking(cache, Meter(spending.budget())), opened)
+        contestants = (session.introduce(spec) for spec in specs)  # one at a time
         if spending.plan:
             print_suite_plans(session, contestants, judge, as_json=as_json)
             return

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ POPE_COLUMNS = {
 
 def print_suite_plans(
     session: "SuiteSession",
-    contestants: "Sequence[SuiteContestant]",
+    contestants: "Iterable[SuiteContestant]",
     judge: "Answerer | Path | None",
     *,
     as_json: bool,
@@ -157,7 +157,7 @@ def _bench_rows(scores: "BenchScores") -> list[tuple[str, ...]]:
 
 
 def _bench_row(name: str, figures: "BenchFigures") -> tuple[str, ...]:
-    failed = f"{figures.failed:,} of {figures.reviews or figures.failed:,}"
+    failed = f"{figures.failed:,} of {figures.reviews:,}"
     if math.isnan(figures.relative):
         return (name, "-", "-", "-", failed)
     relative = f"{figures.relative:.1f}"

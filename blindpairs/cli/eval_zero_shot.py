@@ -57,7 +57,10 @@ def power(gain: float, truth: "Benchmark", observed: float | None) -> Evaluated:
 
     count = sum(pair.control_of is None for pair in truth.pairs)
     discordance = max(gain, DISCORDANCE if observed is None else observed)
-    origin = "as the first two compared do" if observed == discordance else "assumed"
+    origin = "assumed"
+    if observed is not None:
+        too_few = f"the least that such a gain takes; of the first two compared {100 * observed:.1f} %"
+        origin = "as the first two compared do" if observed == discordance else too_few
     try:
         needed: int | None = pairs_needed(gain, discordance)
         need = f"a gain of {100 * gain:g} points needs {needed:,} pairs"

@@ -22,6 +22,7 @@ from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
     answer_files,
+    check_revision,
     shard_folder,
     write_failures,
     write_setup,
@@ -64,6 +65,7 @@ def answer_questions(
     Raises Locked while another run records the same share, and InputError for a folder that cannot be used.
     """
     place = shard_folder(folder, conditions.shard)
+    check_revision(folder, benchmark)
     with AnswerFile(place / ANSWERS) as file:
         write_setup(folder, setup, benchmark)
         others = (file for file in answer_files(folder) if file != place / ANSWERS)

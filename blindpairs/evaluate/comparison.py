@@ -165,7 +165,8 @@ def compare_sides_arrays(a: NDArray[np.bool_], b: NDArray[np.bool_], names: tupl
     between_pairs = float((sides[1].mean(0) - sides[0].mean(0)).var(ddof=1))
     errors = _Errors(spread * share, freedom, between_pairs / pairs, pairs - 1, chance * share / pairs)
     margin = errors.margin(LEVEL)
-    interval, p = (difference - margin, difference + margin), errors.p_value(abs(difference))
+    # Few seeds that differ much give a margin beyond every possible difference.
+    interval, p = (max(-1.0, difference - margin), min(1.0, difference + margin)), errors.p_value(abs(difference))
     if not margin:  # the runs of a side are one, and all pairs go one way
         one = compare_arrays(a[0], b[0])
         interval, p = one.interval, one.p

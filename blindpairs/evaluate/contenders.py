@@ -53,7 +53,7 @@ class Contender:
     """One model on one benchmark. `outcomes` and `setup` are of a model that was asked."""
 
     name: str
-    folder: str  # of its results, by name
+    folder: Path  # of its results
     kind: Kind
     spec: str  # of the model
     accuracy: Rate  # solved pairs
@@ -63,6 +63,14 @@ class Contender:
     outcomes: Run = ()
     setup: Setup | None = None
     weights_hash: str = ""  # of the image tower of a CLIP-style model
+    wording: str = ""  # the first template of a CLIP-style model
+
+    @property
+    def way(self) -> tuple[object, ...]:
+        """How the model was asked or measured: runs of one side differ in nothing of it."""
+        if self.setup is None:
+            return self.kind, self.wording
+        return self.kind, self.setup.asking, self.setup.exchanged, self.setup.images
 
     @property
     def sees(self) -> bool:
@@ -143,7 +151,7 @@ class Contenders:
         right = {one.pair.pair_id: one.pair_right for one in run}
         return Contender(
             titled_setup(setup),
-            folder.name,
+            folder.resolve(),
             "asked",
             setup.model,
             scores.pair_accuracy,
@@ -163,7 +171,9 @@ class Contenders:
         template = scores.similarities.templates[0]
         name = _short(spec) + ("" if template == OFFICIAL_TEMPLATE else f" ({template!r})")
         rates = overall.image, overall.confusion, patterns
-        return Contender(name, folder.name, "similarity", spec, *rates, right, weights_hash=weights)
+        return Contender(
+            name, folder.resolve(), "similarity", spec, *rates, right, weights_hash=weights, wording=template
+        )
 
     def _results_there(self) -> list[Path]:
         names = {path for folder in self._folders for path in folder.glob("*") if _holds_results(path)}

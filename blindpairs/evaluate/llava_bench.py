@@ -192,7 +192,7 @@ def _figures(questions: Sequence[BenchQuestion], pairs: Mapping[str, Pair | None
     failed = sum(pair is None for _, pair in read)
     kept = [(image, pair or FAILED) for image, pair in read if pair or rule != "ours"]
     if not kept:
-        return BenchFigures(math.nan, None, math.nan, math.nan, 0, failed)
+        return BenchFigures(math.nan, None, math.nan, math.nan, len(read), failed)
     images = list(dict.fromkeys(image for image, _ in kept))
     groups = np.zeros((len(images), 2))  # sums of both scores, by image
     for image, pair in kept:

@@ -84,7 +84,10 @@ def _of_lines(folder: Path) -> PopeCheck:
         if path is None:
             missing.append(f"the file {name} is missing (it comes from AoiDragon/POPE, output/coco)")
             continue
-        for line in read_lines(path, ("question_id", "image", "text", "label")):
+        lines = read_lines(path, ("question_id", "image", "text", "label"))
+        if not lines:
+            missing.append(f"the file {name} has no question")
+        for line in lines:
             uri = str(folder / IMAGES / line["image"])
             label = _label(line["label"], path)
             questions.append(PopeQuestion(split, line["question_id"], line["image"], uri, _plain(line["text"]), label))

@@ -48,12 +48,14 @@ def pairs_needed(gain: float, discordance: float, wanted: float = WANTED, level:
     to within them.
     """
     if gain <= 0:
-        raise ConfigError(f"no number of pairs tells a gain of {gain}: give one above 0")
+        raise ConfigError(f"no number of pairs tells a gain of {100 * gain:g} points: give one above 0")
     low, high = 0, 1
     while power(high, gain, discordance, level) < wanted:
         low, high = high, 2 * high
         if high > _MOST:
-            raise ConfigError(f"more than {_MOST:,} pairs would be needed for a gain of {gain}: look for a larger one")
+            raise ConfigError(
+                f"more than {_MOST:,} pairs would be needed for a gain of {100 * gain:g} points: look for a larger one"
+            )
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power(middle, gain, discordance, level) >= wanted else (middle, high)

@@ -101,6 +101,22 @@ def write_setup(folder: Path, setup: Setup, benchmark: Identified) -> None:
     write_json(folder / ASKED, {**stamp(), "benchmark": about, **asdict(setup)})
 
 
+def check_revision(folder: Path, benchmark: Identified) -> None:
+    """InputError for a folder whose answers are to other questions than those of `benchmark`, as they are shown."""
+    if not present(folder / ASKED):
+        return
+    about = read_json(folder / ASKED).get("benchmark")
+    if isinstance(about, dict) and about.get("fingerprint") not in (None, benchmark.fingerprint):
+        raise _other_revision(folder, about["fingerprint"], benchmark)
+
+
+def _other_revision(folder: Path, about: str, benchmark: Identified) -> InputError:
+    return InputError(
+        f"{folder} holds answers to another revision ({about}, now {benchmark.fingerprint}): "
+        "move it away, and ask again"
+    )
+
+
 def read_setup(folder: Path, benchmark: Benchmark | None = None) -> Setup:
     """How the answers of a folder were asked; InputError where that is damaged, or was not about `benchmark`."""
     record = read_json(folder / ASKED)
@@ -108,10 +124,7 @@ def read_setup(folder: Path, benchmark: Benchmark | None = None) -> Setup:
         about = record["benchmark"]["fingerprint"]
         shown = exchanged(benchmark) if benchmark and record["exchanged"] else benchmark
         if shown and about != shown.fingerprint:
-            raise InputError(
-                f"{folder} holds answers to another revision ({about}, now {shown.fingerprint}): "
-                "move it away, and ask again"
-            )
+            raise _other_revision(folder, about, shown)
         asking = Asking(**record["asking"])
         return Setup(record["model"], record["settings"], asking, record["exchanged"], record["images"])
     except (KeyError, TypeError) as error:
@@ -120,6 +133,7 @@ def read_setup(folder: Path, benchmark: Benchmark | None = None) -> Setup:
 
 def record_imported(folder: Path, setup: Setup, benchmark: Identified, answers: Iterable[Answer]) -> int:
     """Record answers that somebody else asked for; those that are there already stay. Returns how many are new."""
+    check_revision(folder, benchmark)
     with AnswerFile(folder / ANSWERS) as file:
         write_setup(folder, setup, benchmark)
         new = [answer for answer in answers if answer.key not in file.keys]

@@ -6,6 +6,7 @@ Promises: results are used again without loading the model only where nothing it
 is missing or damaged means that the model is loaded, never an error.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class SeenWeights:
         place = self._origin or found
         seen = self._seen or (seen_at(place) if place else None)
         if place and seen and still_the_same(seen, place):
-            write_json(folder / LOADED, {**stamp(), "spec": self._spec, **seen})
+            with suppress(InputError):  # the results are written: without this file, the next run only takes longer
+                write_json(folder / LOADED, {**stamp(), "spec": self._spec, **seen})
 
 
 def as_remembered(folder: Path, spec: str, origin: Path | None = None) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed
+from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, InputError
 from blindpairs.evaluate import suites
 from blindpairs.evaluate.answering import BLANK
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
@@ -39,6 +39,7 @@ from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
     benchmark_folder,
+    check_revision,
     read_setup,
     record_imported,
     recorded,
@@ -120,6 +121,7 @@ class SuiteSession:
         """Ask what is missing."""
         setup = contestant.setup
         entry = SuiteEntry(self.folder / setup.folder_name, setup)
+        check_revision(entry.folder, self.suite)
         with AnswerFile(entry.folder / ANSWERS) as file:
             write_setup(entry.folder, setup, self.suite)
             before = len(file.keys)
@@ -132,8 +134,10 @@ class SuiteSession:
         return entry
 
     def take_over(self, file: Path) -> SuiteEntry:
-        """Record the answers in a file of LLaVA's."""
+        """Record the answers in a file of LLaVA's. InputError for a file without any."""
         answers = self.suite.answers_in(file)
+        if not answers:
+            raise InputError(f"{file} holds no answers to {self.suite.name}")
         model = next((answer.model for answer in answers if answer.model), "") or file.stem
         settings = {"kind": "imported", "file": file.name, "sha256": sha256_file(file)}
         setup = Setup(model, settings, Asking("imported:llava"))

@@ -52,15 +52,20 @@ class ZeroShot:
 
 
 def labelled_images(folder: Path) -> LabelledImages:
-    """List the images of each class; `_` in a class's name stands for a space. InputError for less than two classes."""
+    """List the images of each class; `_` in a class's name stands for a space.
+
+    InputError for less than two classes, for one without a name, and for two of one name.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name one with a sub-folder of images for each class")
     found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    names = tuple(path.name.replace("_", " ") for path in found)
-    if len(set(names)) < max(2, len(names)):
+    names = tuple(" ".join(path.name.replace("_", " ").split()) for path in found)
+    if odd := [path.name for path, name in zip(found, names, strict=True) if not name or names.count(name) > 1]:
+        raise InputError(f"{folder} has classes without a name of their own: {', '.join(map(repr, odd[:3]))}")
+    if len(names) < 2:
         raise InputError(
             f"{folder} has {len(found):,} sub-folders: it needs one of images for each of two classes at least, named "
-            "by its class, and no two of one name"
+            "by its class"
         )
     images = [(item, place) for place, path in enumerate(found) for item in open_corpus([str(path)]).items()]
     return LabelledImages(names, tuple(images))

@@ -24,6 +24,7 @@ from blindpairs.evaluate.asking import OFFICIAL, OURS, Asking, exchanged
 from blindpairs.evaluate.contenders import similarity_folder
 from blindpairs.evaluate.power import pairs_needed
 from blindpairs.evaluate.results import Setup, benchmark_folder, record_imported
+from blindpairs.workspace import demo_folder
 
 VISION: dict[str, Any] = {"image_size": 64, "width": 64, "patch_size": 16, "head_width": 32}
 Solves = Callable[[int], bool | None]  # place of a pair -> right, wrong about one image, or None: exactly exchanged
@@ -176,12 +177,43 @@ def test_seeds_of_a_side_are_compared_as_seeds(
     assert sum(line.startswith("  ") and ", 2 pairs: " in line for line in lines) == 9
 
 
+def test_one_model_under_two_names_is_no_second_seed_and_is_said_to_be_one(
+    work: Path, few: tuple[Path, Benchmark], checkpoints: dict[str, Path]
+) -> None:
+    other = f"open_clip:local-dir:{demo_folder() / 'clip'}"  # the weights of demo:clip
+    for side in (f"demo:clip,{other}", f"{GOOD.folder_name},recorded:{GOOD.folder_name}"):
+        result = call(work, few, "--compare", side, "--compare", checkpoints["base"])
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert "has one model twice, as " in result.stderr
+    shown = call(work, few, "--compare", "demo:clip", "--compare", other)
+    assert shown.exit_code == 0, shown.output
+    assert "note: a model of each side has the same weights, and measures the same" in shown.stdout
+
+
+def test_seeds_of_a_side_are_asked_alike(work: Path, few: tuple[Path, Benchmark]) -> None:
+    for one, other in ((WEAK, EXCHANGED), (GOOD, setup_of("blind:good", images=False))):
+        side = f"{one.folder_name},{other.folder_name}"
+        result = call(work, few, "--compare", side, "--compare", setup_of("better").folder_name)
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert "joins models that were asked or measured in different ways" in result.stderr
+
+
+def test_power_of_a_gain_beyond_what_two_models_differ_by_says_what_it_assumes(
+    work: Path, few: tuple[Path, Benchmark]
+) -> None:
+    arguments = ("--compare", GOOD.folder_name, "--compare", setup_of("better").folder_name, "--power", 10)
+    lines = call(work, few, *arguments).stdout.splitlines()
+    assert lines[-3].endswith("(the least that such a gain takes; of the first two compared 0.0 %)")
+    assert "where 10.0 % of the pairs are solved by one of two models only" in lines[-3]
+
+
 def test_two_wordings_of_one_model_are_two_sides(work: Path, few: tuple[Path, Benchmark]) -> None:
     assert call(work, few, "--model", "demo:clip", "--template", "{}").exit_code == 0
     folder = similarity_folder(work / "results", few[1], "demo:clip", ["{}"])
     found = parsed(call(work, few, "--compare", "demo:clip", "--compare", folder.name, "--json"))["compare"]
     shutil.rmtree(folder)
     assert found["comparisons"][0]["names"] == ["demo:clip", "demo:clip ('{}')"]
+    assert "measured in different words" in found["comparisons"][0]["notes"][0]
 
 
 def test_asked_model_beside_a_clip_is_said_to_have_another_task(work: Path, few: tuple[Path, Benchmark]) -> None:
@@ -252,6 +284,8 @@ def test_published_numbers_stand_beside_ours_and_impossible_ones_are_flagged(
         (("--compare", "demo:clip,demo:clip", "--compare", "first"), "names demo:clip twice"),
         (("--compare", "demo:clip,", "--compare", "first"), "has an empty name"),
         (("--compare", "demo:clip", "--compare", "demo:dino"), "demo:dino: this encoder has no text side"),
+        (("--compare", "x" * 300, "--compare", "demo:clip"), "File name too long"),
+        (("--compare", ",".join(["y" * 200] * 2 + ["z"]), "--compare", "demo:clip"), "yyy twice: each seed"),
         (("--zero-shot", "photos"), "--zero-shot needs the CLIP-style models that classify"),
         (("--compare", "demo:clip", "--zero-shot", "nowhere"), "nowhere is no folder: name one with a sub-folder"),
         (("--power", "0"), "--power 0 is no gain in points"),

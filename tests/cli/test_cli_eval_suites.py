@@ -1,7 +1,9 @@
 """`blindpairs eval --suite` and `--readout`: the demo's small suites end to end, and errors that say what to do."""
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ from fake_endpoint import FakeEndpoint, Received, Response, completion, error
 from pictured_pairs import benchmark_of
 from typer.testing import CliRunner, Result
 
+from blindpairs import vlm
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.cli import app
 from blindpairs.demo.small_suites import demo_llava_bench, demo_pope
+from blindpairs.vlm import Answerer, open_model
+from blindpairs.vlm.endpoint import Endpoint
 
 
 def call(work: Path, *arguments: object) -> Result:
@@ -184,6 +189,46 @@ def test_recorded_answers_and_reviews_of_llava_are_scored(tmp_path: Path, made: 
     assert (found["model"], found["scores"]["ours"]["all"]["relative"]) == ("llava-7b", 50.0)
 
 
+def test_file_without_answers_and_reviews_without_scores_are_said(tmp_path: Path, made: Path) -> None:
+    answers, reviews = tmp_path / "answers.jsonl", tmp_path / "reviews.jsonl"
+    answers.write_text("\n")
+    reviews.write_text("\n".join(json.dumps({"question_id": n, "content": "0 5\nx"}) for n in range(12)))
+    data = ("--suite", "llava-bench", "--data", made / "bench", "--answers", answers, "--judge", reviews)
+    empty = call(tmp_path, *data)
+    assert (empty.exit_code, empty.stdout) == (3, "")
+    assert f"{answers} holds no answers to llava-bench" in empty.stderr
+    answers.write_text("\n".join(json.dumps({"question_id": n, "text": "a cat"}) for n in range(12)))
+    lines = call(tmp_path, *data).stdout.splitlines()
+    assert lines[-2].endswith("12 of 12")
+    assert lines[-1] == "  12 of 12 reviews give no two scores; they are left out."
+
+
+def test_model_that_is_named_twice_is_asked_once(tmp_path: Path, made: Path) -> None:
+    named = ("--model", "yes", "--model", "yes")
+    assert len(models(call(tmp_path, "--suite", "pope", "--data", made / "pope", *named, "--json"))) == 1
+
+
+def test_models_of_a_suite_are_opened_one_after_the_other(
+    tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: weakref.WeakSet[Endpoint] = weakref.WeakSet()
+    most: list[int] = []
+
+    def counted(spec: str, **options: Any) -> Answerer:
+        opened = open_model(spec, **options)
+        assert isinstance(opened, Endpoint)
+        alive.add(opened)
+        gc.collect()
+        most.append(len(alive))
+        return opened
+
+    monkeypatch.setattr(vlm, "open_model", counted)
+    with FakeEndpoint(yes_to_all) as one, FakeEndpoint(yes_to_all) as two, FakeEndpoint(yes_to_all) as three:
+        named = [part for endpoint in (one, two, three) for part in ("--model", endpoint.spec)]
+        assert len(models(call(tmp_path, "--suite", "pope", "--data", made / "pope", *named, "--json"))) == 3
+    assert max(most) <= 2  # the next one, and the last one until its variable is reused
+
+
 def test_recorded_answers_to_pope_need_the_list_of_their_ids(tmp_path: Path, made: Path) -> None:
     folder = shutil.copytree(made / "pope", tmp_path / "pope")
     asked: list[dict[str, Any]] = []
@@ -261,6 +306,13 @@ def test_readout_of_a_small_benchmark_stands_beside_exchanged_answers(tmp_path: 
     assert (found["layer"], found["patterns"]["State and Condition"]["pairs"]) == (1, 6)
     assert [found["all"][name]["count"] for name in ("pooled", "patches", "nearest")] == [6, 6, 6]
     assert [found["shuffled"]["all"][name]["count"] for name in ("pooled", "patches", "nearest")] == [6, 6, 6]
+
+
+def test_readout_of_one_pair_says_that_it_was_not_tried(tmp_path: Path) -> None:
+    export_hub(benchmark_of(1, second=None), tmp_path / "one")
+    result = call(tmp_path, "--benchmark", tmp_path / "one", "--readout", "demo:dino")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1].startswith("  1 of 1 pairs are not tried: no other pair has their answers")
 
 
 def test_readout_takes_the_columns_of_the_store(tmp_path: Path, scenes: Path) -> None:

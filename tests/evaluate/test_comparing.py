@@ -184,6 +184,13 @@ def test_sides_report_runs_spread_and_a_sentence() -> None:
     assert got.sentence.endswith("seeds of a side differ by 5.3 points (standard deviation)")
 
 
+def test_interval_of_few_seeds_holds_possible_differences_alone() -> None:
+    seeds = np.arange(6)[None] < np.array([1, 5])[:, None]
+    got = compare_sides_arrays(seeds, np.zeros((1, 6), np.bool_))
+    assert got.interval == (-1.0, 1.0)  # two seeds that differ by 67 points say nothing about a third
+    assert not got.told
+
+
 def test_runs_without_any_variance_fall_back_to_the_number_of_pairs() -> None:
     none, everything = np.zeros((2, 12), np.bool_), np.ones((3, 12), np.bool_)
     got = compare_sides_arrays(none, everything)

@@ -188,6 +188,13 @@ def test_checker_says_which_files_and_how_many_images_are_missing(tmp_path: Path
     assert check_pope(tmp_path / "none").missing == (f"there is no folder {tmp_path / 'none'}",)
 
 
+def test_split_without_a_question_is_missing_and_never_scored(tmp_path: Path) -> None:
+    folder = pope_folder(tmp_path / "pope")
+    (folder / "coco" / "coco_pope_random.json").write_text("\n")
+    with pytest.raises(InputError, match=r"the file coco_pope_random\.json has no question"):
+        read_pope(folder)
+
+
 def test_a_wrong_label_and_a_doubled_question_are_errors(tmp_path: Path) -> None:
     folder = pope_folder(tmp_path / "pope")
     lines = lines_of("random")

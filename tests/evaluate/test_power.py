@@ -69,5 +69,5 @@ def test_impossible_questions_are_refused() -> None:
         power(100, 0.3, 0.2)
     with pytest.raises(ConfigError, match="give one above 0"):
         pairs_needed(0.0, 0.2)
-    with pytest.raises(ConfigError, match="look for a larger one"):
+    with pytest.raises(ConfigError, match=r"needed for a gain of 0\.001 points: look for a larger one"):
         pairs_needed(0.00001, 0.2)

@@ -161,7 +161,11 @@ def test_answers_to_another_revision_are_refused_wherever_their_folder_is(tmp_pa
     (entry,) = scored(session(tmp_path, before, cache), "first")
     later = session(tmp_path, now, cache)
     shutil.copytree(entry.folder.parent, later.folder)
-    for refused in (lambda: later.recorded([]), lambda: later.answer(Asked(f"recorded:{entry.folder.name}"))):
+    for refused in (
+        lambda: later.recorded([]),
+        lambda: later.answer(Asked(f"recorded:{entry.folder.name}")),
+        lambda: later.answer(Asked("first")),
+    ):
         with pytest.raises(InputError, match=f"another revision \\({before.fingerprint}, now {now.fingerprint}\\)"):
             refused()
 

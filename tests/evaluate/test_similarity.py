@@ -146,6 +146,10 @@ def test_second_run_loads_no_model_unless_its_files_have_changed(
     monkeypatch.setattr(similarity, "load_text_encoder", counted)
     second = evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")
     assert (loaded, summary(second)) == ([], summary(first))
+    (tmp_path / "scores" / LOADED).unlink()
+    (tmp_path / "scores" / LOADED).mkdir()
+    assert summary(evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")) == summary(first)
+    (tmp_path / "scores" / LOADED).rmdir()
     for change in (
         lambda: (tmp_path / "scores" / LOADED).write_text("{"),
         lambda: (tmp_path / "scores" / LOADED).unlink(),

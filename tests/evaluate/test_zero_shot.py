@@ -62,5 +62,8 @@ def test_folder_without_classes_says_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 1 sub-folders: it needs one of images"):
         labelled_images(tmp_path)
     (tmp_path / "a b").mkdir()
-    with pytest.raises(InputError, match=r"has 2 sub-folders.*no two of one name"):
+    with pytest.raises(InputError, match="has classes without a name of their own: 'a b', 'a_b'"):
+        labelled_images(tmp_path)
+    (tmp_path / "a b").rename(tmp_path / "___")
+    with pytest.raises(InputError, match="has classes without a name of their own: '___'"):
         labelled_images(tmp_path)
