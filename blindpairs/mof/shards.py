@@ -20,7 +20,6 @@ from blindpairs.images.item import Item, changed_at, printable_uri
 from blindpairs.images.sources import kind_of_file, resolve
 from blindpairs.images.tar import members_of
 from blindpairs.mof.conversations import PLACEHOLDER, Oddity, Row, row_of
-from blindpairs.mof.pixels import Pictures
 
 TEXTS = (".json", ".txt")
 PLACE = re.compile(r"(.*)#([0-9]+)\+([0-9]+)", re.DOTALL)  # name, and where its bytes are: offset and size
@@ -69,21 +68,6 @@ class Shards:
         """The archive and the member, without the place."""
         found = PLACE.fullmatch(name)
         return found[1] if found else name
-
-
-def opened(data: str, images: str) -> tuple[Path | Shards, Pictures]:
-    """The data of a run, and where its images are: a file and a folder, or archives that hold both.
-
-    InputError where a folder of images is missing, or given beside archives.
-    """
-    archives = shards_of(data)
-    if archives is None:
-        if images and not Path(images).is_dir():
-            raise InputError(f"{images} is not a folder: name the one below which the images of {data} are")
-        return Path(data), Path(images)
-    if images:
-        raise InputError(f"{data} names archives, which hold their images: leave out the folder {images}")
-    return archives, archives
 
 
 def shards_of(data: str) -> Shards | None:

@@ -255,14 +255,8 @@ def private_copy(tokenizer: Any, controls: Sequence[str]) -> tuple[Tokenizer, Id
 
 
 def learned_tokens(encoding: Any, answers: Sequence[tuple[int, int]]) -> Learned:
-    """(tokens,) whether each token has a part in an answer.
-
-    A token reaches back to the end of the one before it: some tokenizers tell offsets without the spaces of a token,
-    and the characters that they drop belong to the token that follows.
-    """
-    offsets = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2)  # (tokens, 2)
-    ends = np.maximum.accumulate(offsets[:, 1])
-    starts = np.minimum(offsets[:, 0], np.concatenate([[0], ends[:-1]]))
+    """(tokens,) whether each token has a character in an answer, as the tokenizer tells offsets."""
+    starts, ends = np.asarray(encoding.offsets, dtype=np.int64).reshape(-1, 2).T  # (tokens,) each
     learned: Learned = np.zeros(len(ends), dtype=bool)
     for start, end in answers:
         learned |= (ends > start) & (starts < end)

@@ -19,7 +19,7 @@ from blindpairs.mof.checking import Check, check_instructions
 from blindpairs.mof.examples import Examples, Sight
 from blindpairs.mof.indexing import open_index
 from blindpairs.mof.pixels import PixelRules
-from blindpairs.mof.shards import Shards, opened, shards_of
+from blindpairs.mof.shards import Shards, shards_of
 from blindpairs.mof.templates import TurnTokenizer
 
 RULES = PixelRules(Preprocess(16, "shortest", 16, "bicubic", "floor", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
@@ -90,18 +90,6 @@ def test_folder_pattern_and_single_archive_name_the_same(shards: Shards, tmp_pat
     assert list(folder.rows()) == list(shards.rows())
     assert [each.id for each in single.rows()] == ["b/3", "b/4"]
     assert shards_of(str(save_rows(tmp_path / "rows.json", ROWS))) is None
-
-
-def test_file_has_a_folder_of_images_and_archives_have_none(shards: Shards, images: Path, tmp_path: Path) -> None:
-    rows = save_rows(tmp_path / "rows.json", ROWS)
-    assert opened(str(rows), str(images)) == (rows, images)
-    data, pictures = opened(str(tmp_path / "shards"), "")
-    assert data is pictures
-    assert isinstance(data, Shards)
-    with pytest.raises(InputError, match="absent is not a folder"):
-        opened(str(rows), "absent")
-    with pytest.raises(InputError, match="hold their images: leave out the folder"):
-        opened(str(tmp_path / "shards"), str(images))
 
 
 def test_captions_of_img2dataset_are_rows(images: Path, tmp_path: Path) -> None:
