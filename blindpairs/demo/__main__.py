@@ -3,6 +3,7 @@
 python -m blindpairs.demo FOLDER             the corpus and both encoders
 python -m blindpairs.demo benchmark FOLDER   the benchmark, from the encoders in data/demo
 python -m blindpairs.demo lm FOLDER          the language model
+python -m blindpairs.demo sweep FOLDER       the log of the preset demo-sweep: a run a line
 """
 
 import sys
@@ -13,12 +14,14 @@ def main(arguments: list[str]) -> None:
     """Fill the given folder, and print progress."""
     if len(arguments) == 2 and arguments[0] == "lm":
         _build_language_model(Path(arguments[1]))
+    elif len(arguments) == 2 and arguments[0] == "sweep":
+        _sweep(Path(arguments[1]))
     elif len(arguments) == 2 and arguments[0] == "benchmark":
         _build_benchmark(Path(arguments[1]))
     elif len(arguments) == 1:
         _build_encoders(Path(arguments[0]))
     else:
-        raise SystemExit("usage: python -m blindpairs.demo [benchmark | lm] FOLDER")
+        raise SystemExit("usage: python -m blindpairs.demo [benchmark | lm | sweep] FOLDER")
 
 
 def _build_encoders(folder: Path) -> None:
@@ -41,6 +44,13 @@ def _build_language_model(folder: Path) -> None:
     from blindpairs.demo.language_model import train_language_model
 
     train_language_model(folder, progress=_print_progress)
+
+
+def _sweep(folder: Path) -> None:
+    from blindpairs.demo.sweep import run_sweep
+
+    for row in run_sweep(folder, _print_progress):
+        sys.stderr.write(f"{row['run']}: {row['blind']['pair_accuracy']['share']:.1%} of blind pairs\n")
 
 
 def _print_progress(done: int, total: int, failed: int = 0, /) -> None:

@@ -204,8 +204,9 @@ configs:
 # The demo of blindpairs
 
 `scenes.parquet` holds the scenes that `blindpairs demo` mines, `clip/` and `dino/` the two encoders, `lm/` the language
-model of `blindpairs train-mof`, and `benchmark.parquet` the benchmark described here: {pairs} pairs of images that the demo's CLIP calls the same and its
-Dinov2 calls different, and {controls} control pairs that its CLIP tells apart. {images} images of 64 x 64 pixels.
+model of `blindpairs train-mof`, and `benchmark.parquet` the benchmark described here: {pairs} pairs of images that
+the demo's CLIP calls the same and its Dinov2 calls different, and {controls} control pairs that its CLIP tells apart.
+{images} images of 64 x 64 pixels.
 
 Each pair has a question whose right answers differ between its images, a second one whose right answers are exchanged,
 and a statement about each image that is false of the other.

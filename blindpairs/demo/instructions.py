@@ -24,7 +24,7 @@ from blindpairs.demo.small_suites import BENCH_QUESTIONS, suite_scenes
 from blindpairs.demo.truth import read_truth
 from blindpairs.demo.world import ATTRIBUTES, Scene, caption, random_scene
 from blindpairs.progress import Progress, silent
-from blindpairs.workspace import demo_folder, read_json, write_json, write_text, written_atomically
+from blindpairs.workspace import demo_folder, read_json, write_json, write_text
 
 INSTRUCTIONS_SEED = SEED + 30
 CAPTIONS, INSTRUCTIONS, IMAGES, DONE = "captions.json", "instructions.json", "images", "done.json"
@@ -43,17 +43,19 @@ class Amounts:
 
 
 def write_instructions(folder: Path, progress: Progress = silent, amounts: Amounts = Amounts()) -> Path:
-    """Fill `folder` and return it; what a killed call has drawn is not drawn again, nor is a finished folder."""
+    """Fill `folder` and return it. One that is finished is left as it is; one that is not is filled from the start.
+
+    So an image needs no flush of its own, and 5,000 of them take seconds.
+    """
     made = vars(amounts)
     if (folder / DONE).is_file() and read_json(folder / DONE) == made:
         return folder
     scenes = fresh_scenes(amounts.images, amounts.seed)
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+    (folder / DONE).unlink(missing_ok=True)  # before anything that it vouches for is replaced
     for position, scene in enumerate(scenes):
-        path = folder / IMAGES / _name(amounts.seed, position)
-        if not path.exists():
-            with written_atomically(path) as aside:
-                aside.write_bytes(encoded(render(scene, nuisance_seed(amounts.seed, position))))
+        drawn = encoded(render(scene, nuisance_seed(amounts.seed, position)))
+        (folder / IMAGES / _name(amounts.seed, position)).write_bytes(drawn)
         progress(position + 1, len(scenes))
     rng = np.random.default_rng([amounts.seed, 1])
     write_text(folder / CAPTIONS, _json(_captions(scenes, amounts, rng)))
@@ -63,9 +65,14 @@ def write_instructions(folder: Path, progress: Progress = silent, amounts: Amoun
     return folder
 
 
-def fresh_scenes(count: int, seed: int) -> list[Scene]:
-    """`count` random scenes that nothing of the demo is measured on."""
-    known = _known_scenes()
+def unseen_scenes(count: int, seed: int) -> list[Scene]:
+    """`count` random scenes that no model of the demo has been trained on, to measure on."""
+    return fresh_scenes(count, seed, frozenset(fresh_scenes(Amounts().images, Amounts().seed)))
+
+
+def fresh_scenes(count: int, seed: int, besides: frozenset[Scene] = frozenset()) -> list[Scene]:
+    """`count` random scenes that nothing of the demo is measured on, and none of `besides`."""
+    known = _known_scenes() | besides
     rng = np.random.default_rng(seed)
     found: list[Scene] = []
     while len(found) < count:

@@ -1,0 +1,112 @@
+"""The demo's sweep: every way to use both towers, three seeds each, trained and then measured on all axes.
+
+`python -m blindpairs.demo sweep FOLDER` trains the runs of the preset `demo-sweep` one by one in the work folder
+FOLDER, and appends a line for each to FOLDER/mof-sweep.jsonl, which ships as it comes out.
+
+Promises: a killed sweep goes on in the middle of a run; a run that has its line is neither trained nor asked again.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from blindpairs.demo.benchmark import demo_benchmark
+from blindpairs.demo.following import measure_following
+from blindpairs.demo.instructions import write_instructions
+from blindpairs.demo.small_suites import demo_pope
+from blindpairs.evaluate import suites
+from blindpairs.evaluate.answering import Conditions
+from blindpairs.evaluate.scores import Rate
+from blindpairs.evaluate.session import Asked, Rules, Session
+from blindpairs.evaluate.suite_questions import PopeSuite
+from blindpairs.evaluate.suite_session import SuiteSession, score_fields
+from blindpairs.evaluate.summary import rate_fields
+from blindpairs.mof.data import Preparing
+from blindpairs.mof.presets import load_preset
+from blindpairs.mof.recipe import Recipe, Stage
+from blindpairs.mof.run import Run
+from blindpairs.mof.sweep import Planned, planned, way_of
+from blindpairs.mof.training import train
+from blindpairs.progress import Progress, silent
+from blindpairs.vlm import Answerer, open_cache, open_model
+from blindpairs.workspace import Workspace
+
+LOG = "mof-sweep.jsonl"
+PRESET = "demo-sweep"
+
+
+def run_sweep(folder: Path, progress: Progress = silent, preset: str = PRESET) -> Iterator[dict[str, Any]]:
+    """Train and measure every run that has no line in the log yet; yields the lines as they are written."""
+    space, log = Workspace(folder), folder / LOG
+    folder.mkdir(parents=True, exist_ok=True)
+    found = load_preset(preset)
+    runs = planned(found.name, found.recipe, found.runs)
+    done = {row["run"] for row in read_sweep(log)}
+    data = write_instructions(space.prepared / "demo-instructions")
+    for number, one in enumerate(runs, 1):
+        if one.name not in done:
+            recipe = _with_data(one.recipe, data)
+            train(recipe, space.runs / one.name, preparing=Preparing(space.prepared, look=False))
+            row = {**_facts(one, Run(space.runs / one.name)), **measured(f"run:{one.name}", space)}
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            yield row
+        progress(number, len(runs))
+
+
+def read_sweep(log: Path) -> list[dict[str, Any]]:
+    """The lines of a log; a last one that was cut off is taken away, so that its run is measured again."""
+    if not log.exists():
+        return []
+    text = log.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        log.write_text(whole, encoding="utf-8")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def measured(spec: str, space: Workspace) -> dict[str, Any]:
+    """Both axes and POPE for one model: pair accuracy of blind pairs, by pattern, and of controls; following."""
+    model = open_model(spec, work=space.root)
+    with open_cache(space.replies) as cache:
+        session = Session(space.results, demo_benchmark(), Conditions(cache), lambda _: model)
+        entry = session.answer(Asked(spec))
+        session.score([entry], Rules())
+        pope = _pope(spec, space, model, suites.Asking(cache))
+    summary = entry.summary
+    assert summary is not None, "scored"
+    assert summary.blind is not None, "every question has an answer, or the model itself has failed"
+    assert summary.controls is not None, "the demo's benchmark has controls"
+    return {
+        "blind": {name: rate_fields(rate) for name, rate in vars(summary.blind).items() if isinstance(rate, Rate)},
+        "controls": {"pair_accuracy": rate_fields(summary.controls.pair_accuracy)},
+        "patterns": {name: rate_fields(scores.pair_accuracy) for name, scores in summary.patterns.items()},
+        "following": asdict(measure_following(model)),
+        "pope": pope,
+    }
+
+
+def _pope(spec: str, space: Workspace, model: Answerer, asking: suites.Asking) -> Any:
+    place = space.root / "suites" / "pope"
+    session = SuiteSession(space.results, PopeSuite(place, demo_pope(place)), asking, lambda _: model)
+    entry = session.answer(session.introduce(spec))
+    session.score(entry, ("llava",))
+    return score_fields(entry.scores[0])["mean"]
+
+
+def _with_data(recipe: Recipe, folder: Path) -> Recipe:
+    def filled(stage: Stage) -> Stage:
+        file = folder / f"{stage.data.removeprefix('demo:')}.json"
+        return replace(stage, data=str(file), images=str(folder / "images"))
+
+    return replace(recipe, stage1=filled(recipe.stage1), stage2=filled(recipe.stage2))
+
+
+def _facts(one: Planned, run: Run) -> dict[str, Any]:
+    """Which run it is, and how its training ended: the mean losses of its last two fifths show whether it was over."""
+    losses = [row["loss"] for row in run.rows() if row["stage"] == 2]
+    fifth = max(1, len(losses) // 5)
+    means = [round(sum(some) / len(some), 4) for some in (losses[-2 * fifth : -fifth], losses[-fifth:]) if some]
+    return {"run": one.name, "way": way_of(one.recipe), "seed": one.recipe.seed, "last_fifths": means}
