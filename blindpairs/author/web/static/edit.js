@@ -54,6 +54,7 @@ function show(ready) {
   showFacts(pair);
   showSource(pair, Boolean(unsent ?? pair.edit));
   showFindings(pair.findings);
+  find("announced").textContent = `Pair ${pair.pair_id}. ${pair.shown?.form.question?.text ?? "No question yet."}`;
   document.activeElement?.blur();
   scrollTo(0, 0);
   main.dataset.shown = pair.pair_id;
@@ -86,6 +87,7 @@ function showSource(pair, edited) {
     : shown.kind === "draft" ? `draft by ${shown.author}` : pair.own?.reason ? `because: ${pair.own.reason}` : `text by ${shown.source.replace(/^person:/, "")}`;
   if (edited) find("source").append(", changed by you");
   find("revert").hidden = !shown || !edited;
+  form.showProposal(pair.proposal);
   const drafts = find("drafts");
   drafts.hidden = pair.drafts.length < 2;
   drafts.replaceChildren(element("option", { value: "" }, "another draft …"),
