@@ -80,7 +80,7 @@ def test_pattern_that_a_model_proposed_is_shown_beside_the_pair(tmp_path: Path) 
         pair = first_pair(started, PEOPLE[0])
     assert pair["proposal"] is None
     proposed = {
-        "patterns": {"Text": "letters"},
+        "taxonomy": {"Text": "letters"},
         "assignment": {pair["pair_id"]: "Text"},
         "unassigned": {},
         "model": "m",
