@@ -34,9 +34,8 @@ async function fetchNext(besides) {
 
 const fetchPair = async id => viewer.preload(await ask("GET", `/api/pair/${encodeURIComponent(id)}`));
 
-function prepareNext() {
-  const besides = current ? [current.pair.pair_id] : [];
-  const coming = next = fetchNext(besides);
+function prepareNext(coming = fetchNext(current ? [current.pair.pair_id] : [])) {
+  next = coming;
   delete main.dataset.next;
   coming.then(ready => { if (next === coming) main.dataset.next = ready?.pair.pair_id ?? ""; }, () => {});  // whoever waits for it sees the error
 }
@@ -210,7 +209,7 @@ const back = () => alone(async () => {
   const ready = await fetchPair(id);
   trail.pop();
   show(ready);
-  if (left) next = Promise.resolve(left);
+  if (left) prepareNext(fetchPair(left.pair.pair_id));  // fetched again: it may have been edited since it was shown
 });
 
 const undo = () => alone(async () => {
@@ -219,7 +218,7 @@ const undo = () => alone(async () => {
   if (!pair) { note("There is nothing to undo."); return; }
   const left = current;
   show(await viewer.preload(pair));
-  if (left && left.pair.pair_id !== pair.pair_id) next = Promise.resolve(left);
+  if (left && left.pair.pair_id !== pair.pair_id) prepareNext(fetchPair(left.pair.pair_id));
   trail = trail.filter(id => id !== pair.pair_id);
   note("Your last decision was taken back: this pair is open again.");
   showProgress();
