@@ -8,4 +8,7 @@ adds) and `standing.py` (which decision counts). `rows.py` is what goes out and 
 For people at work: `queue.py` (which pair comes next), `edits.py` (what is being written), `live_checks.py` (what is
 wrong with it), `pair_list.py` (finding pairs), `clusters.py` (naming what differs), `agreement.py` (how far people
 agree, and settling it) and `yields.py` (what their time bought). `listing.py` keeps what makes these fast.
+
+The pages: `desk.py` (one person's work as JSON), `overviews.py` (many pairs as values for templates), `pictures.py`
+(images by id), `server.py` (the routes) behind `security.py` (who may ask); templates, scripts and style are in `web/`.
 """

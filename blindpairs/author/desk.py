@@ -49,6 +49,7 @@ class Desk:
     rules: Rules = field(default_factory=Rules)
     taxonomy: Taxonomy = field(default_factory=lambda: NINE)
     map_of: Callable[[str], DifferenceMap | None] = lambda _: None
+    proposals: Mapping[str, str] = field(default_factory=dict)  # pair id -> the pattern that a model proposes
 
     def __post_init__(self) -> None:
         self.queue = Queue(self.database, self.rules)
@@ -167,6 +168,7 @@ class Desk:
             "own": {"kind": own.kind, "reason": own.reason} if own else None,
             "edit": {"id": edit.id, "form": edit.form} if edit else None,
             "drafts": [_revision(one) for one in drafts],
+            "proposal": self.proposals.get(pair.pair_id),
             "findings": self.findings(form),
         }
 

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -38,6 +39,12 @@ class Access:
 
     hosts: frozenset[str]
     people: Mapping[str, str]  # token -> name
+    any_address: bool = False  # also by any number: only names can be made to resolve to this machine by others
+
+    def knows(self, host: str) -> bool:
+        """Whether the server is known by the name in a Host header."""
+        name = _name_of(host)
+        return name in self.hosts or (self.any_address and _is_address(name.strip("[]")))
 
     def person(self, token: str) -> str | None:
         """The person with this token; every token is compared, in the same time."""
@@ -81,7 +88,7 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         """The answer to a request that is not passed on."""
         method, host = scope["method"], headers.get("host", "")
-        if len(headers.getlist("host")) != 1 or _name_of(host) not in self._access.hosts:
+        if len(headers.getlist("host")) != 1 or not self._access.knows(host):
             return _refused(421, "this server is not known by that name")
         visit = method in SAFE and headers.get("sec-fetch-mode") == "navigate"
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not visit:
@@ -146,6 +153,14 @@ def _name_of(host: str) -> str:
     """`[::1]:8765` -> `[::1]`, `Localhost:8765` -> `localhost`."""
     name, _, port = host.rpartition(":")
     return (name if name and port.isdecimal() else host).lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _cookie(headers: Headers, host: str) -> str:

@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from blindpairs.cli.app import WORK, Json, Work, command, say
+from blindpairs.cli.app import WORK, Json, Work, command, named_folder, say
 from blindpairs.cli.draft import read_patterns, tell_notice
 from blindpairs.cli.groups import grouped
 from blindpairs.cli.serving import Serving, access_for, people_of, serve
@@ -60,7 +62,8 @@ def author(
     people = people_of(annotator or [])
     prepare(space)
     access = access_for(serving, people, space, "author")
-    site = author_site(space, taxonomy, Rules(overlap=overlap, per_pattern=target))
+    proposed = _proposals(named_folder("--patterns", patterns) if patterns else space.patterns)
+    site = author_site(space, taxonomy, Rules(overlap=overlap, per_pattern=target), proposed)
     hint = "open it in a browser: accept, correct or reject each draft, then `blindpairs export`"
     with maps_being_added(space):
         serve(AuthorPages(site, access).application, access, serving, as_json=as_json, hint=hint)
@@ -120,7 +123,21 @@ def _add_maps(space: Workspace) -> None:
         say(f"note: no maps of differences: {error}")
 
 
-def author_site(space: Workspace, taxonomy: "Taxonomy", rules: "Rules") -> "Site":
+def _proposals(file: Path) -> "Mapping[str, str]":
+    """What `blindpairs patterns --model` assigned in a file; nothing where it is another list of patterns, or none."""
+    from blindpairs.access import present
+    from blindpairs.author.taxonomy import read_assignment
+    from blindpairs.errors import InputError
+
+    try:
+        return read_assignment(file) if present(file) else {}
+    except InputError:
+        return {}
+
+
+def author_site(
+    space: Workspace, taxonomy: "Taxonomy", rules: "Rules", proposals: "Mapping[str, str]" = MappingProxyType({})
+) -> "Site":
     """What the pages of a work folder are made of."""
     from blindpairs.author.database import AuthoringDatabase
     from blindpairs.author.desk import Desk
@@ -130,9 +147,11 @@ def author_site(space: Workspace, taxonomy: "Taxonomy", rules: "Rules") -> "Site
 
     maps = Maps(space.pairs)
     name = digest(ascii(space.root.resolve()))[:12]  # in the browser's own storage
-    return Site(
-        lambda: Desk(AuthoringDatabase(space.authoring), rules, taxonomy, maps.of), pictures_of(space), maps, name
-    )
+
+    def make_desk() -> Desk:
+        return Desk(AuthoringDatabase(space.authoring), rules, taxonomy, maps.of, proposals)
+
+    return Site(make_desk, pictures_of(space), maps, name)
 
 
 def _run(arguments: Sequence[str], space: Workspace) -> None:

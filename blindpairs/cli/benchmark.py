@@ -86,9 +86,10 @@ def open_benchmark(space: Workspace, given: Path | None) -> "Benchmark":
     """The benchmark at a path, in any known format; else that of the work folder, else the demo's, which is said."""
     from blindpairs.access import present
     from blindpairs.benchmark.native import DATA, read_native
-    from blindpairs.benchmark.recognise import read_benchmark
 
     if given is not None:
+        from blindpairs.benchmark.recognise import read_benchmark  # loads torch, which the native file does without
+
         imported = read_benchmark(given)
         for note in imported.notes:
             say(f"{given}: {note}")

@@ -202,4 +202,4 @@ def _print_report(space: Workspace, name: str, report: "DraftReport") -> None:
     for code, example in report.examples.items():
         typer.echo(f"    {code}, such as {example}")
     if report.drafted or report.kept:
-        typer.echo("  to decide: blindpairs export --format csv (or label-studio), then blindpairs import FILE")
+        typer.echo("  to decide: blindpairs author, or blindpairs export --format csv (or label-studio) and import")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from blindpairs.benchmark.foreign import Exported
 
 
-TO_DECIDE = "decide on the drafts with `export --format csv` and `import`"
+TO_DECIDE = "decide on the drafts with `author`, or with `export --format csv` and `import`"
 TO_NAME = (
     "name the taxonomy that they were drafted with, --patterns FILE, or assign another to them: "
     "`blindpairs patterns --model SPEC --patterns FILE --accept NAME`"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PORT = 8765
 PORTS_TRIED = 10
+EVERYWHERE = ("0.0.0.0", "::")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 SECRET_BYTES = 32
 SHUTDOWN_SECONDS = 3  # for answers that are on their way when Ctrl-C comes
@@ -70,7 +71,7 @@ class Serving:
     def hosts(self) -> frozenset[str]:
         """The names by which browsers may ask for the pages."""
         names = {*LOOPBACK}
-        if self.host in ("0.0.0.0", "::"):
+        if self.host in EVERYWHERE:
             names |= {socket.gethostname().lower(), socket.getfqdn().lower(), *_addresses()}
         else:
             names.add(f"[{self.host}]" if ":" in self.host else self.host.lower())
@@ -79,7 +80,7 @@ class Serving:
     @property
     def shown_host(self) -> str:
         """The name in the printed address: one that other machines can use, where they may."""
-        if self.host in ("0.0.0.0", "::"):
+        if self.host in EVERYWHERE:
             return next((one for one in _addresses() if not one.startswith("127.")), socket.gethostname())
         return f"[{self.host}]" if ":" in self.host else self.host
 
@@ -104,7 +105,8 @@ def access_for(serving: Serving, people: Sequence[str], space: Workspace, purpos
     from blindpairs.author.security import Access, token_of
 
     secret = _secret(space)
-    return Access(serving.hosts, {token_of(secret, f"{purpose}:{name}"): name for name in people})
+    tokens = {token_of(secret, f"{purpose}:{name}"): name for name in people}
+    return Access(serving.hosts, tokens, any_address=serving.host in EVERYWHERE)
 
 
 def serve(application: "ASGIApp", access: "Access", serving: Serving, *, as_json: bool, hint: str) -> None:

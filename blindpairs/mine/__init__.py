@@ -2,11 +2,11 @@
 
 Read in this order: `options` (what a blind pair is), `mining` (the steps), `images` (which take part), `search` (all
 pairs of them above a threshold, and what the search runs on), `candidates` (counting all pairs, holding the best),
-`ranking` (which are kept), `advice` (if none is), `files` (what is read and written), `planning` (what a run would
-take). For `--differences`: `closer` (which candidates are looked at), `fields` (their patch tokens), `patches` (which a
-store's encoder gives), `alignment`, `differences` (how much, which kind, where), `maps` (the file of where). `controls`
-matches pairs that CLIP tells apart, and `patterns` names the nine visual patterns. The join through a FAISS index is
-`blindpairs.index.approximate`.
+`ranking` (which are kept), `advice` (if none is), `files` (what is written) and `reading` (what is read), `planning`
+(what a run would take). For `--differences`: `closer` (which candidates are looked at), `fields` (their patch tokens),
+`patches` (which a store's encoder gives), `alignment`, `differences` (how much, which kind, where), `maps` (the file of
+where) and `adding_maps` (for pairs without). `controls` matches pairs that CLIP tells apart, and `patterns` names the
+nine visual patterns. The join through a FAISS index is `blindpairs.index.approximate`.
 
 The names below are loaded when they are first used: whoever only reads pairs or maps, as the page for authors does,
 does without torch and its 0.8 GB.

@@ -147,6 +147,21 @@ def test_later_shows_another_pair_and_back_returns(pages: Served, visit: Open, p
     assert own(pages, pair, person) == []
 
 
+def test_what_was_being_written_is_there_again_after_an_undo(pages: Served, visit: Open, person: str) -> None:
+    page = visit()
+    first = page.shown()
+    page.press("Enter")
+    second = page.after(first)
+    page.press("q", "End")
+    page.page.keyboard.type(" half")
+    page.press("Escape", "u")
+    page.page.wait_for_selector(f"main[data-shown='{first}']")
+    page.press("Enter")
+    page.page.wait_for_selector(f"main[data-shown='{second}']")
+    assert page.value("question").endswith(" half")
+    assert kept_text(pages, second, person).endswith(" half")
+
+
 def test_checks_of_the_benchmark_speak_while_one_writes(visit: Open) -> None:
     page = visit()
     page.shown()

@@ -64,6 +64,32 @@ def test_localhost_and_both_loopback_addresses_are_names_of_this_server(pages: S
         assert pages.raw("GET", "/", headers=headers)[0].status == 200
 
 
+def test_server_for_other_machines_is_known_by_numbers_but_by_no_foreign_name(tmp_path: Path) -> None:
+    options = ("--host", "0.0.0.0", "--port", 0, "--annotator", PEOPLE[0])
+    with serving(drawn_work(tmp_path, 2), *options) as started:
+        token = {"Authorization": f"Bearer {started.token()}"}
+        for host, status in (("192.0.2.7", 200), ("127.0.0.1", 200), ("evil.example", 421), ("7.evil.example", 421)):
+            headers = {"Host": f"{host}:{started.port}", **token}
+            assert started.raw("GET", "/", headers=headers)[0].status == status
+        assert started.raw("GET", "/", headers={"Host": f"192.0.2.7:{started.port}"})[0].status == 401
+
+
+def test_pattern_that_a_model_proposed_is_shown_beside_the_pair(tmp_path: Path) -> None:
+    work = drawn_work(tmp_path, 2)
+    with serving(work, "--port", 0, "--annotator", PEOPLE[0]) as started:
+        pair = first_pair(started, PEOPLE[0])
+    assert pair["proposal"] is None
+    proposed = {
+        "taxonomy": {"Text": "letters"},
+        "assignment": {pair["pair_id"]: "Text"},
+        "unassigned": {},
+        "model": "m",
+    }
+    (work / "patterns.json").write_text(json.dumps(proposed), encoding="utf-8")
+    with serving(work, "--port", 0, "--annotator", PEOPLE[0]) as started:
+        assert first_pair(started, PEOPLE[0])["proposal"] == "Text"
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -34,9 +34,8 @@ async function fetchNext(besides) {
 
 const fetchPair = async id => viewer.preload(await ask("GET", `/api/pair/${encodeURIComponent(id)}`));
 
-function prepareNext() {
-  const besides = current ? [current.pair.pair_id] : [];
-  const coming = next = fetchNext(besides);
+function prepareNext(coming = fetchNext(current ? [current.pair.pair_id] : [])) {
+  next = coming;
   delete main.dataset.next;
   coming.then(ready => { if (next === coming) main.dataset.next = ready?.pair.pair_id ?? ""; }, () => {});  // whoever waits for it sees the error
 }
@@ -54,6 +53,7 @@ function show(ready) {
   showFacts(pair);
   showSource(pair, Boolean(unsent ?? pair.edit));
   showFindings(pair.findings);
+  find("announced").textContent = `Pair ${pair.pair_id}. ${pair.shown?.form.question?.text ?? "No question yet."}`;
   document.activeElement?.blur();
   scrollTo(0, 0);
   main.dataset.shown = pair.pair_id;
@@ -86,6 +86,7 @@ function showSource(pair, edited) {
     : shown.kind === "draft" ? `draft by ${shown.author}` : pair.own?.reason ? `because: ${pair.own.reason}` : `text by ${shown.source.replace(/^person:/, "")}`;
   if (edited) find("source").append(", changed by you");
   find("revert").hidden = !shown || !edited;
+  form.showProposal(pair.proposal);
   const drafts = find("drafts");
   drafts.hidden = pair.drafts.length < 2;
   drafts.replaceChildren(element("option", { value: "" }, "another draft …"),
@@ -208,7 +209,7 @@ const back = () => alone(async () => {
   const ready = await fetchPair(id);
   trail.pop();
   show(ready);
-  if (left) next = Promise.resolve(left);
+  if (left) prepareNext(fetchPair(left.pair.pair_id));  // fetched again: it may have been edited since it was shown
 });
 
 const undo = () => alone(async () => {
@@ -217,7 +218,7 @@ const undo = () => alone(async () => {
   if (!pair) { note("There is nothing to undo."); return; }
   const left = current;
   show(await viewer.preload(pair));
-  if (left && left.pair.pair_id !== pair.pair_id) next = Promise.resolve(left);
+  if (left && left.pair.pair_id !== pair.pair_id) prepareNext(fetchPair(left.pair.pair_id));
   trail = trail.filter(id => id !== pair.pair_id);
   note("Your last decision was taken back: this pair is open again.");
   showProgress();

@@ -78,4 +78,13 @@ export function showCounts(counts, target) {
   }
 }
 
+// What a model proposes as the pattern: marked, and chosen by its own key like any other.
+export function showProposal(name) {
+  for (const one of patterns) {
+    const proposed = one.dataset.pattern === name, mark = one.querySelector(".proposed");
+    one.classList.toggle("is-proposed", proposed);
+    mark.textContent = proposed ? "a model proposes it" : "";
+  }
+}
+
 export const empty = () => ({ question: null, second: null, patterns: [], statement_a: "", statement_b: "" });

@@ -18,7 +18,12 @@ async function fetchItems() {
   // An answer may have been saved after the server looked for what is left.
   items = found.filter(item => !answeredHere.has(item.token)).map(item => known.get(item.token) ?? load(item));
   find("count").textContent = String(questions - answered);
-  find("progress").textContent = `${Math.max(answered, counted)} of ${questions}`;
+  showProgress(Math.max(answered, counted), questions);
+}
+
+function showProgress(answered, questions) {
+  counted = answered;
+  find("progress").textContent = `${answered} of ${questions}`;
 }
 
 async function show() {
@@ -48,7 +53,8 @@ async function answer(option) {
   find("saved").textContent = "saving …";
   for (;;) {
     try {
-      counted = (await ask("POST", "/api/answer", { token: item.token, option, seconds })).answered;
+      const { answered, questions } = await ask("POST", "/api/answer", { token: item.token, option, seconds });
+      showProgress(answered, questions);
       break;
     } catch (error) {
       find("saved").dataset.state = "failed";
