@@ -16,7 +16,7 @@ from blindpairs.cli.eval_report import print_plans, print_report, print_tables, 
 from blindpairs.cli.eval_similarity import evaluate_models, evaluated, models_there
 from blindpairs.cli.eval_suites import SuiteOptions, evaluate_suite
 from blindpairs.cli.eval_table import tables
-from blindpairs.cli.eval_uses import Use, check_read, use_of
+from blindpairs.cli.eval_uses import There, Use, check_read, use_of
 from blindpairs.cli.groups import given_options, grouped
 from blindpairs.cli.report import similarities, write_page
 from blindpairs.errors import AssetMissing, ConfigError, InputError
@@ -64,9 +64,7 @@ def eval_(
         print_comparisons(comparing, space, found, truth, as_json=as_json)
     else:
         who = _who(asking, how.words, space, found, truth)
-        answers = bool(who.asks or asking.answers or who.bare)
-        asked = any(is_asked(one.spec) for one in who.asks)
-        check_read(given, asked=asked, answers=answers, compared=bool(who.compared))
+        check_read(given, _there(who, asking, reading))
         evaluation = _Evaluation(asking, reading, spending, how, who, comparing.published)
         evaluation.run(space, found, truth, as_json=as_json)
 
@@ -103,6 +101,18 @@ def _who(asking: AskingOptions, words: "Asking", space: Workspace, found: "Bench
         raise ConfigError(f"{found.name} has statements and no questions: there is nothing to ask {asked[0]}")
     return _Who(
         [Asked(spec, words, other) for spec in asked for other in asking.orders(spec)], compared, runs, asking.bare
+    )
+
+
+def _there(who: _Who, asking: AskingOptions, reading: ReadingOptions) -> There:
+    """What the options can be read for. Recorded answers may be of any kind."""
+    recorded = who.bare or any(one.spec.startswith("recorded:") for one in who.asks)
+    return There(
+        asked=any(is_asked(one.spec) for one in who.asks),
+        shared=bool(who.asks),
+        answers=recorded or bool(who.asks or asking.answers),
+        judged=recorded or asking.free_form or bool({"official", "vlmevalkit"} & set(reading.read or ())),
+        compared=bool(who.compared),
     )
 
 

@@ -4,6 +4,7 @@ Promise: an option that would not be read is refused with one line, whatever it 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 
 from blindpairs.errors import ConfigError
@@ -63,27 +64,34 @@ def use_of(given: Mapping[str, str]) -> Use:
         raise ConfigError(f"{WHY[use].format(mark=mark)}: leave {', '.join(unread)} out")
     if lonely:
         raise ConfigError(lonely[0])
+    if {"free_form", "read"} <= given.keys():
+        raise ConfigError("--free-form shows no options, which other readers look for: leave --read out")
     return use
 
 
-# Options that only some of those who are evaluated read, by field.
-_OF_ASKED = ("ask", "swap", "free_form")
-_OF_ANSWERS = ("shard", "read", "judge", "explain", "complete_pairs")
+@dataclass(frozen=True)
+class There:
+    """What there is to read an option for."""
+
+    asked: bool  # a model that is asked
+    shared: bool  # somebody whose questions a shard can have a share of: baselines, too
+    answers: bool  # answers of anybody, asked or recorded
+    judged: bool  # answers that a judge reads, or may read
+    compared: bool  # a CLIP-style model
 
 
-def check_read(given: Mapping[str, str], *, asked: bool, answers: bool, compared: bool) -> None:
-    """ConfigError for an option that nobody who is evaluated would read.
+_READ_FOR = {
+    "asked": (("ask", "swap", "free_form"), "a model that is asked: name one with --model, such as hf:FOLDER"),
+    "shared": (("shard",), "models that answer, and nobody who is evaluated is asked anything"),
+    "answers": (("read", "explain", "complete_pairs"), "models that answer, and nobody who is evaluated does"),
+    "judged": (("judge",), "--free-form, --read official and --read vlmevalkit: give one of these, too"),
+    "compared": (("template",), "CLIP-style models, and none is evaluated: name one, such as --model demo:clip"),
+}
 
-    `asked`: a model is asked; `answers`: there may be answers, of a model, a baseline or a file; `compared`: there is a
-    CLIP-style model.
-    """
-    lacking = {
-        "a model that is asked: name one with --model, such as hf:FOLDER": () if asked else _OF_ASKED,
-        "models that answer, and nobody who is evaluated does": () if answers else _OF_ANSWERS,
-        "CLIP-style models, and none is evaluated: name one, such as --model demo:clip": ()
-        if compared
-        else ("template",),
-    }
-    for whom, fields in lacking.items():
-        if unread := [given[field] for field in fields if field in given]:
+
+def check_read(given: Mapping[str, str], there: There) -> None:
+    """ConfigError for an option that nobody who is evaluated would read."""
+    for what, (options, whom) in _READ_FOR.items():
+        unread = [given[field] for field in options if field in given and not getattr(there, what)]
+        if unread:
             raise ConfigError(f"{', '.join(unread)} {'is' if len(unread) == 1 else 'are'} for {whom}")

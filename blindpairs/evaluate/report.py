@@ -158,7 +158,7 @@ def _correlations(run: ReportedRun) -> str:
     found = correlations_of(run)
     if not found:
         return ""
-    head = ["model", "CLIP-style model", "patterns", "Pearson's r", "Spearman's rho"]
+    head = ["model", "CLIP-style model", "n", "Pearson's r", "Spearman's rho"]
     rows = [
         [
             escape_text(one.model),
@@ -168,7 +168,7 @@ def _correlations(run: ReportedRun) -> str:
         ]
         for one in found
     ]
-    about = "Correlations of accuracy by pattern, with 95 % intervals; p by permuting the patterns."
+    about = "Correlations of accuracy over n patterns, with 95 % intervals; p by permuting the patterns."
     return f'<div class="scroll">{_html_table(head, rows)}</div><p class="meta">{about}</p>'
 
 

@@ -129,7 +129,7 @@ def test_correlations_stand_on_the_page_with_their_intervals_for_models_that_see
     assert found.pearson.interval
     low, high = found.pearson.interval
     assert f"<td>{found.pearson.value:.2f} ({low:.2f} to {high:.2f}), p = " in shown
-    assert "Correlations of accuracy by pattern, with 95 % intervals" in shown
+    assert "Correlations of accuracy over n patterns, with 95 % intervals" in shown
     assert "Correlations of accuracy" not in page(tmp_path, benchmark, replace(both, patterns=names[:2]))
 
 

@@ -166,6 +166,38 @@ def test_second_run_loads_no_model_unless_its_files_have_changed(
         evaluate_similarity(few, spec, tmp_path / "scores", ("{}",), "cpu")
 
 
+def test_model_that_open_clip_finds_by_a_tag_is_remembered_by_its_file(
+    few: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import open_clip
+
+    how = {"interpolation": "bicubic", "resize_mode": "shortest"}
+    file = tmp_path / "models--timm--vit" / "snapshots" / "abc" / "open_clip_model.safetensors"
+    refs = tmp_path / "models--timm--vit" / "refs" / "main"
+    for path, text in ((file, "weights"), (refs, "abc")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    built: list[str] = []
+
+    def fake(name: str, **options: Any) -> Any:
+        built.append(name)
+        torch.manual_seed(0)
+        model = open_clip.CLIP(**READER)
+        open_clip.set_model_preprocess_cfg(model, {"size": 64, "mean": (0.5,) * 3, "std": (0.25,) * 3} | how)
+        return model
+
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda _: str(file))
+    monkeypatch.setattr(open_clip, "create_model", fake)
+    spec = "open_clip:ViT-B-32/laion2b_s34b_b79k"
+    first = evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")
+    assert built == ["ViT-B-32"] * 2  # its texts, and its images
+    assert summary(evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")) == summary(first)
+    assert len(built) == 2
+    refs.write_text("def")  # another revision would be loaded now
+    evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")
+    assert len(built) == 4
+
+
 def test_folder_of_other_settings_is_refused_with_the_difference(few: Benchmark, tmp_path: Path) -> None:
     evaluate_similarity(few, "demo:clip", tmp_path, device="cpu")
     kept = (tmp_path / SIMILARITIES).read_bytes()
