@@ -126,7 +126,9 @@ def test_people_of_a_study_are_scored_and_compared_like_models(tmp_path: Path, d
         for name in ("Ann", "Ben"):
             for item in study.next_items(name, 99):
                 study.answer(name, item.token, 0, 3.0)
-    result = call(tmp_path, "--benchmark", doors, "--model", "human:Ann", "--swap", "--json")
+    refused = call(tmp_path, "--benchmark", doors, "--model", "human:Ann", "--swap")
+    assert (refused.exit_code, "--swap is for a model that is asked" in refused.stderr) == (3, True)
+    result = call(tmp_path, "--benchmark", doors, "--model", "human:Ann", "--json")
     assert result.exit_code == 0, result.output
     (person,) = json.loads(result.stdout)["models"]
     assert (person["model"], person["complete"], person["protocol"]["name"]) == ("human:Ann", True, "study")
