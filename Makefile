@@ -36,6 +36,8 @@ bench: $(READY) ## measure speed and memory side by side with FAISS; prints the 
 	$(BIN)/python tests/benchmarks/bench_mine.py
 	$(BIN)/python tests/benchmarks/bench_differences.py
 	$(BIN)/python tests/benchmarks/bench_ranks.py
+	$(BIN)/python tests/benchmarks/bench_training.py
+	$(BIN)/python tests/benchmarks/bench_mof_steps.py
 	$(BIN)/python tests/benchmarks/bench_selfjoin_gpu.py
 	$(BIN)/python -m pytest -s tests/benchmarks
 

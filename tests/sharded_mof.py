@@ -44,7 +44,7 @@ def trained_alone() -> dict[str, Tensor]:
         torch.stack([model(**batch).loss for batch in _batches(step, model)]).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    return {name: one.detach() for name, one in model.state_dict().items()}
+    return {name: one.detach() for name, one in model.named_parameters()}
 
 
 def trained_on_two_processes() -> dict[str, Tensor]:
@@ -77,6 +77,6 @@ def _rank(rank: int, folder: str) -> dict[str, Tensor]:
         model(**_batches(step, model)[rank]).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    whole = {name: one.full_tensor().detach().clone() for name, one in model.state_dict().items()}
+    whole = {name: one.full_tensor().detach().clone() for name, one in model.named_parameters()}
     dist.destroy_process_group()
     return whole

@@ -1,7 +1,8 @@
 """A small run: pictures of noise with questions about them, the demo's towers, and a language model of two layers.
 
 As a script it has several lives, a process each: `small_run.py FOLDER 1:5 2:3 end` is killed after step 5 of stage 1,
-goes on and is killed after step 3 of stage 2, and goes on to its end.
+goes on and is killed after step 3 of stage 2, and goes on to its end. `small_run.py FOLDER together` trains in the
+process itself, which may be one of several.
 """
 
 import json
@@ -95,4 +96,7 @@ if __name__ == "__main__":
     import accelerate  # noqa: F401
     import transformers.trainer  # noqa: F401
 
+    if sys.argv[2:] == ["together"]:
+        run_small(Path(sys.argv[1]), small_recipe(Path(sys.argv[1])))
+        sys.exit()
     sys.stdout.write(" ".join(str(live(Path(sys.argv[1]), place)) for place in sys.argv[2:]))

@@ -156,7 +156,7 @@ def test_interrupted_command_saves_its_state_and_resumes_to_the_same_bytes(
     process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status, errors
-    assert "run the same command again; embed, import, draft and eval resume, the others start over" in errors
+    assert "run it again; embed, import, draft, eval and train-mof resume, the others start over" in errors
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob(".*.tmp"))
     subprocess.run(command, check=True, capture_output=True)

@@ -123,7 +123,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 raise
             raise typer.Exit(status) from error
         except (KeyboardInterrupt, Terminated) as error:
-            say("interrupted: run the same command again; embed, import, draft and eval resume, the others start over")
+            say("interrupted: run it again; embed, import, draft, eval and train-mof resume, the others start over")
             raise typer.Exit(143 if isinstance(error, Terminated) else 130) from error
 
     name = function.__name__.strip("_").replace("_", "-")  # `import_`: `import` is a keyword

@@ -168,6 +168,7 @@ def train_mof(
     draft and chat.
     """
     from blindpairs.cli.train_looks import print_findings, print_plans
+    from blindpairs.cli.train_scores import print_worth, write_cards
     from blindpairs.mof.sweep import Planned
 
     space, preset = Workspace(work), recipe.chosen(data.data)
@@ -184,9 +185,11 @@ def train_mof(
         reports.append(_trained(one, space, stage.numbers))
         if not as_json:
             _print_report(one.name, reports[-1])
+    write_cards(space, [one.name for one in runs])
     if as_json:
         print_json({"runs": [_as_json(one, report) for one, report in zip(runs, reports, strict=True)]})
     elif len(runs) > 1:
+        print_worth(space, runs)
         models = " ".join(f"--model run:{one.name}" for one in runs[:3])
         say(f"ask them: blindpairs eval {models}{' ...' if len(runs) > 3 else ''}")
 

@@ -46,7 +46,10 @@ class _Lines:
         def show(done: int, total: int, failed: int = 0, /) -> None:
             if time.monotonic() - self._printed >= LINE_EVERY:
                 self._printed = time.monotonic()
-                say(f"{label}: {done:,} of {total:,} {unit}" + (f", {self._row}" if unit == "steps" else ""))
+                say(
+                    f"{label}: {done:,} of {total:,} {unit}"
+                    + (f", {self._row}" if unit == "steps" and self._row else "")
+                )
 
         return show
 

@@ -6,7 +6,7 @@ so that one that crashes a decoder is a finding, too.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from blindpairs.cores import usable_cores
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import read_item
+from blindpairs.images.decode import decode, image_id
 from blindpairs.images.header import HEAD_BYTES, sniff
 from blindpairs.images.item import Image, Item, Outcome
 from blindpairs.images.workers import DecodePool, Decoding
@@ -76,6 +77,16 @@ class Known:
 
     ids: frozenset[str] = frozenset()
     hashes: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, images: Iterable[bytes]) -> "Known":
+        """Of the files of a benchmark; one that cannot be decoded is known by its id alone."""
+        ids, hashes = set(), []
+        for data in images:
+            ids.add(image_id(data))
+            with suppress(Undecodable):
+                hashes.append(decode(data).phash)
+        return cls(frozenset(ids), tuple(hashes))
 
     def nearest(self, phash: int) -> int:
         """By how many of 64 bits the nearest image differs; 64 if there is none."""

@@ -25,6 +25,7 @@ from blindpairs.mof.device import Device
 from blindpairs.mof.flops import Work, shape_of
 from blindpairs.mof.known_parts import language_config, vision_config
 from blindpairs.mof.loss import AT_ONCE
+from blindpairs.mof.modeling_mof_llava import MofLlavaConfig, MofLlavaForConditionalGeneration
 from blindpairs.mof.processing import load_tokenizer
 from blindpairs.mof.recipe import Recipe, Stage
 from blindpairs.mof.training import accumulation, freeze, language_model_path, trained_parts
@@ -67,7 +68,13 @@ def plan(recipe: Recipe, stages: Sequence[int], device: Device, prepared: Path) 
 
 def shape_model(recipe: Recipe) -> Any:
     """The model of a recipe without numbers: on torch's meta device."""
-    from blindpairs.mof.modeling_mof_llava import MofLlavaConfig, MofLlavaForConditionalGeneration
+    config = model_config(recipe)  # outside of the block, which would take numbers from towers that are loaded
+    with torch.device("meta"):
+        return MofLlavaForConditionalGeneration(config)
+
+
+def model_config(recipe: Recipe) -> MofLlavaConfig:
+    """The configuration of a recipe's model, for which no weights are needed."""
 
     clip, dino = recipe.towers()
     vision, aux = (vision_config(one) if one else None for one in (clip, dino))
@@ -76,7 +83,7 @@ def shape_model(recipe: Recipe) -> Any:
     side = fusion.resolution or first.image_size
     if side % first.patch_size:
         raise ConfigError(f"resolution {side} is not a multiple of the patch size {first.patch_size}")
-    config = MofLlavaConfig(
+    return MofLlavaConfig(
         vision_config=vision,
         aux_vision_config=aux,
         text_config=language_config(language_model_path(recipe.language_model)),
@@ -87,8 +94,6 @@ def shape_model(recipe: Recipe) -> Any:
         aux_feature_norm=fusion.dino_norm,
         projector_type=fusion.projector,
     )
-    with torch.device("meta"):
-        return MofLlavaForConditionalGeneration(config)
 
 
 def _plan(recipe: Recipe, number: int, model: Any, device: Device, prepared: Path) -> StagePlan:

@@ -17,7 +17,7 @@ from blindpairs.mof.features import FeatureCache, Towers
 from blindpairs.mof.indexing import InstructionIndex, data_hash, open_index
 from blindpairs.mof.pixels import Pictures, PixelRules
 from blindpairs.mof.recipe import Stage
-from blindpairs.mof.shards import Shards
+from blindpairs.mof.shards import Shards, shards_of
 from blindpairs.mof.templates import TurnTokenizer
 from blindpairs.progress import Notice, Progress, drop_notice, silent
 from blindpairs.workspace import digest
@@ -94,16 +94,10 @@ class Instructions:
 
 
 def source_of(stage: Stage) -> Path | Shards:
-    """The file of a stage, or its archives, `FOLDER/*.tar`. ConfigError where the recipe names neither."""
+    """The file of a stage, or its archives: a folder or a pattern. ConfigError where the recipe names neither."""
     if not stage.data:
         raise ConfigError("the recipe names no data: give --data FILE and --images FOLDER")
-    if not stage.data.endswith(".tar"):
-        return Path(stage.data)
-    place = Path(stage.data)
-    paths = sorted(str(path) for path in place.parent.glob(place.name))
-    if not paths:
-        raise ConfigError(f"there is no archive {stage.data}")
-    return Shards(paths)
+    return shards_of(stage.data) or Path(stage.data)
 
 
 def hash_of(stage: Stage) -> str:

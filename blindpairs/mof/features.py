@@ -166,9 +166,9 @@ class FeatureCache:
             prepare_folder(kept.folder)
         lock = RunLock(self._folder)
         try:
-            lock.claim_all()
-            self._kept = self._read()  # another run may have added blocks until now: their numbers are taken
-            self._add([name for name in wanted if not self._has(name)], len(wanted), towers, progress)
+            with lock.planning():  # waits for another process, which may be keeping the same
+                self._kept = self._read()  # blocks may have been added until now: their numbers are taken
+                self._add([name for name in wanted if not self._has(name)], len(wanted), towers, progress)
         finally:
             lock.release()
 

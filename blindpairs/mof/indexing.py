@@ -25,7 +25,16 @@ from blindpairs.mof.conversations import Conversation, Oddity, Row, Turn, read_r
 from blindpairs.mof.shards import Shards
 from blindpairs.mof.templates import Encoded, TurnTokenizer
 from blindpairs.progress import Notice, drop_notice
-from blindpairs.workspace import digest, prepare_folder, read_json, sha256_file, stamp, write_json, written_atomically
+from blindpairs.workspace import (
+    RunLock,
+    digest,
+    prepare_folder,
+    read_json,
+    sha256_file,
+    stamp,
+    write_json,
+    written_atomically,
+)
 
 AT_ONCE = 2048  # rows of a record batch, tokenized together
 TOLD = 50_000  # rows between two notices
@@ -148,21 +157,40 @@ def open_index(
         "tokenizer": tokens.fingerprint,
         "template": tokens.template,
     }
-    path, marker = folder / f"{tokens.template}.arrow", folder / f"{tokens.template}.json"
-    if present(marker):
-        with suppress(Damaged):
-            if _made_from(marker) == made_from:
-                return InstructionIndex(path)
+    path = folder / f"{tokens.template}.arrow"
+    if (index := _whole(path, made_from)) is not None:
+        return index
     prepare_folder(folder)
-    remove(marker)
-    source = str(data) if isinstance(data, Path) else f"{len(data.paths)} archives"
-    notice(f"reading {source} and counting the tokens of its rows")
-    rows = read_rows(data) if isinstance(data, Path) else data.rows()
-    usable, odd = _build(_told(rows, notice), tokens, path)
-    if not usable:
-        raise InputError(f"{source} has no usable row: {_first(path) or 'it has no rows'}")
-    write_json(marker, stamp() | {"made_from": made_from, "rows": usable, "oddities": odd, "source": source})
+    lock = RunLock(folder)
+    try:
+        with lock.planning():  # of several processes of one training, one makes it and the others wait
+            if (index := _whole(path, made_from)) is not None:
+                return index
+            remove(_marker(path))
+            source = str(data) if isinstance(data, Path) else f"{len(data.paths)} archives"
+            notice(f"reading {source} and counting the tokens of its rows")
+            rows = read_rows(data) if isinstance(data, Path) else data.rows()
+            usable, odd = _build(_told(rows, notice), tokens, path)
+            if not usable:
+                raise InputError(f"{source} has no usable row: {_first(path) or 'it has no rows'}")
+            facts = {"made_from": made_from, "rows": usable, "oddities": odd, "source": source}
+            write_json(_marker(path), stamp() | facts)
+    finally:
+        lock.release()
     return InstructionIndex(path)
+
+
+def _marker(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _whole(path: Path, made_from: object) -> InstructionIndex | None:
+    """The index at a path, if it is whole and was made from this."""
+    if present(_marker(path)):
+        with suppress(Damaged):
+            if _made_from(_marker(path)) == made_from:
+                return InstructionIndex(path)
+    return None
 
 
 def data_hash(data: Path | Shards) -> str:

@@ -140,6 +140,10 @@ def cut_tower(tower: Any, layer: int, *, norm: bool) -> Any:
             setattr(body, name, nn.Identity() if name == "fc_norm" else None)
     if hasattr(body, "use_head"):
         body.use_head = False
+    for part in [one for one in body.modules() if isinstance(getattr(one, "mask_token", None), nn.Parameter)]:
+        token = part.mask_token.data  # of pretraining: as a parameter, DDP would wait for its gradient for ever
+        del part.mask_token
+        part.register_buffer("mask_token", token)
     return tower
 
 

@@ -97,6 +97,26 @@ def test_sweep_is_one_run_a_value_and_tells_its_results_as_json(work: Path) -> N
     assert [run["recipe"]["fusion.mode"] for run in runs] == ["clip", "concat"]
 
 
+def test_scores_of_eval_make_the_card_and_tell_what_each_encoder_is_worth(work: Path) -> None:
+    sweep = ["--sweep", "mode=clip,dino,interleaved", "--run", "worth"]
+    given = [*parts(work.parent), *SMALL, *sweep, "--work", work]
+    first = call("train-mof", *given)
+    assert first.exit_code == 0, first.output
+    assert "capacity" not in first.stdout
+    names = [f"worth-{mode}" for mode in ("clip", "dino", "interleaved")]
+    assert "ask them: blindpairs eval " + " ".join(f"--model run:{name}" for name in names) in first.stderr
+    export_hub(benchmark_of(2, second=None), work / "worth")
+    models = [word for name in names for word in ("--model", f"run:{name}")]
+    told = json.loads(call("eval", "--benchmark", work / "worth", *models, "--work", work, "--json").stdout)["models"]
+    clip, dino, both = (one["scores"]["pair_accuracy"]["share"] for one in told)
+    lines = [line.strip() for line in call("train-mof", *given).stdout.splitlines()]
+    assert f"clip alone (capacity): {clip:.3f}" in lines
+    assert f"dino alone (capacity): {dino:.3f}" in lines
+    assert f"interleaved without it loses (necessity): {both - dino:.3f}" in lines
+    card = (work / "runs" / "worth-clip" / "README.md").read_text()
+    assert f"pair accuracy {100 * clip:.1f} % [" in card
+
+
 def test_plan_prints_what_it_will_take_and_trains_nothing(tmp_path: Path) -> None:
     result = call("train-mof", "--plan", "--preset", "llava-1.5-7b-336", "--work", tmp_path / "w", "--json")
     assert result.exit_code == 0, result.output

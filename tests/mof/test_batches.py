@@ -159,6 +159,13 @@ def test_pack_is_its_examples_one_after_the_other(examples: Examples) -> None:
     assert packs.packs != before
 
 
+def test_first_id_of_a_packed_example_is_no_target_of_the_one_before() -> None:
+    ids = torch.arange(3)  # a caption without BOS is learned from its first id on
+    whole = packed([{"input_ids": ids, "labels": ids}, {"input_ids": ids, "labels": ids}])
+    assert whole["labels"].tolist() == [IGNORE, 1, 2, IGNORE, 1, 2]
+    assert whole["position_ids"].tolist() == [0, 1, 2, 0, 1, 2]
+
+
 def test_packed_examples_do_not_see_each_other(examples: Examples) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 

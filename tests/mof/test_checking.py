@@ -8,7 +8,6 @@ from PIL import Image
 from trained_tokenizers import llama_like
 
 from blindpairs.errors import InputError
-from blindpairs.images.decode import decode, image_id
 from blindpairs.mof.checking import Check, Findings, Known, check_instructions
 from blindpairs.mof.indexing import InstructionIndex, open_index
 from blindpairs.mof.templates import TurnTokenizer
@@ -69,7 +68,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[InstructionIndex,
     same = picture(images / "same.png", 5, (80, 80)).read_bytes()
     near = picture(folder / "near.png", 6, (160, 160))
     Image.open(near).resize((80, 80)).save(images / "near.jpg", quality=70)
-    known = Known(frozenset({image_id(same)}), (decode(near.read_bytes()).phash,))
+    known = Known.of([same, near.read_bytes(), b"no image"])
     tokens = TurnTokenizer(llama_like(), "vicuna_v1")
     index = open_index(save_rows(folder / "rows.json", ROWS), tokens, folder / "index")
     seen: list[tuple[int, int, int]] = []

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ from blindpairs.mof.examples import Examples, InMemory, Sight
 from blindpairs.mof.features import FeatureCache, Towers
 from blindpairs.mof.pixels import PixelRules
 from blindpairs.mof.templates import TurnTokenizer
-from blindpairs.workspace import RunLock
 
 NAMES = [f"{number}.png" for number in range(7)]
 
@@ -192,12 +189,6 @@ def test_two_runs_that_began_together_keep_what_the_other_has_made(
     again = FeatureCache(tmp_path / "features", images, rules_of(processor), towers)
     assert all(torch.equal(again[name][1], expected[place]) for place, name in enumerate(NAMES[:4]))
     assert all(torch.equal(again[name][0], other[name][0]) for name in NAMES)
-    lock = RunLock(tmp_path / "features")
-    lock.claim_all()
-    again.build(NAMES, towers)  # nothing to do, so nothing to wait for
-    code = "from pathlib import Path; from blindpairs.workspace import RunLock; RunLock(Path('features')).claim_all()"
-    held = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "Locked" in held.stderr
 
 
 def test_bad_image_and_trained_tower_are_named(language_model: Path, images: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The index of an instruction file: what it holds is what was read, and it is made anew when it must be."""
 
+import multiprocessing
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -87,6 +89,26 @@ def test_index_is_made_anew_for_other_data_tokenizers_and_damage_only(tmp_path: 
     save_rows(data, ROWS[:2])
     assert len(opened(tokens())) == 2
     assert made
+
+
+def make_and_tell(folder: Path, together: Any, told: Any) -> None:
+    """The work of a process that begins together with others."""
+    made: list[str] = []
+    together.wait()
+    index = open_index(folder / "rows.json", tokens(), folder / "index", made.append)
+    told.put((len(made), len(index)))
+
+
+def test_processes_that_begin_together_make_one_index(tmp_path: Path) -> None:
+    save_rows(tmp_path / "rows.json", ROWS)
+    context = multiprocessing.get_context("fork")
+    together, told = context.Barrier(3), context.Queue()
+    started = [context.Process(target=make_and_tell, args=(tmp_path, together, told)) for _ in range(3)]
+    for process in started:
+        process.start()
+    assert sorted(told.get(timeout=60) for _ in started) == [(0, 4), (0, 4), (1, 4)]
+    for process in started:
+        process.join(60)
 
 
 def test_plain_takes_captions_alone(tmp_path: Path) -> None:

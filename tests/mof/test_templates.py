@@ -131,6 +131,13 @@ def test_templates_of_other_families_learn_what_the_model_must_write(template: s
     assert ids.count(tokenizer.bos_token_id) == (template != THOUGHTS)
 
 
+def test_template_that_writes_a_bos_gets_no_second_one() -> None:
+    tokenizer = llama_like(template=INSTRUCTIONS)
+    ids, labels = tokenized(conversation([("Which?", "Red.")], True), tokenizer, "chat", PLACES)
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert learned_text(labels, tokenizer).strip() == "Red.</s>"
+
+
 def test_template_that_fails_or_does_not_say_where_answers_are_is_refused() -> None:
     endless = "{% for message in messages %}{{ message.role + ': ' + message.content }}{% endfor %}"
     with pytest.raises(ConfigError, match="no mark where an answer ends"):
@@ -194,9 +201,10 @@ def test_text_with_a_mark_of_ours_is_refused_by_name() -> None:
         (qwen_like(tags=False), "chat"),
         (byte_level(HEADERS), "chat"),
         (byte_level(INSTRUCTIONS), "chat"),
+        (llama_like(template=INSTRUCTIONS), "chat"),
         (character_tokenizer(), "vicuna_v1"),
     ],
-    ids=["plain", "vicuna", "first only", "tags", "marks", "headers", "instructions", "characters"],
+    ids=["plain", "vicuna", "first only", "tags", "marks", "headers", "instructions", "one BOS", "characters"],
 )
 def test_saved_processor_asks_as_the_model_was_trained(tokenizer: Any, template: Template, tmp_path: Path) -> None:
     from transformers import AutoProcessor, LlavaImageProcessor, LlavaProcessor

@@ -136,6 +136,23 @@ def test_another_recipe_and_other_data_are_refused_and_the_run_stays(finished: P
     assert run_small(finished, recipe).steps == 0
 
 
+@pytest.mark.slow  # three processes that load everything
+def test_two_processes_do_the_steps_of_one(tmp_path: Path, finished: Path) -> None:
+    small_recipe(tmp_path)
+    script = Path(__file__).parents[1] / "small_run.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(script), str(tmp_path), "together"]
+    environment = child_environment() | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    # Until the end of the epoch, 18 samples in fours, which two processes fill up so that both have as many.
+    whole = [loss for _, _, loss, _ in steps_of(finished)][:4]
+    assert [loss for _, _, loss, _ in steps_of(tmp_path)][:4] == pytest.approx(whole, rel=1e-5)
+    assert [(stage, step) for stage, step, _, _ in steps_of(tmp_path)] == [
+        (stage, step) for stage, step, _, _ in steps_of(finished)
+    ]
+    assert Run(tmp_path / "runs" / "run").model() is not None
+
+
 def test_stages_one_by_one_are_the_same_as_both(tmp_path: Path, finished: Path) -> None:
     from blindpairs.mof.training import train
 

@@ -52,7 +52,7 @@ TAGGED = (
 
 
 @cache
-def llama_like(*, first_only: bool = False) -> Any:
+def llama_like(*, first_only: bool = False, template: str | None = None) -> Any:
     """As LLaMA's: a space before every piece between control tokens, bytes for what it does not know, a BOS.
 
     With `first_only`, as later ones: a space only at the start of the text.
@@ -79,6 +79,7 @@ def llama_like(*, first_only: bool = False) -> Any:
         eos_token="</s>",
         pad_token="<pad>",
         extra_special_tokens={"image_token": "<image>"},
+        chat_template=template,
     )
 
 
