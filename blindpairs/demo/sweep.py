@@ -44,10 +44,9 @@ def run_sweep(folder: Path, progress: Progress = silent, preset: str = PRESET) -
     found = load_preset(preset)
     runs = planned(found.name, found.recipe, found.runs)
     done = {row["run"] for row in read_sweep(log)}
-    data = write_instructions(space.prepared / "demo-instructions")
     for number, one in enumerate(runs, 1):
         if one.name not in done:
-            recipe = _with_data(one.recipe, data)
+            recipe = _with_data(one.recipe, write_instructions(space.prepared / "demo-instructions"))
             train(recipe, space.runs / one.name, preparing=Preparing(space.prepared, look=False))
             row = {**_facts(one, Run(space.runs / one.name)), **measured(f"run:{one.name}", space)}
             with log.open("a", encoding="utf-8") as file:

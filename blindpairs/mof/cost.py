@@ -68,8 +68,9 @@ def plan(recipe: Recipe, stages: Sequence[int], device: Device, prepared: Path) 
 
 def shape_model(recipe: Recipe) -> Any:
     """The model of a recipe without numbers: on torch's meta device."""
+    config = model_config(recipe)  # outside of the block, which would take numbers from towers that are loaded
     with torch.device("meta"):
-        return MofLlavaForConditionalGeneration(model_config(recipe))
+        return MofLlavaForConditionalGeneration(config)
 
 
 def model_config(recipe: Recipe) -> MofLlavaConfig:

@@ -73,9 +73,10 @@ def measured(mode: str, number: int, device: Device, *, small: bool, lora: bool)
     stage = load_preset("llava-1.5-7b-336-lora" if lora else PRESET).recipe.stage(number)
     stage = replace(stage, batch=4 if small else 8, micro_batch=4 if small else 8, steps=STEPS, epochs=0)
     stage = replace(stage, activation_checkpointing=number == 2 and not small)
+    torch.manual_seed(0)
+    config = configuration(mode, small=small)
     with torch.device(device.kind):
-        torch.manual_seed(0)
-        model = MofLlavaForConditionalGeneration(configuration(mode, small=small))
+        model = MofLlavaForConditionalGeneration(config)
     if lora:
         from blindpairs.mof.lora import add_lora
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from small_run import run_small, small_recipe
 
@@ -118,6 +119,21 @@ print(type(model).__name__, answer.shape[1] - inputs["input_ids"].shape[1])
     assert 1 <= int(tokens) <= 3
 
 
+def test_run_is_asked_from_python_and_shows_the_tokens_of_both_towers(finished: Path) -> None:
+    from blindpairs.vlm import Ask, Failure, open_model
+
+    path = Run(finished / "runs" / "run").model()
+    assert path is not None
+    answerer = open_model("run:run", work=finished)
+    (reply,) = answerer.ask([Ask("mine", ("say 1",), max_tokens=4)])
+    assert not isinstance(reply, Failure) or reply.code == "empty"
+    model, processor = load_mof(path)
+    pixels = processor.image_processor(images=[Image.new("RGB", (90, 60))], return_tensors="pt").pixel_values
+    clip, dino = model.encode(pixels)
+    assert (clip.shape, dino.shape) == ((1, 64, 128), (1, 64, 128))
+    assert torch.equal(model.fuse((clip, dino)), torch.stack(model.model.get_image_features(pixels).pooler_output))
+
+
 def test_what_is_done_is_not_done_again(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished / "runs").rglob("*.safetensors")}
     assert run_small(finished, small_recipe(finished)).steps == 0
@@ -199,6 +215,26 @@ def test_packed_samples_and_low_rank_adapters_end_in_a_plain_model(tmp_path: Pat
     assert found.keys() == plain.keys()  # merged: no name of an adapter
     before = load_file(report.folder / "stage1" / "trained.safetensors")
     assert any(not torch.equal(found[name], tensor) for name, tensor in before.items())
+
+
+def test_run_stopped_before_its_model_was_written_takes_over_what_its_stages_trained(
+    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(finished)
+    adapted = replace(recipe, stage2=replace(recipe.stage2, steps=2, lora=Lora(4, 8, 0.0)))
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("blindpairs.mof.training.save_mof", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_small(tmp_path, adapted)
+    assert Run(tmp_path / "runs" / "run").model() is None
+    assert run_small(tmp_path, adapted).steps == 0
+    run_small(tmp_path / "other", adapted)
+    wanted, found = trained_weights(tmp_path / "other"), trained_weights(tmp_path)
+    assert [name for name, tensor in wanted.items() if not torch.equal(tensor, found[name])] == []
 
 
 def test_loss_of_micro_batches_is_the_mean_of_their_means(tmp_path: Path, finished: Path) -> None:
