@@ -151,3 +151,23 @@ def test_what_the_page_made_is_evaluated(exported: Path, work: Path) -> None:
     assert read_native(exported).fingerprint in printed
     scores = json.loads(printed)
     assert len(scores["models"]) == 2
+
+
+def test_newcomer_who_ran_the_demo_gets_its_pairs_with_drafts(demo_run: DemoRun, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "embeddings").symlink_to(demo_run.folder / "blindpairs-work" / "embeddings")
+    shutil.copytree(demo_run.pairs, work / "pairs")
+    with serving(work, "--port", 0, "--annotator", PERSON) as served:
+        _, answer = served.ask("GET", "/api/next", person=PERSON)
+    assert answer["pair"]["shown"]["author"] == "demo"
+    assert answer["pair"]["shown"]["form"]["second"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_bare_command_in_an_empty_folder_mines_the_demo_first(tmp_path: Path) -> None:
+    with serving(tmp_path / "work", "--port", 0, "--annotator", PERSON) as served:
+        _, answer = served.ask("GET", "/api/next", person=PERSON)
+        assert answer["pair"]["shown"]["author"] == "demo"
+        assert answer["pair"]["map"]

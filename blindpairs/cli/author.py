@@ -18,9 +18,10 @@ from blindpairs.cli.draft import read_patterns, tell_notice
 from blindpairs.cli.groups import grouped
 from blindpairs.cli.serving import Serving, access_for, people_of, serve
 from blindpairs.errors import ConfigError
-from blindpairs.workspace import Workspace
+from blindpairs.workspace import Workspace, demo_folder
 
 if TYPE_CHECKING:
+    from blindpairs.author.drafts import MinedPair
     from blindpairs.author.queue import Rules
     from blindpairs.author.server import Site
     from blindpairs.author.taxonomy import Taxonomy
@@ -70,22 +71,35 @@ def author(
 
 
 def prepare(space: Workspace) -> None:
-    """Bring pairs into the database: those of the work folder, or the demo's where there are none at all."""
+    """Bring pairs into the database: those of the work folder, or the demo's where there are none at all.
+
+    Pairs of the demo that nobody has drafted are drafted by their ground truth, so that a newcomer sees what is meant.
+    """
     from blindpairs.access import present
     from blindpairs.author.database import AuthoringDatabase
     from blindpairs.author.drafting import mined_pairs
     from blindpairs.mine import read_pairs
 
     if not present(space.pairs_table) and not present(space.authoring):
-        say(f"no pairs in {space.root}: mining the demo's scenes first, and drafting by their ground truth")
+        say(f"no pairs in {space.root}: mining the demo's scenes first")
         _run(["demo"], space)
-        _run(["draft", "--model", "demo", "--second"], space)
     with AuthoringDatabase(space.authoring) as database:
         tell_notice(database)
         if present(space.pairs_table) and (added := database.add_pairs(mined_pairs(read_pairs(space.pairs)))):
             say(f"{added:,} new pairs from {space.pairs_table}; `blindpairs draft` proposes questions for them")
         if next(database.pairs(), None) is None:
             raise ConfigError(f"there are no pairs in {space.authoring}: run `blindpairs mine` first")
+        untouched = not database.read("SELECT 1 FROM revisions LIMIT 1")
+        of_the_demo = untouched and all(map(_shows_the_demo, database.pairs()))
+    if of_the_demo:
+        say("these are the demo's scenes: drafting questions by their ground truth")
+        _run(["draft", "--model", "demo", "--second"], space)
+
+
+def _shows_the_demo(pair: "MinedPair") -> bool:
+    """Whether a pair is one of the scenes that ship."""
+    scenes = f"{demo_folder() / 'scenes.parquet'}#"
+    return pair.uri_a.startswith(scenes) and pair.uri_b.startswith(scenes)
 
 
 @contextmanager

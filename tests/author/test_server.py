@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -336,16 +335,15 @@ def test_four_people_at_once_lose_nothing_and_double_nothing(tmp_path: Path) -> 
 
         def decide_all(name: str) -> list[str]:
             done: list[str] = []
-            while (pair := started.ask("GET", "/api/next", person=name)[1]["pair"]) and len(done) < 20:
+            while len(done) < 20:  # nobody holds a 21st pair, which would be one that another person needs
+                pair = started.ask("GET", "/api/next", person=name)[1]["pair"]
                 started.ask("PUT", "/api/edit", edit(pair), name)
                 assert started.ask("POST", "/api/decide", decision(pair), name)[0] == 200
                 done.append(pair["pair_id"])
             return done
 
-        begun = time.monotonic()
         with ThreadPoolExecutor(4) as pool:
             done = list(pool.map(decide_all, names))
-        assert time.monotonic() - begun < 60
         with started.database() as database:
             kept = [(one.pair_id, one.author) for _, history in database.histories() for one in history[1:]]
     said = [(pair, name) for name, pairs in zip(names, done, strict=True) for pair in pairs]
