@@ -3,7 +3,8 @@
 A ```console block is run, in order, in one temporary folder: each `$ blindpairs ...` or `$ make TARGET` line (as the
 Makefile has it) must end with 0 and print the lines below it. There `...` stands for whatever varies within a line, and
 alone on a line for any number of lines. Other `$` lines set a reader up and are not run. The ```python blocks are run
-afterwards, in order, as one script in the same folder. A ```sh block needs weights, a network or data of the reader's
+afterwards, in order, as one script in the same folder; ```python3 is for a trained run, and the tests of training run
+it. A ```sh block needs weights, a network or data of the reader's
 own: it is not run, but every `blindpairs` line in it must parse.
 """
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from blindpairs.mof.recipe import Lora, Rates, Recipe, with_setting
 from blindpairs.mof.run import DONE, Run
 from blindpairs.mof.training import accumulation, freeze, part_of
 from blindpairs.system import child_environment
+from blindpairs.vlm import Failure
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -119,19 +122,22 @@ print(type(model).__name__, answer.shape[1] - inputs["input_ids"].shape[1])
     assert 1 <= int(tokens) <= 3
 
 
-def test_run_is_asked_from_python_and_shows_the_tokens_of_both_towers(finished: Path) -> None:
-    from blindpairs.vlm import Ask, Failure, open_model
-
-    path = Run(finished / "runs" / "run").model()
-    assert path is not None
-    answerer = open_model("run:run", work=finished)
-    (reply,) = answerer.ask([Ask("mine", ("say 1",), max_tokens=4)])
+def test_recipe_of_the_readme_asks_a_run_and_reads_the_tokens_of_both_towers(
+    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"^```python3\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    shutil.copytree(finished / "runs" / "run", tmp_path / "blindpairs-work" / "runs" / "demo-interleaved")
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {"Path": Path}
+    exec(recipe, found)
+    (reply,) = found["replies"]
+    assert reply.key == "mine"
     assert not isinstance(reply, Failure) or reply.code == "empty"
-    model, processor = load_mof(path)
-    pixels = processor.image_processor(images=[Image.new("RGB", (90, 60))], return_tensors="pt").pixel_values
-    clip, dino = model.encode(pixels)
-    assert (clip.shape, dino.shape) == ((1, 64, 128), (1, 64, 128))
-    assert torch.equal(model.fuse((clip, dino)), torch.stack(model.model.get_image_features(pixels).pooler_output))
+    clip, dino, tokens = (found[name] for name in ("clip", "dino", "tokens"))
+    assert (clip.shape, dino.shape, tokens.shape[:2]) == ((1, 64, 128), (1, 64, 128), (1, 128))
+    assert torch.equal(tokens, torch.stack(found["mof"].model.get_image_features(found["pixels"]).pooler_output))
 
 
 def test_what_is_done_is_not_done_again(finished: Path) -> None:
