@@ -53,7 +53,7 @@ def measure_following(model: Answerer, images: int = 100, seed: int = FOLLOWING_
     kept = [FORMS[one.about].kept_by(texts[key]) for key, one in forms.items()]
     named = [texts[key].lower().rstrip(".") == one.answer for key, one in asked.items() if one.about == CATEGORY]
     failures = sum(isinstance(one, Failure) for one in outcomes.values())
-    return Following(*(_share(some, images) for some in (exact, kept, named)), images, failures)
+    return Following(_share(exact, images), _share(kept, images), _share(named, images), images, failures)
 
 
 def category_question(scene: Scene) -> Exchange:
