@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from blindpairs.author.desk import seconds_of
 from blindpairs.author.pictures import Pictures
 from blindpairs.author.security import Access, BodyTooLarge, Guard
 from blindpairs.author.server import (
@@ -33,7 +34,7 @@ from blindpairs.author.server import (
     with_cookie,
 )
 from blindpairs.benchmark import Benchmark
-from blindpairs.errors import BlindpairsError, InputError, Undecodable
+from blindpairs.errors import BlindpairsError, ConfigError, InputError, Undecodable
 from blindpairs.evaluate.study import Study
 from blindpairs.images import Limits
 
@@ -41,12 +42,16 @@ Result = TypeVar("Result")
 
 
 class StudyPages:
-    """The routes. `application` is the ASGI application; whoever made the study closes it."""
+    """The routes. `application` is the ASGI application; whoever made the study closes it.
+
+    ConfigError for a benchmark none of whose images is there: people would only answer that they cannot tell.
+    """
 
     def __init__(self, study: Study, benchmark: Benchmark, access: Access) -> None:
         self._study = study
         self._pictures = Pictures(_reader(benchmark), Limits())
         self._shown = frozenset(study.image_ids)
+        _check_images(benchmark, self._shown)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="study")
         self._files, self._templates = static_files(), templates()
         routes = [
@@ -104,11 +109,19 @@ class StudyPages:
 
     async def _answer(self, request: Request) -> Response:
         person, body = request.scope["state"]["person"], await json_body(request)
-        token, option, seconds = (body.get(name) for name in ("token", "option", "seconds"))
-        if not isinstance(token, str) or option not in (0, 1, None) or isinstance(option, bool):
+        token, option, took = body.get("token"), body.get("option"), seconds_of(body)
+        if not isinstance(token, str) or option not in (0, 1, None) or isinstance(option, bool | float):
             raise InputError("the request is no answer: reload the page")
-        took = float(seconds) if isinstance(seconds, int | float) else None
         return JSONResponse(asdict(await self._run(lambda: self._study.answer(person, token, option, took))))
+
+
+def _check_images(benchmark: Benchmark, shown: frozenset[str]) -> None:
+    why = "none is asked about"
+    for _, data in benchmark.images(sorted(shown)):
+        if not isinstance(data, Undecodable):
+            return
+        why = data.message
+    raise ConfigError(f"{benchmark.name} cannot be shown to people: no image of it is there ({why})")
 
 
 def _reader(benchmark: Benchmark) -> Callable[[str], bytes]:

@@ -166,6 +166,53 @@ def test_answer_waits_for_a_dead_server_and_is_saved_once(study: Served, browser
     assert scores(study.work)["human:ada"]["questions"]["of"] == 1
 
 
+def test_second_window_goes_on_where_the_first_one_is(study: Served, browser: Any) -> None:
+    with Visit(browser, study, "ada") as first, Visit(browser, study, "ada") as second:
+        started(first)
+        started(second)
+        token = first.page.locator("main").get_attribute("data-shown")
+        answer(first, "1")
+        second.press("2")
+        second.page.wait_for_selector("#banner:has-text('was answered before')")
+        second.page.wait_for_selector(f"main:not([data-shown='{token}'])")
+        answer(second, "2")
+        second.page.wait_for_selector(f"#progress:has-text('2 of {2 * PAIRS}')")
+        assert not second.page.locator("#banner").is_visible()
+
+
+def test_image_that_did_not_arrive_is_asked_for_again_before_the_question_is(study: Served, browser: Any) -> None:
+    with Visit(browser, study, "ada") as visit:
+        visit.page.route("**/image/*", lambda route: route.abort())
+        visit.page.reload()
+        visit.page.wait_for_selector("main[data-loaded]")
+        visit.page.locator("#start").click()
+        visit.page.wait_for_selector("#banner:has-text('asked for again')")
+        assert not visit.page.locator("#question").is_visible()
+        visit.press("1")
+        visit.page.unroute("**/image/*")
+        visit.page.wait_for_selector("main[data-shown]")
+        assert visit.page.locator("#image").is_visible()
+        assert not visit.page.locator("#banner").is_visible()
+    assert scores(study.work)["human:ada"]["questions"]["of"] == 0
+
+
+@pytest.mark.parametrize(
+    "content", [{"option": 1.0}, {"option": True}, {"option": 0, "seconds": 10**400}, {"option": 0, "seconds": "3"}]
+)
+def test_answer_that_no_page_sends_is_refused_with_a_sentence(study: Served, content: dict[str, object]) -> None:
+    item = study.ask("GET", "/api/items", person="ada")[1]["items"][0]
+    status, body = study.ask("POST", "/api/answer", {"token": item["token"], **content}, "ada")
+    assert (status, "reload the page" in body["error"]) == (422, True)
+
+
+def test_benchmark_without_its_images_is_asked_of_nobody(tmp_path: Path, benchmark: Benchmark) -> None:
+    (tmp_path / "benchmark" / DATA).parent.mkdir(parents=True)
+    write_native(benchmark, tmp_path / "benchmark" / DATA, images=False)
+    refused = CliRunner().invoke(app, ["study", "--port", "0", "--work", str(tmp_path)])
+    assert (refused.exit_code, refused.stdout) == (3, "")
+    assert "was exported without images" in refused.stderr
+
+
 def test_participant_whose_name_no_folder_can_have_is_refused(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["study", "--participant", "../ada", "--port", "0", "--work", str(tmp_path)])
     assert (refused.exit_code, refused.stdout) == (3, "")
