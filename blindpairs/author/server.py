@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
-from json import JSONDecodeError
 from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader
@@ -177,9 +176,10 @@ class AuthorPages:
     async def _next(self, request: Request) -> Response:
         query = request.query_params
         cluster = query.get("cluster", "")
-        if cluster and not cluster.lstrip("-").isdecimal():
-            raise InputError(f"{visible_text(cluster[:20])} is no number of a cluster")
-        wish = Wish(query.get("pattern", ""), int(cluster) if cluster else None)
+        try:
+            wish = Wish(query.get("pattern", ""), int(cluster) if cluster else None)
+        except ValueError as error:
+            raise InputError(f"{visible_text(cluster[:20])} is no number of a cluster") from error
         person, besides = request.scope["state"]["person"], query.getlist("besides")[:4]
         return JSONResponse({"pair": await self._writer(lambda desk: desk.next_pair(person, wish, besides))})
 
@@ -256,7 +256,7 @@ async def json_body(request: Request) -> Mapping[str, Any]:
     """The JSON object of a request; InputError for anything else."""
     try:
         body = await request.json()
-    except (JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise InputError("the request is no JSON: reload the page") from error
     if not isinstance(body, Mapping):
         raise InputError("the request is no JSON object: reload the page")
