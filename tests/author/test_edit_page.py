@@ -368,6 +368,29 @@ def test_second_window_of_the_same_person_is_asked_which_text_counts(pages: Serv
     other.problems.clear()
 
 
+def test_question_of_two_windows_that_is_left_open_is_asked_again_and_nothing_looks_saved(
+    pages: Served, visit: Open, person: str
+) -> None:
+    first, second = visit(), visit()
+    pair = first.shown()
+    assert second.shown() == pair
+    first.press("q", "End", "1")
+    first.saved()
+    second.press("q", "End", "2")
+    second.page.wait_for_selector("#conflict[open]")
+    second.press("Escape")
+    second.page.wait_for_selector("#banner:has-text('NOT SAVED')")
+    second.press("Escape", "]")  # leaves the field, then the pair
+    second.page.wait_for_selector("#conflict[open]")
+    assert second.shown() == pair
+    second.page.locator("#conflict-take").click()
+    second.page.wait_for_selector("#banner", state="hidden")
+    assert second.value("question").endswith("1")
+    second.press("]")
+    second.after(pair)
+    second.problems.clear()  # the browser's own words on the status 409
+
+
 def test_more_of_one_cluster_can_be_asked_for(pages: Served, visit: Open, person: str) -> None:
     page = visit("/?cluster=2")
     for _ in range(3):
