@@ -275,7 +275,7 @@ async def explained(_: Request, error: Exception) -> Response:
         status = 404
     elif isinstance(error, Locked):
         status = 503
-    elif isinstance(error.__cause__, sqlite3.Error):  # no room, or no right to write
+    elif isinstance(error.__cause__, sqlite3.Error | OSError):  # no room, or no right to write
         status = 507
     return JSONResponse(body, status)
 

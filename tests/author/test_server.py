@@ -315,7 +315,7 @@ def test_taken_port_is_named_and_another_database_is_refused(tmp_path: Path, pag
 
     taken = CliRunner().invoke(app, ["author", "--work", str(pages.work), "--port", str(pages.port)])
     assert taken.exit_code == 3
-    assert f"port {pages.port}" in taken.stderr
+    assert f"port {pages.port} (Address already in use): give another" in " ".join(taken.stderr.split())
     (tmp_path / "authoring.sqlite").write_bytes(b"not a database at all" * 100)
     refused = CliRunner().invoke(app, ["author", "--work", str(tmp_path), "--port", "0"])
     assert (refused.exit_code, refused.stdout) == (3, "")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,21 @@ def test_image_that_did_not_arrive_is_asked_for_again_before_the_question_is(stu
     assert scores(study.work)["human:ada"]["questions"]["of"] == 0
 
 
+def test_full_disk_is_said_and_the_answer_is_sent_again_until_there_is_room(study: Served, browser: Any) -> None:
+    with Visit(browser, study, "ada") as visit:
+        started(visit)
+        token = visit.page.locator("main").get_attribute("data-shown")
+        _, most = resource.prlimit(study.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(study.process.pid, resource.RLIMIT_FSIZE, (10, most))
+        visit.press("1")
+        visit.page.wait_for_selector("#banner:has-text('sent again until it is saved')")
+        assert "no room to write" in visit.text("#banner")
+        assert scores(study.work)["human:ada"]["questions"]["of"] == 0
+        resource.prlimit(study.process.pid, resource.RLIMIT_FSIZE, (most, most))
+        visit.page.wait_for_selector(f"main:not([data-shown='{token}'])")
+    assert scores(study.work)["human:ada"]["questions"]["of"] == 1
+
+
 @pytest.mark.parametrize(
     "content", [{"option": 1.0}, {"option": True}, {"option": 0, "seconds": 10**400}, {"option": 0, "seconds": "3"}]
 )
@@ -217,3 +233,5 @@ def test_participant_whose_name_no_folder_can_have_is_refused(tmp_path: Path) ->
     refused = CliRunner().invoke(app, ["study", "--participant", "../ada", "--port", "0", "--work", str(tmp_path)])
     assert (refused.exit_code, refused.stdout) == (3, "")
     assert "cannot be the name of a participant" in refused.stderr
+    nameless = CliRunner().invoke(app, ["study", "--participant", "", "--port", "0", "--work", str(tmp_path)])
+    assert (nameless.exit_code, "cannot be the name of the participant" in nameless.stderr) == (3, True)
