@@ -20,21 +20,18 @@ from starlette.types import ASGIApp
 
 from blindpairs.author.desk import seconds_of
 from blindpairs.author.pictures import Pictures
-from blindpairs.author.security import Access, BodyTooLarge, Guard
+from blindpairs.author.refusals import refusals
+from blindpairs.author.security import Access, Guard
 from blindpairs.author.server import (
     FOREVER,
-    explained,
     json_body,
-    not_found,
     static_answer,
     static_files,
     templates,
-    too_large,
-    undecodable,
     with_cookie,
 )
 from blindpairs.benchmark import Benchmark
-from blindpairs.errors import BlindpairsError, ConfigError, InputError, Undecodable
+from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.evaluate.study import Study
 from blindpairs.images import Limits
 
@@ -61,12 +58,7 @@ class StudyPages:
             Route("/api/items", self._items),
             Route("/api/answer", self._answer, methods=["POST"]),
         ]
-        errors: Mapping[Any, Any] = {
-            BlindpairsError: explained,
-            BodyTooLarge: too_large,
-            Undecodable: undecodable,
-            404: not_found,
-        }
+        errors: Mapping[Any, Any] = refusals(self._problem)
         guard = [Middleware(Guard, access=access)]
         self.application: ASGIApp = Starlette(
             routes=routes, middleware=guard, exception_handlers=errors, lifespan=self._lifespan
@@ -81,11 +73,17 @@ class StudyPages:
         return await asyncio.get_running_loop().run_in_executor(self._pool, action)
 
     async def _page(self, request: Request) -> Response:
-        state = request.scope["state"]
-        if state["arrived"]:
+        if request.scope["state"]["arrived"]:
             return with_cookie(request, "/")
-        content = {"person": state["person"], "token": state["token"], "work": "study", "here": "/"}
-        return HTMLResponse(self._templates.get_template("study.html").render(content))
+        return self._render(request, "study.html")
+
+    def _render(self, request: Request, template: str, **content: object) -> Response:
+        state = request.scope["state"]
+        shared = {"person": state["person"], "token": state["token"], "work": "study", "here": "/"}
+        return HTMLResponse(self._templates.get_template(template).render(**shared, **content))
+
+    def _problem(self, request: Request, sentence: str) -> Response:
+        return self._render(request, "problem.html", sentence=sentence)
 
     async def _static(self, request: Request) -> Response:
         found = self._files.get(request.path_params["name"])

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from author_pages import DRAFT, Served, Visit, drawn_work, serve, serving
+import pytest
+from author_pages import DRAFT, Served, Visit, drawn_work, serious_findings, serve, serving
 from pictured_pairs import picture
 
 from blindpairs.author.edits import open_edit
@@ -389,6 +390,23 @@ def test_question_of_two_windows_that_is_left_open_is_asked_again_and_nothing_lo
     second.press("]")
     second.after(pair)
     second.problems.clear()  # the browser's own words on the status 409
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/pair/nothing", "there is no pair nothing"),
+        ("/elsewhere/<b>", "nothing at this address"),
+        ("/pairs?after=<b>", "is no place in the list"),
+    ],
+)
+def test_who_visits_an_address_that_leads_nowhere_reads_why_and_can_go_on(visit: Open, path: str, words: str) -> None:
+    page = visit(path)
+    assert words in page.text("main")
+    assert serious_findings(page) == []
+    page.page.locator("main a").click()
+    page.shown()
+    page.problems.clear()  # the browser's own words on the status
 
 
 def test_more_of_one_cluster_can_be_asked_for(pages: Served, visit: Open, person: str) -> None:

@@ -221,6 +221,14 @@ def test_answer_that_no_page_sends_is_refused_with_a_sentence(study: Served, con
     assert (status, "reload the page" in body["error"]) == (422, True)
 
 
+def test_who_visits_an_address_of_no_page_reads_why_and_sees_nothing_of_author(study: Served, browser: Any) -> None:
+    with Visit(browser, study, "ada", "/pairs") as visit:
+        assert "nothing at this address" in visit.text("main")
+        assert visit.page.locator("nav").count() == 0
+        visit.page.locator("main a").click()
+        started(visit)
+
+
 def test_benchmark_without_its_images_is_asked_of_nobody(tmp_path: Path, benchmark: Benchmark) -> None:
     (tmp_path / "benchmark" / DATA).parent.mkdir(parents=True)
     write_native(benchmark, tmp_path / "benchmark" / DATA, images=False)
