@@ -6,7 +6,9 @@ Every method that changes something returns when the change is on the disk.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from blindpairs.author.clusters import cluster_names, name_cluster
@@ -92,7 +94,6 @@ class Desk:
         if accepted and unanswered:
             names = " and the ".join({"second": "second question"}.get(name, name) for name in unanswered)
             raise InputError(f"choose the answers of both images to the {names}, then accept")
-        seconds = body.get("seconds")
         decision = Decision(
             pair_id,
             person,
@@ -100,7 +101,7 @@ class Desk:
             draft,
             str(body.get("reason") or ""),
             _number(body, "based_on"),
-            float(seconds) if isinstance(seconds, int | float) else None,
+            seconds_of(body),
             bool(body.get("settles")),
         )
         return {"revision": self.database.decide(decision).id}
@@ -177,6 +178,17 @@ class Desk:
         if now - self._renewed.get(person, -RENEWED_AFTER) >= RENEWED_AFTER:
             self._renewed[person] = now
             self.queue.renew(person)
+
+
+def seconds_of(body: Mapping[str, Any]) -> float | None:
+    """How long a person looked, as a page measured it; None where it did not. InputError for what no clock shows."""
+    value = body.get("seconds")
+    if value is None:
+        return None
+    with suppress(OverflowError):  # JSON has integers that no float holds
+        if type(value) in (int, float) and 0 <= float(value) < inf:
+            return float(value)
+    raise InputError(f"{visible_text(str(value)[:20])} is no number of seconds: reload the page")
 
 
 def _image(key: str, uri: str) -> Json:

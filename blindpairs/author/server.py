@@ -7,13 +7,11 @@ that a page of statistics holds no keystroke up.
 
 import asyncio
 import hashlib
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
-from json import JSONDecodeError
 from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader
@@ -24,13 +22,12 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from blindpairs.author.desk import REASONS, Desk, NoSuchPair
-from blindpairs.author.edits import EditConflict
+from blindpairs.author.desk import REASONS, Desk
 from blindpairs.author.pictures import LARGEST_SIDE, Maps, Pictures
 from blindpairs.author.queue import Wish
-from blindpairs.author.revisions import Conflict
-from blindpairs.author.security import TOO_LARGE, Access, BodyTooLarge, Guard, cookie_name
-from blindpairs.errors import BlindpairsError, InputError, Locked, Undecodable
+from blindpairs.author.refusals import refusals
+from blindpairs.author.security import Access, Guard, cookie_name
+from blindpairs.errors import InputError
 from blindpairs.pages.safety import visible_text
 
 THUMBNAIL = 192  # pixels
@@ -108,12 +105,7 @@ class AuthorPages:
             Route("/api/skip", self._change(_skip), methods=["POST"]),
             Route("/api/cluster", self._change(_name_cluster), methods=["PUT"]),
         ]
-        errors: Mapping[Any, Any] = {
-            BlindpairsError: explained,
-            BodyTooLarge: too_large,
-            Undecodable: undecodable,
-            404: not_found,
-        }
+        errors: Mapping[Any, Any] = refusals(self._problem)
         guard = [Middleware(Guard, access=access)]
         return Starlette(routes=routes, middleware=guard, exception_handlers=errors, lifespan=self._lifespan)
 
@@ -153,6 +145,9 @@ class AuthorPages:
         shared = {"person": state["person"], "token": state["token"], "work": self._site.work, "here": here}
         return HTMLResponse(self._templates.get_template(template).render(**shared, **content))
 
+    def _problem(self, request: Request, sentence: str) -> Response:
+        return self._render(request, "problem.html", "", {"sentence": sentence})
+
     async def _static(self, request: Request) -> Response:
         found = self._files.get(request.path_params["name"])
         return static_answer(request, found) if found else JSONResponse({"error": "there is no such file"}, 404)
@@ -177,9 +172,10 @@ class AuthorPages:
     async def _next(self, request: Request) -> Response:
         query = request.query_params
         cluster = query.get("cluster", "")
-        if cluster and not cluster.lstrip("-").isdecimal():
-            raise InputError(f"{visible_text(cluster[:20])} is no number of a cluster")
-        wish = Wish(query.get("pattern", ""), int(cluster) if cluster else None)
+        try:
+            wish = Wish(query.get("pattern", ""), int(cluster) if cluster else None)
+        except ValueError as error:
+            raise InputError(f"{visible_text(cluster[:20])} is no number of a cluster") from error
         person, besides = request.scope["state"]["person"], query.getlist("besides")[:4]
         return JSONResponse({"pair": await self._writer(lambda desk: desk.next_pair(person, wish, besides))})
 
@@ -256,41 +252,8 @@ async def json_body(request: Request) -> Mapping[str, Any]:
     """The JSON object of a request; InputError for anything else."""
     try:
         body = await request.json()
-    except (JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise InputError("the request is no JSON: reload the page") from error
     if not isinstance(body, Mapping):
         raise InputError("the request is no JSON object: reload the page")
     return body
-
-
-async def explained(_: Request, error: Exception) -> Response:
-    """An expected error as JSON: 409 something newer is there, 404, 422 the request's fault, 503 and 507 the disk's."""
-    body: dict[str, Any] = {"error": str(error)}
-    status = 422
-    if isinstance(error, Conflict):
-        status, body["later"] = 409, {"revision": error.revision.id, "kind": error.revision.kind}
-    elif isinstance(error, EditConflict):
-        status, body["edit"] = 409, error.edit.id
-    elif isinstance(error, NoSuchPair):
-        status = 404
-    elif isinstance(error, Locked):
-        status = 503
-    elif isinstance(error.__cause__, sqlite3.Error):  # no room, or no right to write
-        status = 507
-    return JSONResponse(body, status)
-
-
-async def undecodable(_: Request, error: Exception) -> Response:
-    """Why an image cannot be shown."""
-    assert isinstance(error, Undecodable)
-    return JSONResponse({"error": f"{visible_text(error.message)} ({error.code})"}, 404)
-
-
-async def too_large(_: Request, __: Exception) -> Response:
-    """The answer to a body without end."""
-    return JSONResponse({"error": TOO_LARGE}, 413)
-
-
-async def not_found(_: Request, __: Exception) -> Response:
-    """The answer to an address that leads nowhere."""
-    return JSONResponse({"error": "there is nothing at this address"}, 404)

@@ -48,7 +48,7 @@ class Proposal:
 def read_taxonomy(path: Path) -> Taxonomy:
     """A taxonomy from a file: a JSON list or object, what `blindpairs patterns` wrote, or one `Name: meaning` a line.
 
-    InputError where a name is empty or stands twice, and for any other content.
+    InputError where a name is empty, stands twice or has characters that cannot be seen, and for any other content.
     """
     with reading(path):
         content = path.read_bytes()
@@ -62,6 +62,8 @@ def read_taxonomy(path: Path) -> Taxonomy:
     for name, _ in names:
         if not name or [one for one, _ in names].count(name) > 1:
             raise InputError(f"{path}: the pattern {name!r} " + ("stands there twice" if name else "has no name"))
+        if not name.isprintable():  # it would be another text in a page, or look like another name
+            raise InputError(f"{path}: the pattern {name!r} has a character that cannot be seen: remove it")
     return dict(names)
 
 

@@ -63,7 +63,8 @@ class Serving:
             try:
                 return socket.create_server((self.host, port), family=family)
             except OSError as error:
-                reason = error.strerror or str(error)
+                # The socket module repeats the address in the error of a taken one; the sentence has it already.
+                reason = (error.strerror or str(error)).partition(" (while attempting")[0]
         tried = f"any port from {ports[0]} to {ports[-1]}" if len(ports) > 1 else f"port {ports[0]}"
         raise ConfigError(f"cannot listen at {self.host}, {tried} ({reason}): give another --port or --host")
 
@@ -85,19 +86,19 @@ class Serving:
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
-def people_of(given: Sequence[str]) -> list[str]:
+def people_of(given: Sequence[str], role: str = "annotator") -> list[str]:
     """The names of those who get an address: the ones that were given, else the user of this machine."""
     from blindpairs.author.deciding import clean_name
 
     if given:
-        names = [clean_name(name, "annotator") for name in given]
+        names = [clean_name(name, role) for name in given]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"{', '.join(repeated)} is named twice: everybody gets one address")
         return names
     try:
-        return [clean_name(getpass.getuser(), "annotator")]
+        return [clean_name(getpass.getuser(), role)]
     except (OSError, KeyError, ImportError):  # a user id without a name, as in containers
-        return ["annotator"]
+        return [role]
 
 
 def access_for(serving: Serving, people: Sequence[str], space: Workspace, purpose: str) -> "Access":

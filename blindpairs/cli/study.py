@@ -60,7 +60,7 @@ def study(
     if not scores:
         from blindpairs.evaluate.study_pages import StudyPages
 
-        people = people_of(asked.participant or [])
+        people = people_of(asked.participant or [], "participant")
         for name in people:
             spec_of(name)  # refuses a name before anybody has an address
         access = access_for(serving, people, space, "study")

@@ -18,22 +18,20 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from blindpairs.author.desk import seconds_of
 from blindpairs.author.pictures import Pictures
-from blindpairs.author.security import Access, BodyTooLarge, Guard
+from blindpairs.author.refusals import refusals
+from blindpairs.author.security import Access, Guard
 from blindpairs.author.server import (
     FOREVER,
-    explained,
     json_body,
-    not_found,
     static_answer,
     static_files,
     templates,
-    too_large,
-    undecodable,
     with_cookie,
 )
 from blindpairs.benchmark import Benchmark
-from blindpairs.errors import BlindpairsError, InputError, Undecodable
+from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.evaluate.study import Study
 from blindpairs.images import Limits
 
@@ -41,12 +39,16 @@ Result = TypeVar("Result")
 
 
 class StudyPages:
-    """The routes. `application` is the ASGI application; whoever made the study closes it."""
+    """The routes. `application` is the ASGI application; whoever made the study closes it.
+
+    ConfigError for a benchmark none of whose images is there: people would only answer that they cannot tell.
+    """
 
     def __init__(self, study: Study, benchmark: Benchmark, access: Access) -> None:
         self._study = study
         self._pictures = Pictures(_reader(benchmark), Limits())
         self._shown = frozenset(study.image_ids)
+        _check_images(benchmark, self._shown)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="study")
         self._files, self._templates = static_files(), templates()
         routes = [
@@ -56,12 +58,7 @@ class StudyPages:
             Route("/api/items", self._items),
             Route("/api/answer", self._answer, methods=["POST"]),
         ]
-        errors: Mapping[Any, Any] = {
-            BlindpairsError: explained,
-            BodyTooLarge: too_large,
-            Undecodable: undecodable,
-            404: not_found,
-        }
+        errors: Mapping[Any, Any] = refusals(self._problem)
         guard = [Middleware(Guard, access=access)]
         self.application: ASGIApp = Starlette(
             routes=routes, middleware=guard, exception_handlers=errors, lifespan=self._lifespan
@@ -76,11 +73,17 @@ class StudyPages:
         return await asyncio.get_running_loop().run_in_executor(self._pool, action)
 
     async def _page(self, request: Request) -> Response:
-        state = request.scope["state"]
-        if state["arrived"]:
+        if request.scope["state"]["arrived"]:
             return with_cookie(request, "/")
-        content = {"person": state["person"], "token": state["token"], "work": "study", "here": "/"}
-        return HTMLResponse(self._templates.get_template("study.html").render(content))
+        return self._render(request, "study.html")
+
+    def _render(self, request: Request, template: str, **content: object) -> Response:
+        state = request.scope["state"]
+        shared = {"person": state["person"], "token": state["token"], "work": "study", "here": "/"}
+        return HTMLResponse(self._templates.get_template(template).render(**shared, **content))
+
+    def _problem(self, request: Request, sentence: str) -> Response:
+        return self._render(request, "problem.html", sentence=sentence)
 
     async def _static(self, request: Request) -> Response:
         found = self._files.get(request.path_params["name"])
@@ -104,11 +107,19 @@ class StudyPages:
 
     async def _answer(self, request: Request) -> Response:
         person, body = request.scope["state"]["person"], await json_body(request)
-        token, option, seconds = (body.get(name) for name in ("token", "option", "seconds"))
-        if not isinstance(token, str) or option not in (0, 1, None) or isinstance(option, bool):
+        token, option, took = body.get("token"), body.get("option"), seconds_of(body)
+        if not isinstance(token, str) or option not in (0, 1, None) or isinstance(option, bool | float):
             raise InputError("the request is no answer: reload the page")
-        took = float(seconds) if isinstance(seconds, int | float) else None
         return JSONResponse(asdict(await self._run(lambda: self._study.answer(person, token, option, took))))
+
+
+def _check_images(benchmark: Benchmark, shown: frozenset[str]) -> None:
+    why = "none is asked about"
+    for _, data in benchmark.images(sorted(shown)):
+        if not isinstance(data, Undecodable):
+            return
+        why = data.message
+    raise ConfigError(f"{benchmark.name} cannot be shown to people: no image of it is there ({why})")
 
 
 def _reader(benchmark: Benchmark) -> Callable[[str], bytes]:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from author_pages import DRAFT, Served, Visit, drawn_work, serve, serving
+import pytest
+from author_pages import DRAFT, Served, Visit, drawn_work, serious_findings, serve, serving
+from pictured_pairs import picture
 
 from blindpairs.author.edits import open_edit
 from blindpairs.author.revisions import Revision
@@ -221,6 +223,48 @@ def test_flicker_difference_map_and_zoom_act_on_both_images(visit: Open) -> None
     assert page.page.locator("#view-map").is_disabled()  # these pairs have no maps
 
 
+def test_next_pair_that_did_not_arrive_early_is_asked_for_again(pages: Served, visit: Open, person: str) -> None:
+    page = visit()
+    pair = page.shown()
+    page.page.wait_for_selector("main[data-next]")
+    page.page.route("**/api/next*", lambda route: route.abort())
+    page.press("Enter")  # the next pair is here, and the one after it is not
+    second = page.after(pair)
+    page.press("Enter")
+    page.page.wait_for_selector("#banner:not([hidden])")
+    assert "NOT SAVED" not in page.text("#banner")
+    assert [one.kind for one in own(pages, second, person)] == ["accepted"]
+    page.page.unroute("**/api/next*")
+    page.press("Enter")
+    page.after(second)
+    assert not page.page.locator("#banner").is_visible()
+    assert [one.kind for one in own(pages, second, person)] == ["accepted"]
+    page.problems.clear()  # the browser's own words on requests that fail
+
+
+def test_map_does_not_colour_the_difference_of_the_images(visit: Open) -> None:
+    page = visit()
+    page.page.route("**/map/**", lambda route: route.fulfill(body=picture(1, "PNG", (4, 4)), content_type="image/png"))
+    page.page.route("**/api/pair/*", with_map)
+    page.go(f"/pair/{page.shown()}")
+    page.shown()
+    page.press("m")
+    assert page.page.locator("#view-map").get_attribute("aria-pressed") == "true"
+    page.press("d")
+    assert page.page.locator(".stage.minus img.main").evaluate("e => getComputedStyle(e).filter") == "none"
+    assert page.page.locator("#view-map").get_attribute("aria-pressed") == "false"
+    page.press("m")  # the map is of each image: it brings both back
+    assert page.page.locator("#view-sides").get_attribute("aria-pressed") == "true"
+    assert page.page.locator("#view-map").get_attribute("aria-pressed") == "true"
+    assert page.page.locator(".stage img.map").count() == 2
+
+
+def with_map(route: Any) -> None:
+    """Answer as the server does, for a pair that has a map."""
+    pair = route.fetch().json()
+    route.fulfill(json={**pair, "map": {"a": [0, 0, 1, 1], "b": [0, 0, 1, 1]}})
+
+
 # Milliseconds from each key to the frame after the next pair is shown, as the browser sees them.
 STOPWATCH = """() => {
   let pressed = 0;
@@ -323,6 +367,46 @@ def test_second_window_of_the_same_person_is_asked_which_text_counts(pages: Serv
     other.page.wait_for_selector("#source:has-text('changed by you')")
     assert other.value("question").endswith(" first")
     other.problems.clear()
+
+
+def test_question_of_two_windows_that_is_left_open_is_asked_again_and_nothing_looks_saved(
+    pages: Served, visit: Open, person: str
+) -> None:
+    first, second = visit(), visit()
+    pair = first.shown()
+    assert second.shown() == pair
+    first.press("q", "End", "1")
+    first.saved()
+    second.press("q", "End", "2")
+    second.page.wait_for_selector("#conflict[open]")
+    second.press("Escape")
+    second.page.wait_for_selector("#banner:has-text('NOT SAVED')")
+    second.press("Escape", "]")  # leaves the field, then the pair
+    second.page.wait_for_selector("#conflict[open]")
+    assert second.shown() == pair
+    second.page.locator("#conflict-take").click()
+    second.page.wait_for_selector("#banner", state="hidden")
+    assert second.value("question").endswith("1")
+    second.press("]")
+    second.after(pair)
+    second.problems.clear()  # the browser's own words on the status 409
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/pair/nothing", "there is no pair nothing"),
+        ("/elsewhere/<b>", "nothing at this address"),
+        ("/pairs?after=<b>", "is no place in the list"),
+    ],
+)
+def test_who_visits_an_address_that_leads_nowhere_reads_why_and_can_go_on(visit: Open, path: str, words: str) -> None:
+    page = visit(path)
+    assert words in page.text("main")
+    assert serious_findings(page) == []
+    page.page.locator("main a").click()
+    page.shown()
+    page.problems.clear()  # the browser's own words on the status
 
 
 def test_more_of_one_cluster_can_be_asked_for(pages: Served, visit: Open, person: str) -> None:

@@ -191,6 +191,7 @@ def test_body_of_10_megabytes_is_refused_also_where_it_hides_its_length(pages: S
         (b"[1]", "no JSON object"),
         (b"\xff", "no JSON"),
         (b"[" * 100_000, "no JSON"),
+        (b"1" * 5000, "no JSON"),  # more digits than Python turns into a number
         (b'{"pair_id": 3}', "no pair_id"),
         (b'{"pair_id": "nothing", "form": {}}', "there is no pair nothing"),
     ],
@@ -220,6 +221,21 @@ def test_question_without_meaning_is_not_accepted(
     status, body = pages.ask("POST", "/api/decide", decision(pair, form=form), person)
     assert status == 422
     assert words in body["error"]
+
+
+@pytest.mark.parametrize(
+    "seconds", [10**400, -1, float("nan"), True, "3"], ids=["huge", "negative", "nan", "true", "text"]
+)
+def test_time_that_no_clock_shows_is_refused_with_a_sentence(pages: Served, person: str, seconds: object) -> None:
+    pair = first_pair(pages, person)
+    status, body = pages.ask("POST", "/api/decide", {**decision(pair), "seconds": seconds}, person)
+    assert (status, "no number of seconds" in body["error"]) == (422, True)
+
+
+@pytest.mark.parametrize("cluster", ["x", "--5", "9" * 5000, "%C2%B2"], ids=["x", "--5", "long", "square"])
+def test_cluster_that_is_no_number_is_refused_with_a_sentence(pages: Served, person: str, cluster: str) -> None:
+    status, body = pages.ask("GET", f"/api/next?cluster={cluster}", person=person)
+    assert (status, "is no number of a cluster" in body["error"]) == (422, True)
 
 
 def test_replayed_save_and_double_decision_are_kept_once(pages: Served, person: str) -> None:
@@ -299,7 +315,7 @@ def test_taken_port_is_named_and_another_database_is_refused(tmp_path: Path, pag
 
     taken = CliRunner().invoke(app, ["author", "--work", str(pages.work), "--port", str(pages.port)])
     assert taken.exit_code == 3
-    assert f"port {pages.port}" in taken.stderr
+    assert f"port {pages.port} (Address already in use): give another" in " ".join(taken.stderr.split())
     (tmp_path / "authoring.sqlite").write_bytes(b"not a database at all" * 100)
     refused = CliRunner().invoke(app, ["author", "--work", str(tmp_path), "--port", "0"])
     assert (refused.exit_code, refused.stdout) == (3, "")

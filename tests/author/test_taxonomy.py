@@ -61,6 +61,8 @@ def test_taxonomy_is_read_from_any_of_its_forms(tmp_path: Path, text: str) -> No
         (b'{"a": ', "begins like JSON and is not"),
         (b": meaning", "has no name"),
         (b"\xff\xfe", "not UTF-8"),
+        (b"Doors\nA\x00B", r"'A\\x00B' has a character that cannot be seen"),
+        ('["A\u202eB"]'.encode(), r"'A\\u202eB' has a character that cannot be seen"),
     ],
 )
 def test_other_content_is_an_error_with_its_reason(tmp_path: Path, content: bytes, words: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,79 @@ def test_answer_waits_for_a_dead_server_and_is_saved_once(study: Served, browser
     assert scores(study.work)["human:ada"]["questions"]["of"] == 1
 
 
+def test_second_window_goes_on_where_the_first_one_is(study: Served, browser: Any) -> None:
+    with Visit(browser, study, "ada") as first, Visit(browser, study, "ada") as second:
+        started(first)
+        started(second)
+        token = first.page.locator("main").get_attribute("data-shown")
+        answer(first, "1")
+        second.press("2")
+        second.page.wait_for_selector("#banner:has-text('was answered before')")
+        second.page.wait_for_selector(f"main:not([data-shown='{token}'])")
+        answer(second, "2")
+        second.page.wait_for_selector(f"#progress:has-text('2 of {2 * PAIRS}')")
+        assert not second.page.locator("#banner").is_visible()
+
+
+def test_image_that_did_not_arrive_is_asked_for_again_before_the_question_is(study: Served, browser: Any) -> None:
+    with Visit(browser, study, "ada") as visit:
+        visit.page.route("**/image/*", lambda route: route.abort())
+        visit.page.reload()
+        visit.page.wait_for_selector("main[data-loaded]")
+        visit.page.locator("#start").click()
+        visit.page.wait_for_selector("#banner:has-text('asked for again')")
+        assert not visit.page.locator("#question").is_visible()
+        visit.press("1")
+        visit.page.unroute("**/image/*")
+        visit.page.wait_for_selector("main[data-shown]")
+        assert visit.page.locator("#image").is_visible()
+        assert not visit.page.locator("#banner").is_visible()
+    assert scores(study.work)["human:ada"]["questions"]["of"] == 0
+
+
+def test_full_disk_is_said_and_the_answer_is_sent_again_until_there_is_room(study: Served, browser: Any) -> None:
+    with Visit(browser, study, "ada") as visit:
+        started(visit)
+        token = visit.page.locator("main").get_attribute("data-shown")
+        _, most = resource.prlimit(study.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(study.process.pid, resource.RLIMIT_FSIZE, (10, most))
+        visit.press("1")
+        visit.page.wait_for_selector("#banner:has-text('sent again until it is saved')")
+        assert "no room to write" in visit.text("#banner")
+        assert scores(study.work)["human:ada"]["questions"]["of"] == 0
+        resource.prlimit(study.process.pid, resource.RLIMIT_FSIZE, (most, most))
+        visit.page.wait_for_selector(f"main:not([data-shown='{token}'])")
+    assert scores(study.work)["human:ada"]["questions"]["of"] == 1
+
+
+@pytest.mark.parametrize(
+    "content", [{"option": 1.0}, {"option": True}, {"option": 0, "seconds": 10**400}, {"option": 0, "seconds": "3"}]
+)
+def test_answer_that_no_page_sends_is_refused_with_a_sentence(study: Served, content: dict[str, object]) -> None:
+    item = study.ask("GET", "/api/items", person="ada")[1]["items"][0]
+    status, body = study.ask("POST", "/api/answer", {"token": item["token"], **content}, "ada")
+    assert (status, "reload the page" in body["error"]) == (422, True)
+
+
+def test_who_visits_an_address_of_no_page_reads_why_and_sees_nothing_of_author(study: Served, browser: Any) -> None:
+    with Visit(browser, study, "ada", "/pairs") as visit:
+        assert "nothing at this address" in visit.text("main")
+        assert visit.page.locator("nav").count() == 0
+        visit.page.locator("main a").click()
+        started(visit)
+
+
+def test_benchmark_without_its_images_is_asked_of_nobody(tmp_path: Path, benchmark: Benchmark) -> None:
+    (tmp_path / "benchmark" / DATA).parent.mkdir(parents=True)
+    write_native(benchmark, tmp_path / "benchmark" / DATA, images=False)
+    refused = CliRunner().invoke(app, ["study", "--port", "0", "--work", str(tmp_path)])
+    assert (refused.exit_code, refused.stdout) == (3, "")
+    assert "was exported without images" in refused.stderr
+
+
 def test_participant_whose_name_no_folder_can_have_is_refused(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["study", "--participant", "../ada", "--port", "0", "--work", str(tmp_path)])
     assert (refused.exit_code, refused.stdout) == (3, "")
     assert "cannot be the name of a participant" in refused.stderr
+    nameless = CliRunner().invoke(app, ["study", "--participant", "", "--port", "0", "--work", str(tmp_path)])
+    assert (nameless.exit_code, "cannot be the name of the participant" in nameless.stderr) == (3, True)

@@ -138,8 +138,9 @@ function showNothingLeft() {
 // ---- moving on ----
 
 async function advance() {
-  const ready = await (next ?? fetchNext([]));
+  const early = next;
   next = null;
+  const ready = await (early?.catch(() => fetchNext([])) ?? fetchNext([]));  // what did not arrive early is asked for again
   if (current) trail.push(current.pair.pair_id);
   if (ready) { show(ready); prepareNext(); } else showNothingLeft();
 }
@@ -157,7 +158,7 @@ async function alone(action) {
 
 function explain(error) {
   if (error.status === undefined) throw error;
-  const lost = error.status === 0 || error.status >= 500;
+  const lost = (error.status === 0 || error.status >= 500) && (error.undecided || saving.unsaved);
   showBanner(`${lost ? "NOT SAVED: " : ""}${error.message}${lost ? ". Your text is kept in this browser." : ""}`);
 }
 
@@ -175,10 +176,14 @@ function decide(accepted, reason = "") {
         askWhichCounts(error.message, () => { saving.pair.based_on = error.body.later.revision; decide(accepted, reason); });
         return;
       }
+      error.undecided = true;
       throw error;
     }
     saving.drop();
-    await advance();
+    try { await advance(); } catch (error) {
+      if (error.status === undefined) throw error;
+      showBanner(`Your decision is saved, but the next pair did not come: ${error.message}. The same key asks for it again.`);
+    }
     showProgress();
   });
 }

@@ -15,7 +15,7 @@ export class Saving {
     this.pair = null;
     this.kept = false;  // whether this page has saved anything
     this.wanted = this.sent = null;  // the form to save, as JSON, and the one on its way
-    this.flight = null;
+    this.flight = this.refused = null;
     this.timer = 0;
     addEventListener("online", () => this.pump());
     addEventListener("pagehide", () => this.leave());
@@ -67,7 +67,13 @@ export class Saving {
   failed(pair, error) {
     if (pair !== this.pair) return;
     this.show("failed");
-    if (error.status === 409) { this.timer = Infinity; this.conflict(error); return; }  // only the person can say which counts
+    if (error.status === 409) {  // only the person can say which counts
+      this.timer = Infinity;
+      this.refused = error;
+      showBanner(`NOT SAVED: ${error.message}.`);
+      this.conflict(error);
+      return;
+    }
     showBanner(`NOT SAVED: ${error.message}. Your text is kept in this browser, and is sent again until it is saved.`);
     this.timer = setTimeout(() => { this.timer = 0; this.pump(); }, RETRY);
   }
@@ -92,6 +98,7 @@ export class Saving {
 
   async settled() {
     while (this.wanted !== null && this.timer <= 0) await (this.pump() ?? Promise.resolve());
+    if (this.wanted !== null && this.timer === Infinity) this.conflict(this.refused);  // the question was left open
     return this.wanted === null;
   }
 

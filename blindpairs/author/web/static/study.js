@@ -26,12 +26,27 @@ function showProgress(answered, questions) {
   find("progress").textContent = `${answered} of ${questions}`;
 }
 
+// The image of a question; null for one that cannot be shown, which is another thing than one that did not arrive:
+// answers are never rewritten, so nobody is made to say "I cannot tell" because of the network.
+async function arrived(item) {
+  for (let waited = false; ; waited = true) {
+    const image = await item.ready;
+    const there = image || await fetch(imageAddress(item.image_id)).then(found => found.status < 500, () => false);
+    if (there && waited) showBanner("");
+    if (image) return image;
+    if (there) return load(item).ready;
+    showBanner("The image did not arrive: it is asked for again until it does.");
+    await new Promise(resume => setTimeout(resume, RETRY));
+    load(item);
+  }
+}
+
 async function show() {
   const item = items[0];
-  find("question").hidden = !item;
   find("end").hidden = Boolean(item);
-  if (!item) { delete find("main").dataset.shown; return; }
-  const image = await item.ready;
+  if (!item) { find("question").hidden = true; delete find("main").dataset.shown; return; }
+  const image = await arrived(item);
+  find("question").hidden = false;  // not before: nobody answers what is not seen
   find("image").hidden = !image;
   find("unread").hidden = Boolean(image);
   if (image) {
@@ -60,7 +75,12 @@ async function answer(option) {
       find("saved").dataset.state = "failed";
       find("saved").textContent = "not saved";
       showBanner(`NOT SAVED: ${error.message}.${error.status === 422 ? "" : " Your answer is sent again until it is saved."}`);
-      if (error.status === 422) { busy = false; return; }
+      if (error.status === 422) {  // such as a question that was answered in another window: go on with what is left
+        await fetchItems().catch(() => {});
+        await show();
+        busy = false;
+        return;
+      }
       await new Promise(resume => setTimeout(resume, RETRY));
     }
   }

@@ -73,7 +73,8 @@ function fill(frame, side, over) {
 function draw() {
   if (!shown) return;
   const one = view.mode !== "sides", { a, b } = shown.pictures;
-  find("frames").className = `frames${one ? " one" : ""}${view.map ? " mapped" : ""}`;
+  const mapped = view.map && view.mode !== "minus";  // a map is of one image, and greys it: a difference must stay true
+  find("frames").className = `frames${one ? " one" : ""}${mapped ? " mapped" : ""}`;
   frames.b.hidden = one;
   frames.a.querySelector(".tag").textContent = view.mode === "minus" ? "A − B" : view.mode === "flicker" ? view.front.toUpperCase() : "A";
   frames.a.querySelector(".tag").setAttribute("aria-live", view.mode === "flicker" ? "polite" : "off");
@@ -83,7 +84,7 @@ function draw() {
   const unread = frames.a.querySelector(".unread");
   unread.hidden = Boolean((view.mode === "flicker" ? shown.pictures[view.front] : a).image);
   for (const mode of ["sides", "flicker", "minus"]) find(`view-${mode}`).setAttribute("aria-pressed", view.mode === mode);
-  find("view-map").setAttribute("aria-pressed", view.map);
+  find("view-map").setAttribute("aria-pressed", mapped);
   find("view-map").disabled = !shown.pair.map;
   place();
 }
@@ -131,7 +132,10 @@ export function setMode(mode) {
 }
 
 export function toggleMap() {
-  if (shown?.pair.map) { view.map = !view.map; draw(); }
+  if (!shown?.pair.map) return;
+  view.map = view.mode === "minus" || !view.map;
+  if (view.mode === "minus") view.mode = "sides";
+  draw();
 }
 
 export function toggleZoom() {
