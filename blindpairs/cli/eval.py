@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress_bars, say
 from blindpairs.cli.benchmark import GivenBenchmark, open_benchmark
 from blindpairs.cli.draft import Spending
+from blindpairs.cli.eval_axes import BothAxes, of_the_demo
 from blindpairs.cli.eval_compare import ComparingOptions, print_comparisons
 from blindpairs.cli.eval_options import AskingOptions, ReadingOptions, is_asked
 from blindpairs.cli.eval_readout import evaluate_readout
@@ -148,17 +149,20 @@ class _Evaluation:
             conditions = Conditions(cache, Meter(self.spending.budget()), self.how.shard, bar("judge", "answers"))
             opened = partial(open_model, work=space.root, notice=say)
             session = Session(space.results, found, conditions, opened, truth)
+            both = self.who.runs and of_the_demo(found, self.how.shard)
+            axes = BothAxes(session, conditions, space) if both else None
             for one in self.who.asks:
                 session.check(one.spec)
             if self.spending.plan:
                 plans = list(self._each(session.plan))
+                plans += self._each(axes.plan, self._runs()) if axes else []
                 print_plans(found, plans, self.who.compared, as_json=as_json)
                 return
             if self.asking.free_form:
                 session.model(self.how.rules.judge)  # before anything is asked
             files = [named_folder("--answers", file) for file in self.asking.answers or ()]
             imported = [session.take_over(file, space.exports / "mmvp") for file in files]
-            entries = [*self._each(partial(self._answer, session, space, bar)), *imported]
+            entries = [*self._each(partial(self._answer, session, space, bar, axes)), *imported]
             if self.who.bare:
                 entries += session.recorded([entry.folder for entry in entries])
             session.score(entries, self.how.rules)
@@ -168,6 +172,7 @@ class _Evaluation:
             scores = similarities(benchmark_folder(space.results, truth), truth)  # with those that were there
             page = write_page(space, truth, entries, scores)  # first, because without any result there is none
         others = [evaluated(scores)] if scores else []
+        others += axes.beside(entries) if axes else []
         if self.reading.table:
             others.append(tables(entries, scores, published=self.published))
         if self.reading.table and not as_json:
@@ -177,9 +182,16 @@ class _Evaluation:
         if page:
             say(f"look at it: {page}")
         raise_what_failed(entries)
+        if axes:
+            axes.raise_what_is_missing()
 
     def _answer(
-        self, session: "Session", space: Workspace, bar: "Callable[[str, str], Progress]", one: "Asked"
+        self,
+        session: "Session",
+        space: Workspace,
+        bar: "Callable[[str, str], Progress]",
+        axes: "BothAxes | None",
+        one: "Asked",
     ) -> "Entry":
         from blindpairs.evaluate.asked_runs import answer_run
         from blindpairs.vlm.runs import newest_checkpoint
@@ -187,11 +199,19 @@ class _Evaluation:
         progress = bar(one.spec, "questions")
         if one.spec not in self.who.runs:
             return session.answer(one, progress)
-        return answer_run(session, one, newest_checkpoint(space.runs, one.spec.removeprefix("run:")), progress)
+        checkpoint = newest_checkpoint(space.runs, one.spec.removeprefix("run:"))
+        entry = answer_run(session, one, checkpoint, progress)
+        if axes:
+            axes.answer(one.spec, checkpoint, bar)
+        return entry
 
-    def _each(self, of: "Callable[[Asked], T]") -> "Iterator[T]":
+    def _runs(self) -> "list[Asked]":
+        """Each run that nobody named, once."""
+        return [one for one in self.who.asks if one.spec in self.who.runs and not one.exchanged]
+
+    def _each(self, of: "Callable[[Asked], T]", some: "Sequence[Asked] | None" = None) -> "Iterator[T]":
         """Of each who is asked, in turn; a run that nobody named and that cannot be loaded is said, and left out."""
-        for one in self.who.asks:
+        for one in self.who.asks if some is None else some:
             try:
                 found = of(one)
             except (AssetMissing, ConfigError, InputError) as error:

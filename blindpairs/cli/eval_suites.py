@@ -1,4 +1,7 @@
-"""`blindpairs eval --suite`: POPE and LLaVA-Bench, asked, judged and scored; and the options of `--readout`."""
+"""`blindpairs eval --suite`: POPE, LLaVA-Bench and instructions, asked, judged and scored.
+
+Also the options of `--readout`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from blindpairs.cli.draft import Spending
     from blindpairs.cli.eval_options import AskingOptions, ReadingOptions
     from blindpairs.evaluate.pope import Rule
-    from blindpairs.evaluate.suite_questions import Suite
+    from blindpairs.evaluate.suite_questions import FollowingSuite, Suite
     from blindpairs.vlm import Answerer
 
 SUITES = "suites"  # in the work folder: the demo's small ones
@@ -30,6 +33,7 @@ class SuiteName(StrEnum):
 
     pope = "pope"
     llava_bench = "llava-bench"
+    following = "following"
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ class SuiteOptions:
         SuiteName | None,
         typer.Option(
             rich_help_panel="Corpus",
-            help="Ask POPE or LLaVA-Bench in place of a benchmark. --model then also takes yes, which always says so; "
-            "--read takes ours, llava or lmms-eval; LLaVA-Bench needs --judge, which takes rule for the demo's.",
+            help="Ask POPE, LLaVA-Bench, or the demo's instructions that ask for a form (following), in place of a "
+            "benchmark. For POPE --model also takes yes, which always says so; --read takes ours, llava or lmms-eval; "
+            "LLaVA-Bench needs --judge, which takes rule for the demo's.",
         ),
     ] = None
     data: Annotated[
@@ -85,6 +90,8 @@ def evaluate_suite(
 
     assert options.suite is not None
     rules, bare = _rules(reading.read or ()), not (asking.model or asking.answers)
+    if options.suite is SuiteName.following:
+        _check_following(options, asking, reading)
     _check_judge(options, reading.judge, asking)
     files = [named_folder("--answers", file) for file in asking.answers or ()]
     suite = _open_suite(options, space)
@@ -126,9 +133,22 @@ def _rules(given: "Sequence[str]") -> "list[Rule]":
     return [rule for rule in RULES if rule in given]
 
 
+def _check_following(options: SuiteOptions, asking: "AskingOptions", reading: "ReadingOptions") -> None:
+    """ConfigError for what the demo's instructions have no use for: data, answers, readers and a judge."""
+    why = {
+        "--data": (options.data is not None, "it asks about scenes of the demo alone"),
+        "--answers": (bool(asking.answers), "nobody else asks its questions"),
+        "--read": (bool(reading.read), "its answers are right to the letter, or wrong"),
+        "--judge": (bool(reading.judge), "its answers are right to the letter, or wrong"),
+    }
+    for flag, (given, reason) in why.items():
+        if given:
+            raise ConfigError(f"--suite following: {reason}, so leave {flag} out")
+
+
 def _check_judge(options: SuiteOptions, judge: str, asking: "AskingOptions") -> None:
     """ConfigError, before anything is asked, for a judge that is not needed, not given, or does not fit."""
-    if options.suite is SuiteName.pope:
+    if options.suite is not SuiteName.llava_bench:
         if judge:
             raise ConfigError("--suite pope is read by a rule: leave --judge out, or choose the rule with --read")
         return
@@ -160,6 +180,8 @@ def _open_suite(options: SuiteOptions, space: Workspace) -> "Suite":
     assert options.suite is not None
     name = options.suite.value
     folder = named_folder("--data", options.data) if options.data is not None else space.root / SUITES / name
+    if options.suite is SuiteName.following:
+        return open_following(space)
     if options.data is None:
         say(f"no --data: this is a small {name} of the demo's scenes, in {folder}")
     if options.suite is SuiteName.pope:
@@ -167,3 +189,12 @@ def _open_suite(options: SuiteOptions, space: Workspace) -> "Suite":
         return PopeSuite(folder, demo_pope(folder) if made else read_pope(folder))
     made = options.data is None and bool(check_llava_bench(folder).missing)
     return BenchSuite(folder, demo_llava_bench(folder) if made else read_llava_bench(folder))
+
+
+def open_following(space: Workspace) -> "FollowingSuite":
+    """The suite of instructions, which is made where it is not there."""
+    from blindpairs.demo.following import demo_following
+    from blindpairs.evaluate.suite_questions import FollowingSuite
+
+    folder = space.root / SUITES / SuiteName.following.value
+    return FollowingSuite(folder, demo_following(folder))

@@ -13,10 +13,11 @@ from blindpairs.cli.eval_report import plan_fields, plan_line
 from blindpairs.errors import TooManyFailures
 
 if TYPE_CHECKING:
+    from blindpairs.evaluate.following import FollowingFigures, FollowingScores
     from blindpairs.evaluate.llava_bench import BenchFigures, BenchScores
     from blindpairs.evaluate.pope import Figure, PopeFigures, PopeScores
     from blindpairs.evaluate.suite_questions import Suite
-    from blindpairs.evaluate.suite_session import SuiteContestant, SuiteEntry, SuiteSession
+    from blindpairs.evaluate.suite_session import SuiteContestant, SuiteEntry, SuiteScores, SuiteSession
     from blindpairs.vlm import Answerer
 
 POPE_COLUMNS = {
@@ -117,7 +118,6 @@ def _title(entry: "SuiteEntry", entries: "Sequence[SuiteEntry]") -> str:
 
 def _lines(entry: "SuiteEntry") -> list[str]:
     from blindpairs.evaluate.overview import aligned
-    from blindpairs.evaluate.pope import PopeScores
 
     lines = []
     if entry.missing:
@@ -126,9 +126,18 @@ def _lines(entry: "SuiteEntry") -> list[str]:
         example = next(one.message for one in entry.failures if one.code == code)
         lines.append(f"{count:,} failed: {code}, such as {example}")
     for scores in entry.scores:
-        lines += aligned(_pope_rows(scores) if isinstance(scores, PopeScores) else _bench_rows(scores))
+        lines += aligned(_rows(scores))
         lines += scores.notes
     return lines
+
+
+def _rows(scores: "SuiteScores") -> list[tuple[str, ...]]:
+    from blindpairs.evaluate.llava_bench import BenchScores
+    from blindpairs.evaluate.pope import PopeScores
+
+    if isinstance(scores, PopeScores):
+        return _pope_rows(scores)
+    return _bench_rows(scores) if isinstance(scores, BenchScores) else _following_rows(scores)
 
 
 def _pope_rows(scores: "PopeScores") -> list[tuple[str, ...]]:
@@ -137,11 +146,23 @@ def _pope_rows(scores: "PopeScores") -> list[tuple[str, ...]]:
 
 
 def _pope_row(name: str, figures: "PopeFigures") -> tuple[str, ...]:
-    shares = (_shown(getattr(figures, column)) for column in POPE_COLUMNS)
+    shares = (shown_figure(getattr(figures, column)) for column in POPE_COLUMNS)
     return (name, *shares, f"{figures.unreadable:,} of {figures.questions:,}")
 
 
-def _shown(figure: "Figure") -> str:
+def _following_rows(scores: "FollowingScores") -> list[tuple[str, ...]]:
+    rows = [("%, read to the letter", "exact", "in the form", "unreadable")]
+    parts = {"category": scores.category, **scores.forms, "all forms": scores.together}
+    return rows + [_following_row(name, one) for name, one in parts.items()]
+
+
+def _following_row(name: str, figures: "FollowingFigures") -> tuple[str, ...]:
+    unreadable = f"{figures.unreadable:,} of {figures.questions:,}"
+    return (name, shown_figure(figures.exact), shown_figure(figures.form), unreadable)
+
+
+def shown_figure(figure: "Figure") -> str:
+    """`92.8 [78, 98]`, in percent; a dash where nothing was counted."""
     from blindpairs.evaluate.overview import shown_interval
 
     if math.isnan(figure.share):

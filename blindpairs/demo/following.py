@@ -1,59 +1,48 @@
-"""How well a model follows instructions: answers in a form that was asked for, about scenes that nobody trained on.
+"""The suite `following` of the demo's scenes: instructions that ask for a form, about scenes that nobody trained on.
 
 The second axis beside pair accuracy. All that is asked for is named by captions, so a model whose CLIP is blind to the
-rest can be perfect here. Promises: an answer is exact only to the letter, and a form is judged whatever is said in it;
-a question without an answer counts as neither.
+rest can be perfect here. Promises: the same seed gives the same questions and images; a folder that is whole is read as
+it is, and nothing is drawn.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
-
+from blindpairs.access import present
 from blindpairs.demo.corpus import encoded, nuisance_seed
 from blindpairs.demo.draw import render
 from blindpairs.demo.exchanges import FORMS, Exchange, formed
 from blindpairs.demo.instructions import INSTRUCTIONS_SEED, unseen_scenes
 from blindpairs.demo.world import Scene
+from blindpairs.evaluate.following import CATEGORY, IMAGES, QUESTIONS, FollowingQuestion, read_following
 from blindpairs.evaluate.pope_files import SUFFIX
-from blindpairs.statistics import wilson_interval
-from blindpairs.vlm import Answerer, Ask, Failure, Picture
+from blindpairs.evaluate.suites import absent_images
+from blindpairs.workspace import write_text, written_atomically
 
 FOLLOWING_SEED = INSTRUCTIONS_SEED + 1
-LONGEST = 48  # tokens of an answer
-CATEGORY = "category"
+FOLLOWING_IMAGES = 30  # seven questions each: two runs of the demo take 3 s more of a core than without them
+WORD = r"[A-Za-z]+\.?"
 
 
-@dataclass(frozen=True)
-class Share:
-    """A share with its 95 % interval: that of as many trials as there are images, whose answers may agree."""
-
-    share: float
-    interval: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Following:
-    """Of answers in a form: right to the letter, and in the form. `category`: right names of what the image shows."""
-
-    exact: Share
-    form: Share
-    category: Share
-    images: int
-    failures: int
-
-
-def measure_following(model: Answerer, images: int = 100, seed: int = FOLLOWING_SEED) -> Following:
-    """Ask for the category and for every form about each of `images` scenes."""
-    asked: dict[str, Exchange] = {}
-    outcomes = {one.key: one for one in model.ask(_asks(unseen_scenes(images, seed), seed, asked))}
-    texts = {key: "" if isinstance(one, Failure) else one.text.strip() for key, one in outcomes.items()}
-    forms = {key: one for key, one in asked.items() if one.about != CATEGORY}
-    exact = [texts[key] == one.answer for key, one in forms.items()]
-    kept = [FORMS[one.about].kept_by(texts[key]) for key, one in forms.items()]
-    named = [texts[key].lower().rstrip(".") == one.answer for key, one in asked.items() if one.about == CATEGORY]
-    failures = sum(isinstance(one, Failure) for one in outcomes.values())
-    return Following(_share(exact, images), _share(kept, images), _share(named, images), images, failures)
+def demo_following(
+    folder: Path, *, images: int = FOLLOWING_IMAGES, seed: int = FOLLOWING_SEED
+) -> list[FollowingQuestion]:
+    """The questions in `folder`: the category and every form, of each of `images` scenes. Written where they lack."""
+    if present(folder / QUESTIONS):
+        found = read_following(folder)
+        if not absent_images({one.image: Path(one.uri) for one in found}):
+            return found
+    lines = []
+    for position, scene in enumerate(unseen_scenes(images, seed)):
+        name = f"scene-{position:05d}.jpg"
+        with written_atomically(folder / IMAGES / name) as aside:
+            aside.write_bytes(encoded(render(scene, nuisance_seed(seed, position))))
+        for one, form in _instructions(scene):
+            line = {"question_id": f"{position}-{one.about}", "image": name, "about": one.about}
+            lines.append(json.dumps({**line, "text": one.question, "answer": one.answer, "form": form}))
+    write_text(folder / QUESTIONS, "\n".join(lines) + "\n")
+    return read_following(folder)
 
 
 def category_question(scene: Scene) -> Exchange:
@@ -61,17 +50,8 @@ def category_question(scene: Scene) -> Exchange:
     return Exchange(CATEGORY, f"What is in the picture?{SUFFIX}", scene.category)
 
 
-def _asks(scenes: Iterable[Scene], seed: int, asked: dict[str, Exchange]) -> Iterator[Ask]:
-    """The questions; `asked` gets each by its key."""
-    for position, scene in enumerate(scenes):
-        picture = Picture(encoded(render(scene, nuisance_seed(seed, position))), "image/jpeg")
-        for one in (category_question(scene), *(formed(scene, name) for name in FORMS)):
-            key = f"{position}-{one.about}"
-            asked[key] = one
-            yield Ask(key, (picture, one.question), max_tokens=LONGEST)
-
-
-def _share(right: list[bool], images: int) -> Share:
-    share = float(np.mean(right))
-    low, high = wilson_interval(share, images)
-    return Share(share, (low, high))
+def _instructions(scene: Scene) -> Iterator[tuple[Exchange, str]]:
+    """Each instruction, with the form that it asks for."""
+    yield category_question(scene), WORD
+    for name, form in FORMS.items():
+        yield formed(scene, name), form.pattern

@@ -8,19 +8,19 @@ Promises: a killed sweep goes on in the middle of a run; a run that has its line
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blindpairs.demo.benchmark import demo_benchmark
-from blindpairs.demo.following import measure_following
+from blindpairs.demo.following import demo_following
 from blindpairs.demo.instructions import write_instructions
 from blindpairs.demo.small_suites import demo_pope
 from blindpairs.evaluate import suites
 from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.session import Asked, Rules, Session
-from blindpairs.evaluate.suite_questions import PopeSuite
+from blindpairs.evaluate.suite_questions import FollowingSuite, PopeSuite, Suite
 from blindpairs.evaluate.suite_session import SuiteSession, score_fields
 from blindpairs.evaluate.summary import rate_fields
 from blindpairs.mof.data import Preparing
@@ -35,6 +35,7 @@ from blindpairs.workspace import Workspace
 
 LOG = "mof-sweep.jsonl"
 PRESET = "demo-sweep"
+FOLLOWING_IMAGES = 100  # more than `eval` asks about, for narrower intervals
 
 
 def run_sweep(folder: Path, progress: Progress = silent, preset: str = PRESET) -> Iterator[dict[str, Any]]:
@@ -68,12 +69,15 @@ def read_sweep(log: Path) -> list[dict[str, Any]]:
 
 def measured(spec: str, space: Workspace) -> dict[str, Any]:
     """Both axes and POPE for one model: pair accuracy of blind pairs, by pattern, and of controls; following."""
-    model = open_model(spec, work=space.root)
+    model, place = open_model(spec, work=space.root), space.root / "suites"
     with open_cache(space.replies) as cache:
         session = Session(space.results, demo_benchmark(), Conditions(cache), lambda _: model)
         entry = session.answer(Asked(spec))
         session.score([entry], Rules())
-        pope = _pope(spec, space, model, suites.Asking(cache))
+        forms = demo_following(place / "following-sweep", images=FOLLOWING_IMAGES)
+        asking = suites.Asking(cache)
+        following = _asked(FollowingSuite(place / "following-sweep", forms), model, space, asking)
+        pope = _asked(PopeSuite(place / "pope", demo_pope(place / "pope")), model, space, asking)
     summary = entry.summary
     assert summary is not None, "scored"
     assert summary.blind is not None, "every question has an answer, or the model itself has failed"
@@ -82,17 +86,21 @@ def measured(spec: str, space: Workspace) -> dict[str, Any]:
         "blind": {name: rate_fields(rate) for name, rate in vars(summary.blind).items() if isinstance(rate, Rate)},
         "controls": {"pair_accuracy": rate_fields(summary.controls.pair_accuracy)},
         "patterns": {name: rate_fields(scores.pair_accuracy) for name, scores in summary.patterns.items()},
-        "following": asdict(measure_following(model)),
-        "pope": pope,
+        "following": {
+            **{name: following["together"][name] for name in ("exact", "form")},
+            "category": following["category"]["exact"],
+            "images": FOLLOWING_IMAGES,
+        },
+        "pope": pope["mean"],
     }
 
 
-def _pope(spec: str, space: Workspace, model: Answerer, asking: suites.Asking) -> Any:
-    place = space.root / "suites" / "pope"
-    session = SuiteSession(space.results, PopeSuite(place, demo_pope(place)), asking, lambda _: model)
-    entry = session.answer(session.introduce(spec))
-    session.score(entry, ("llava",))
-    return score_fields(entry.scores[0])["mean"]
+def _asked(suite: Suite, model: Answerer, space: Workspace, asking: suites.Asking) -> dict[str, Any]:
+    """The scores of a model that answers a small suite."""
+    session = SuiteSession(space.results, suite, asking, lambda _: model)
+    entry = session.answer(session.introduce(model.name))
+    session.score(entry, (suite.usual_rule,))
+    return score_fields(entry.scores[0])
 
 
 def _with_data(recipe: Recipe, folder: Path) -> Recipe:

@@ -8,6 +8,6 @@ and scored by `study.py`, on the pages of `study_pages.py`.
 
 Not asked: `similarity.py` scores CLIP-style models by cosine, and `readout.py` tells how much of the answers is in an
 encoder's tokens. `comparison.py` says whether one model is better than another, `report.py` shows all of it as a page.
-Two suites are no pairs of images: `pope.py` and `llava_bench.py`; `suites.py` is what they share,
+Suites are no pairs of images: `pope.py`, `llava_bench.py` and `following.py`; `suites.py` is what they share,
 `suite_questions.py` and `suite_session.py` put them together.
 """

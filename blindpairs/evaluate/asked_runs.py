@@ -11,6 +11,7 @@ from blindpairs.evaluate.asking import questions_of
 from blindpairs.evaluate.results import recorded_answers
 from blindpairs.evaluate.seen_weights import SeenWeights, as_remembered
 from blindpairs.evaluate.session import Asked, Entry, Session
+from blindpairs.evaluate.suite_session import SuiteEntry, SuiteSession
 from blindpairs.progress import Progress, silent
 
 
@@ -23,6 +24,19 @@ def answer_run(session: Session, asked: Asked, checkpoint: Path, progress: Progr
         return known
     weights = SeenWeights(asked.spec, checkpoint)
     entry = session.answer(asked, progress)
+    weights.remember(entry.folder)
+    return entry
+
+
+def answer_suite_of_run(session: SuiteSession, spec: str, checkpoint: Path, progress: Progress = silent) -> SuiteEntry:
+    """The same for the questions of a suite."""
+    for entry in session.recorded(()):
+        setup = entry.setup
+        same = (setup.model, setup.asking, setup.images) == (spec, session.suite.asking, True)
+        if same and as_remembered(entry.folder, spec, checkpoint) and session.complete(entry):
+            return entry
+    weights = SeenWeights(spec, checkpoint)
+    entry = session.answer(session.introduce(spec), progress)
     weights.remember(entry.folder)
     return entry
 

@@ -1,4 +1,7 @@
-"""The questions of POPE and of LLaVA-Bench, each with how it is asked, who answers it without looking, and its name."""
+"""The suites POPE, LLaVA-Bench and following.
+
+Each is its questions with how they are asked, who answers them without looking, and a name.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +13,13 @@ from blindpairs.evaluate import suites
 from blindpairs.evaluate.answers import Answer, AnswerFile
 from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import Baseline, guessing_yes_or_no, yes_always
+from blindpairs.evaluate.following import MANNER as FOLLOWING_MANNER
+from blindpairs.evaluate.following import FollowingQuestion, FollowingScores, ask_following, score_following
 from blindpairs.evaluate.llava_bench import MANNER as BENCH_MANNER
 from blindpairs.evaluate.llava_bench import ask_llava_bench
 from blindpairs.evaluate.llava_bench_files import BenchQuestion, llava_bench_answers
 from blindpairs.evaluate.pope import MANNER as POPE_MANNER
-from blindpairs.evaluate.pope import Rule, ask_pope
+from blindpairs.evaluate.pope import PopeScores, Rule, ask_pope, score_pope
 from blindpairs.evaluate.pope_files import LLAVA_QUESTIONS, SUFFIX, PopeQuestion, pope_answers
 from blindpairs.vlm import Answerer, Failure
 from blindpairs.workspace import digest
@@ -51,6 +56,10 @@ class PopeSuite:
             raise ConfigError(f"--answers: {known} is missing, which alone says what the ids in {file.name} mean")
         return pope_answers(file, known, self.questions)
 
+    def score(self, answers: Sequence[Answer], rule: Rule) -> PopeScores:
+        """The scores of answers to all questions."""
+        return score_pope(self.questions, answers, rule)
+
 
 @dataclass(frozen=True)
 class BenchSuite:
@@ -79,9 +88,45 @@ class BenchSuite:
         return llava_bench_answers(file)
 
 
-Suite = PopeSuite | BenchSuite
+@dataclass(frozen=True)
+class FollowingSuite:
+    """Instructions that ask for a form, about scenes of the demo."""
+
+    folder: Path
+    questions: Sequence[FollowingQuestion]
+    name = "following"
+    asking = Asking("following", "{question}", FOLLOWING_MANNER.temperature, FOLLOWING_MANNER.max_tokens)
+    usual_rule: ClassVar[Rule] = "ours"
+    baselines: ClassVar[Baselines] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over everything but the places of the images."""
+        rows = [[one.item_id, _named(one), one.about, one.text, one.answer, one.form] for one in self.questions]
+        return digest(rows)[:16]
+
+    def ask(self, model: Answerer, file: AnswerFile, asking: suites.Asking, *, images: bool) -> list[Failure]:
+        """Ask what `file` lacks, with the images or without them."""
+        shown = self.questions if images else [replace(one, uri="") for one in self.questions]
+        return ask_following(shown, model, file, asking)
+
+    def answers_in(self, file: Path) -> list[Answer]:
+        """ConfigError: nobody else asks these questions."""
+        raise ConfigError(
+            f"--answers: {file.name} cannot hold answers to following, which nobody else asks: leave it out"
+        )
+
+    def score(self, answers: Sequence[Answer], rule: Rule) -> FollowingScores:
+        """The scores of answers to all questions. ConfigError for another rule than ours: there is none."""
+        if rule != self.usual_rule:
+            raise ConfigError(f"there is no rule {rule!r} for following: it is read to the letter")
+        return score_following(self.questions, answers)
 
 
-def _named(question: PopeQuestion | BenchQuestion) -> str:
+Suite = PopeSuite | BenchSuite | FollowingSuite
+Question = PopeQuestion | BenchQuestion | FollowingQuestion
+
+
+def _named(question: Question) -> str:
     """The image's name; a question of a table without names has its place there, which is not the same elsewhere."""
     return "" if question.image == question.uri else question.image

@@ -1,4 +1,4 @@
-"""One evaluation of POPE or LLaVA-Bench from specs to scores, recorded as the answers to a benchmark are.
+"""One evaluation of a suite from specs to scores, recorded as the answers to a benchmark are.
 
     with open_cache(space.replies) as cache:
         suite = PopeSuite(folder, read_pope(folder))
@@ -24,6 +24,7 @@ from blindpairs.evaluate.answering import BLANK
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
 from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import UNASKED, Baseline
+from blindpairs.evaluate.following import FollowingScores
 from blindpairs.evaluate.llava_bench import (
     JUDGING,
     BenchScores,
@@ -32,9 +33,8 @@ from blindpairs.evaluate.llava_bench import (
     score_llava_bench,
 )
 from blindpairs.evaluate.llava_bench import MANNER as BENCH_MANNER
-from blindpairs.evaluate.llava_bench_files import BenchQuestion, llava_bench_reviews
-from blindpairs.evaluate.pope import PopeScores, Rule, score_pope
-from blindpairs.evaluate.pope_files import PopeQuestion
+from blindpairs.evaluate.llava_bench_files import llava_bench_reviews
+from blindpairs.evaluate.pope import PopeScores, Rule
 from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
@@ -48,12 +48,13 @@ from blindpairs.evaluate.results import (
     write_setup,
 )
 from blindpairs.evaluate.session import Planned
-from blindpairs.evaluate.suite_questions import BenchSuite, PopeSuite, Suite
+from blindpairs.evaluate.suite_questions import BenchSuite, Question, Suite
 from blindpairs.progress import Progress, silent
 from blindpairs.vlm import Answerer, Ask, Failure, Plan, plan
 from blindpairs.vlm.budget import CHARACTERS_PER_TOKEN
 from blindpairs.workspace import sha256_file
 
+SuiteScores = PopeScores | BenchScores | FollowingScores
 REVIEW = Asking("review", JUDGING.system, JUDGING.temperature, JUDGING.max_tokens)
 
 
@@ -76,7 +77,7 @@ class SuiteEntry:
     missing: int = 0
     failures: list[Failure] = field(default_factory=list)
     stopped: BlindpairsError | None = None
-    scores: list[PopeScores | BenchScores] = field(default_factory=list)
+    scores: list[SuiteScores] = field(default_factory=list)
 
 
 class SuiteSession:
@@ -112,7 +113,7 @@ class SuiteSession:
         cost = plan(self._request(one, setup) for one in left) if asked else Plan()
         return Planned(setup, cost, len(before), sum(took) / len(took) if took else None)
 
-    def _request(self, one: PopeQuestion | BenchQuestion, setup: Setup) -> Ask:
+    def _request(self, one: Question, setup: Setup) -> Ask:
         text = self.suite.asking.template.format(question=one.text)
         parts = (BLANK, text) if setup.images else (text,)
         return Ask(one.item_id, parts, max_tokens=setup.asking.max_tokens or 0)
@@ -149,6 +150,10 @@ class SuiteSession:
         """All recorded answers besides those that are known."""
         return [SuiteEntry(folder, read_setup(folder)) for folder in recorded(self.folder) if folder not in known]
 
+    def complete(self, entry: SuiteEntry) -> bool:
+        """Whether every question has an answer."""
+        return self._wanted <= {answer.key for answer in recorded_answers(entry.folder)}
+
     def score(
         self,
         entry: SuiteEntry,
@@ -164,11 +169,11 @@ class SuiteSession:
         entry.answered = len(self._wanted & {answer.key for answer in answers})
         entry.missing = len(self._wanted) - entry.answered
         if not entry.missing:
-            if isinstance(self.suite, PopeSuite):
-                entry.scores += [score_pope(self.suite.questions, answers, rule) for rule in rules]
-            else:
+            if isinstance(self.suite, BenchSuite):
                 assert judge is not None
                 entry.scores += self._judged(entry, answers, rules, judge, progress)
+            else:
+                entry.scores += [self.suite.score(answers, rule) for rule in rules]
         if entry.scores:
             write_scores(entry.folder, {"scores": {one.rule: score_fields(one) for one in entry.scores}})
 
@@ -235,7 +240,7 @@ def _record_baseline(baseline: Baseline, suite: Suite, file: AnswerFile) -> None
     )
 
 
-def score_fields(scores: PopeScores | BenchScores) -> dict[str, Any]:
+def score_fields(scores: SuiteScores) -> dict[str, Any]:
     """Scores as JSON: shares from 0 to 1, relative scores in percent; null where nothing was counted."""
     return {name: _plain(value) for name, value in asdict(scores).items()}
 

@@ -1,4 +1,4 @@
-"""What POPE and LLaVA-Bench share: their files, the images of their questions, and asking a model all of them.
+"""What the suites share: their files, the images of their questions, and asking a model all of them.
 
 A suite is a folder in the layout of its authors; its questions are asked as they stand, each about one whole image.
 
