@@ -93,7 +93,7 @@ def own_template(tokenizer: Any) -> str:
     own = tokenizer.chat_template
     own = own.get("default") if isinstance(own, dict) else own
     if not own:
-        raise ConfigError("the language model's tokenizer has no chat template; use the template vicuna_v1")
+        raise ConfigError("the language model's tokenizer has no chat template: give another, such as --set stage2.template=vicuna_v1")
     return str(own)
 
 

@@ -74,26 +74,43 @@ class Run:
             lock.release()
 
     def start(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
-        """Record what the run is, or check that it is the same as what was recorded: ConfigError with what differs."""
-        if not present(self.folder / CONFIG):
-            write_json(self.folder / FACTS, {**stamp(), **facts})
-            write_text(self.folder / CONFIG, to_toml(recipe))
+        """Record what the run is, or check that it is the same as what was recorded: ConfigError with what differs.
+
+        What no step was made with may be mended: the data and settings of a stage that has not begun, and all of a run
+        of which no stage has.
+        """
+        pending = [number for number in (1, 2) if not self.begun(number)]
+        if len(pending) == 2 or not present(self.folder / CONFIG):
+            self._write(recipe, {**stamp(), **facts})
             return
-        changed = differences(self.recipe(), recipe)
-        recorded = read_json(self.folder / FACTS)
+        recorded, differing = read_json(self.folder / FACTS), differences(self.recipe(), recipe)
         # Of a stage that starts later the data may be new; what was recorded must be the same.
-        changed += [
+        differing += [
             f"{kind} {name} has changed"
             for kind in ("data", "weights")
             for name, value in facts.get(kind, {}).items()
             if recorded.get(kind, {}).get(name, value) != value
         ]
-        if changed:
+        # Which rows are left out is recorded for each stage.
+        free = ("skip ",) if pending else ()
+        free += tuple(word for number in pending for word in (f"stage{number}.", f"data stage{number} "))
+        if changed := [one for one in differing if not one.startswith(free)]:
             shown = "; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
             raise ConfigError(f"{self.folder} is a run of another recipe: {shown}\nname another run, with --run NAME")
         for kind in ("data", "weights"):
             recorded[kind] = {**recorded.get(kind, {}), **facts.get(kind, {})}
-        write_json(self.folder / FACTS, recorded)
+        for number in pending if differing else ():
+            recorded.get("checked", {}).pop(f"stage{number}", None)
+        self._write(recipe, recorded)
+
+    def _write(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        write_json(self.folder / FACTS, facts)
+        write_text(self.folder / CONFIG, to_toml(recipe))
+
+    def begun(self, number: int) -> bool:
+        """Whether a step of a stage is recorded."""
+        logged = any(row["stage"] == number for row in self.rows())
+        return logged or self.checkpoint(number) is not None or self.ended(number) is not None
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Add to what the run was given."""

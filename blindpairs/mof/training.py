@@ -64,7 +64,6 @@ def train(
 ) -> Report:
     """Train, or go on training, the run in `folder`. By default data are prepared in prepared/ of the work folder.
 
-
     ConfigError: a recipe that cannot be, or another one than the folder's. InputError: data that cannot be used.
     AssetMissing: weights that are not here.
     """
@@ -86,6 +85,8 @@ class _Session:
 
     def all(self, stages: Sequence[int]) -> Report:
         """Every stage that is not done, and the model."""
+        for number in stages:
+            accumulation(self._fitted(number), self.processes.num_processes)
         hashes = {f"stage{number}": hash_of(self.recipe.stage(number)) for number in stages}
         if self._finished(stages):
             self._start({"data": hashes})
@@ -95,6 +96,7 @@ class _Session:
         model, processor = build_mof(clip, dino, language_model, self.recipe.fusion, seed=self.recipe.seed)
         frozen = {name: state_hash(part) for name, part in parts(model).items() if "projector" not in name}
         self._start({"data": hashes, "weights": frozen})
+        self._look_at_data(stages, model, processor)
         device = this_device()
         for number in (1, 2):
             if self.run.ended(number):
@@ -107,6 +109,15 @@ class _Session:
             self._finish(model, processor, max(stages))
         self.processes.wait_for_everyone()
         return self._report()
+
+    def _look_at_data(self, stages: Sequence[int], model: Any, processor: Any) -> None:
+        """Find what is wrong with the data of every stage before the first one: a fault of stage 2 costs no stage 1."""
+        if self.processes.is_main_process:
+            for number in stages:
+                if not self.run.ended(number):
+                    given = Instructions(self.recipe.stage(number), processor.tokenizer, self.preparing)
+                    self._left_out(number, given, model.image_tokens)
+        self.processes.wait_for_everyone()
 
     def _start(self, facts: Mapping[str, Any]) -> None:
         if self.processes.is_main_process:
@@ -130,7 +141,7 @@ class _Session:
         rates = freeze(model, stage.rates)
         to_precision(model, rates, device.kind)
         data = self._data(number, model, processor)
-        stage = replace(stage, micro_batch=min(stage.micro_batch, stage.batch // self.processes.num_processes))
+        stage = self._fitted(number)
         training = Training(
             run=self.run,
             number=number,
@@ -149,6 +160,11 @@ class _Session:
         with recomputing(model, stage.activation_checkpointing):
             self._fit(training, model, data)
         merge_lora(model)
+
+    def _fitted(self, number: int) -> Stage:
+        """The stage, whose micro-batches are no larger than the share that a device has of a batch."""
+        stage = self.recipe.stage(number)
+        return replace(stage, micro_batch=min(stage.micro_batch, stage.batch // self.processes.num_processes))
 
     def _data(self, number: int, model: Any, processor: Any) -> StageData:
         """The data of a stage. The main process makes index and features, the others then read them."""

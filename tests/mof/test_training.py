@@ -258,6 +258,22 @@ def test_data_that_cannot_be_used_end_the_run_before_it_starts_unless_they_are_s
     assert [row["id"] for row in left_out] == ["3"]
 
 
+def test_faults_of_stage_2_are_found_before_stage_1_is_trained(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    rows = json.loads((tmp_path / "data.json").read_text())
+    rows[0]["image"] = "gone.png"
+    (tmp_path / "bad.json").write_text(json.dumps(rows))
+    faults = {
+        "gone.png": replace(recipe.stage2, data=str(tmp_path / "bad.json")),
+        "no chat template.*--set stage2.template=vicuna_v1": replace(recipe.stage2, template="chat"),
+        "cut into micro_batch 3": replace(recipe.stage2, micro_batch=3),
+    }
+    for message, stage in faults.items():
+        with pytest.raises((InputError, ConfigError), match=message):
+            run_small(tmp_path, replace(recipe, stage2=stage))  # the one before is mended
+        assert Run(tmp_path / "runs" / "run").rows() == []
+
+
 def test_batch_that_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path)
     with pytest.raises(ConfigError, match=r"a batch of 4 cannot be cut into micro_batch 3 x 1 devices: choose"):
