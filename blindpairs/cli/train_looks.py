@@ -72,7 +72,7 @@ def print_findings(recipe: "Recipe", stages: Sequence[int], space: Workspace, *,
             given = Instructions(recipe.stage(number), processor.tokenizer, preparing(space, made=False))
             findings = given.findings(model.image_tokens, bars(f"check of the data of stage {number}", "images"))
             described[f"stage{number}"] = findings.describe("odd")
-            lines[f"stage {number}"] = findings.lines()
+            lines[f"stage {number}"] = findings.lines(len(findings.found))
     if as_json:
         print_json({"checked": described})
         return

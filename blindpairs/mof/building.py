@@ -109,8 +109,15 @@ def _language_model(folder: Path, tokenizer: Any, dtype: torch.dtype) -> Any:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     _refuse_missing(folder, report)
     _check_head(folder, model)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        _add_rows(model, len(tokenizer))
+    rows = model.get_input_embeddings().num_embeddings
+    own = [number for token, number in tokenizer.get_vocab().items() if token != tokenizer.image_token]
+    if max(own) >= rows:
+        raise ConfigError(
+            f"{folder}: the tokenizer has ids up to {max(own):,}, and the embedding table has {rows:,} rows: "
+            "take the tokenizer that belongs to these weights, or resize the table"
+        )
+    if tokenizer.image_token_id >= rows:
+        _add_rows(model, tokenizer.image_token_id + 1)
     return model
 
 

@@ -58,7 +58,7 @@ class Run:
         if not present(path):
             raise InputError(f"{self.folder} is no run: it has no {CONFIG}")
         with reading(path):
-            return parse_recipe(read_toml(path.read_text(encoding="utf-8"), str(path)), str(path))
+            return parse_recipe(read_toml(path.read_bytes(), str(path)), str(path))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

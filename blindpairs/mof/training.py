@@ -186,7 +186,7 @@ class _Session:
             findings = given.findings(image_tokens, bar)
             findings.kept(given.index, self.recipe.skip)  # InputError for rows that cannot be used and are not skipped
             if findings.found:
-                self.watching.notice("\n".join(findings.lines(3)))
+                self.watching.notice(f"stage {number}: " + "\n".join(findings.lines(3)))
             checked[f"stage{number}"] = findings.describe(self.recipe.skip)
             self.run.record({"checked": checked})
         return {row["number"] for row in checked[f"stage{number}"]["left_out"]}

@@ -258,6 +258,14 @@ def test_data_that_cannot_be_used_end_the_run_before_it_starts_unless_they_are_s
     assert [row["id"] for row in left_out] == ["3"]
 
 
+def test_folder_of_images_that_is_none_is_one_fault_and_not_one_an_image(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    for name, what in (("nowhere", "does not exist"), ("data.json", "is no folder")):
+        stage = replace(recipe.stage1, images=str(tmp_path / name))
+        with pytest.raises(InputError, match=rf"the folder of images .*{name} {what}: name it with --images FOLDER"):
+            run_small(tmp_path, replace(recipe, stage1=stage))
+
+
 def test_faults_of_stage_2_are_found_before_stage_1_is_trained(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path)
     rows = json.loads((tmp_path / "data.json").read_text())
