@@ -149,6 +149,7 @@ def test_check_lists_what_is_wrong_with_data_and_with_images_of_the_benchmark(wo
     assert not (tmp_path / "work" / "runs").exists()
     rows = json.loads((folder / "data.json").read_text())
     (folder / "data.json").write_text(json.dumps([*rows, *([5] * 30)]))
+    (folder / "lm" / "model.safetensors").write_bytes(b"weights, which are not needed")
     listed = call("train-mof", "--check", *parts(folder), *SMALL, "--work", tmp_path / "work", "--stage", "2")
     assert listed.stdout.count("it is a number, not an object") == 30  # every one
 
