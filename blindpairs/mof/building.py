@@ -148,9 +148,8 @@ def _add_rows(model: Any, tokens: int) -> None:
 def _config(towers: dict[str, VisionTower], language: Any, tokenizer: Any, fusion: Fusion) -> MofLlavaConfig:
     first, second = next(iter(towers.values())), towers.get("dino")
     mean, std = first.mean, first.std
-    if (
-        fusion.mode == "dino" and fusion.dino_normalization != "own"
-    ):  # the processor's is then the one that is asked for
+    if fusion.mode == "dino" and fusion.dino_normalization != "own":
+        # The processor's is then the one that is asked for.
         mean, std = (CLIP_MEAN, CLIP_STD) if fusion.dino_normalization == "clip" else (IMAGENET_MEAN, IMAGENET_STD)
     own = {"aux_mean": second.mean, "aux_std": second.std} if second and fusion.dino_normalization == "own" else {}
     side = fusion.resolution or first.size

@@ -36,9 +36,8 @@ from blindpairs.workspace import (
 
 CONFIG, FACTS, METRICS, DONE, CARD = "config.toml", "run.json", "metrics.jsonl", "done.json", "README.md"
 TRAINED = "trained.safetensors"  # of a stage: every tensor that it trained
-_SAVING = (
-    ".saving"  # a folder that is being written; one name, because every process of a distributed run writes into it
-)
+# A folder that is being written; one name, because every process of a distributed run writes into it.
+_SAVING = ".saving"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -92,8 +91,10 @@ class Run:
             if recorded.get(kind, {}).get(name, value) != value
         ]
         # Which rows are left out is recorded for each stage.
-        free = ("skip ",) if pending else ()
-        free += tuple(word for number in pending for word in (f"stage{number}.", f"data stage{number} "))
+        free = tuple(
+            f"{word}{number}{end}" for number in pending for word, end in (("stage", "."), ("data stage", " "))
+        )
+        free += ("skip ",) if pending else ()
         if changed := [one for one in differing if not one.startswith(free)]:
             shown = "; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
             raise ConfigError(f"{self.folder} is a run of another recipe: {shown}\nname another run, with --run NAME")
