@@ -197,7 +197,11 @@ class _Session:
         if self.processes.is_main_process:
             self.run.rewind(number, done)
         trainer = StageTrainer(training, model, data.examples, data.collator)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except InputError as error:
+            # One of a loader's process comes with the traceback of that process in its message.
+            raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from error
         self.steps += trainer.state.global_step - done
         if self.processes.is_main_process:
             # In this order: a stage that is marked as done has what it trained.

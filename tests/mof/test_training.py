@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +19,11 @@ from small_run import run_small, small_recipe
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.building import build_mof, load_mof
+from blindpairs.mof.data import StageData
 from blindpairs.mof.recipe import Lora, Rates, Recipe, with_setting
 from blindpairs.mof.run import DONE, Run
-from blindpairs.mof.training import accumulation, freeze, part_of
+from blindpairs.mof.training import Watching, accumulation, freeze, part_of
+from blindpairs.progress import Progress
 from blindpairs.system import child_environment
 
 
@@ -264,6 +267,31 @@ def test_folder_of_images_that_is_none_is_one_fault_and_not_one_an_image(tmp_pat
         stage = replace(recipe.stage1, images=str(tmp_path / name))
         with pytest.raises(InputError, match=rf"the folder of images .*{name} {what}: name it with --images FOLDER"):
             run_small(tmp_path, replace(recipe, stage1=stage))
+
+
+def test_image_that_goes_while_it_trains_ends_the_run_in_a_line_and_it_goes_on_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(tmp_path)
+    images, away = tmp_path / "images", tmp_path / "away"
+
+    def bars(label: str, unit: str) -> Progress:
+        def show(done: int, total: int, failed: int = 0, /) -> None:
+            if unit == "steps" and done == 3 and images.exists() and not away.exists():
+                images.rename(away)
+
+        return show
+
+    monkeypatch.setattr(StageData, "workers", 1)  # a process of its own reads the images
+    with pytest.raises(InputError) as fault:
+        run_small(tmp_path, recipe, watching=Watching(bars))
+    assert re.fullmatch(
+        r"row '\d+': its image .*png cannot be used \(missing: .*\): mend it, and run the same command again",
+        str(fault.value),
+    )
+    away.rename(images)
+    away.mkdir()
+    assert run_small(tmp_path, recipe).steps == 13
 
 
 def test_faults_of_stage_2_are_found_before_stage_1_is_trained(tmp_path: Path) -> None:
