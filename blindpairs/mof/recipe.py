@@ -176,7 +176,7 @@ def with_setting(recipe: Recipe, name: str, value: str) -> Recipe:
     path = full_name(name).split(".")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of thousands of digits
         parsed = value
     replaced: Recipe = _replaced(recipe, path, parsed, f"{name}={value}")
     return replaced

@@ -12,6 +12,7 @@ Promises: a folder under its final name is whole; one process writes at a time; 
 often the run was killed; a run of another recipe, other data or other weights is refused with the differences.
 """
 
+import errno
 import json
 import os
 import re
@@ -38,6 +39,7 @@ CONFIG, FACTS, METRICS, DONE, CARD = "config.toml", "run.json", "metrics.jsonl",
 TRAINED = "trained.safetensors"  # of a stage: every tensor that it trained
 # A folder that is being written; one name, because every process of a distributed run writes into it.
 _SAVING = ".saving"
+_NO_ROOM = re.compile("os error (?:27|28|122)\\b|PytorchStreamWriter|inline_container")
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -128,7 +130,8 @@ class Run:
         try:
             _remove_folder(aside)
             aside.mkdir(parents=True)
-            yield aside
+            with writing(folder):
+                yield aside
             self.commit(aside, folder)
         except OSError as error:
             raise unwritable(folder, error) from error
@@ -190,6 +193,19 @@ class Run:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
         except OSError as error:
             raise unwritable(path, error) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Goes around a library's saving call: a full disk is an InputError, whatever the library makes of it."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
+    except Exception as error:  # torch raises RuntimeError, safetensors one of its own
+        if not _NO_ROOM.search(str(error)):
+            raise
+        raise unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:

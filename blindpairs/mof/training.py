@@ -27,7 +27,7 @@ from blindpairs.mof.device import Device, this_device, to_precision
 from blindpairs.mof.flops import shape_of
 from blindpairs.mof.lora import add_lora, merge_lora
 from blindpairs.mof.recipe import Rates, Recipe, Stage, check
-from blindpairs.mof.run import DONE, TRAINED, Run
+from blindpairs.mof.run import DONE, TRAINED, Run, writing
 from blindpairs.mof.trainer import StageTrainer, Training, load_trained, save_trained
 from blindpairs.progress import Notice, Progress, drop_notice, silent
 from blindpairs.workspace import demo_folder, sha256_file, stamp, write_json, written_atomically
@@ -205,7 +205,8 @@ class _Session:
         self.steps += trainer.state.global_step - done
         if self.processes.is_main_process:
             # In this order: a stage that is marked as done has what it trained.
-            with written_atomically(self.run.stage(number) / TRAINED) as aside:
+            place = self.run.stage(number) / TRAINED
+            with writing(place), written_atomically(place) as aside:
                 save_trained(model, aside)
             self.run.end(number, {"steps": trainer.state.global_step, "loss": self._loss(number)})
         self.processes.wait_for_everyone()

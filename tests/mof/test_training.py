@@ -294,6 +294,30 @@ def test_image_that_goes_while_it_trains_ends_the_run_in_a_line_and_it_goes_on_w
     assert run_small(tmp_path, recipe).steps == 13
 
 
+def test_full_disk_is_a_line_and_the_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from small_run import *
+from blindpairs.mof.data import StageData
+StageData.workers = 0  # those share memory by files, which the limit would meet first
+def bars(label, unit):
+    def show(done, total, failed=0, /):
+        if unit == "steps" and label.endswith("1") and done == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+    return show
+folder = Path({str(tmp_path)!r})
+run_small(folder, small_recipe(folder), watching=Watching(bars))
+"""
+    environment = child_environment() | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.match(r"blindpairs.errors.InputError: no room to write .*stage1.*; free space, then run the same", last)
+    assert Run(tmp_path / "runs" / "run").checkpoint(1) == tmp_path / "runs" / "run" / "stage1" / "checkpoint-3"
+    assert run_small(tmp_path, recipe).steps == 13
+
+
 def test_faults_of_stage_2_are_found_before_stage_1_is_trained(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path)
     rows = json.loads((tmp_path / "data.json").read_text())
