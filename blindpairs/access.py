@@ -118,7 +118,8 @@ def _denying_place(path: Path) -> str:
             break
     else:  # Everything on the path can be read, so it is writing that was denied, to the file or to its folder.
         denying = [each for each in (whole, whole.parent) if _unwritable(each)]
-        denying += [] if os.access(whole.parent, os.R_OK) else [whole.parent]  # fsync of a folder opens it for reading
+        parent_readable = os.access(whole.parent, os.R_OK) or not os.path.exists(whole.parent)
+        denying += [] if parent_readable else [whole.parent]  # fsync of a folder opens it for reading
         place = denying[0] if denying else _nearest(whole)
     status = place.stat()
     return (

@@ -1,5 +1,6 @@
 """An error about a file names its real cause. Run by an account to which permissions apply."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from blindpairs.access import listed, obstacle, present
+from blindpairs.access import listed, obstacle, present, unwritable
 from blindpairs.errors import Refused
 
 ROOT = Path(__file__).parents[1]
@@ -96,3 +97,8 @@ def test_link_that_leads_nowhere_is_neither_present_nor_absent(tmp_path: Path) -
     assert present(tmp_path / "file" / "below") is False
     assert obstacle(tmp_path / "file" / "below") == f"{tmp_path / 'file'} is a file, not a folder"
     assert obstacle(tmp_path / "new" / "folder") == ""
+
+
+def test_folder_that_may_not_be_made_is_named_by_the_nearest_that_exists(tmp_path: Path) -> None:
+    denied = unwritable(tmp_path / "runs" / "mine" / "file", PermissionError(errno.EACCES, "Permission denied"))
+    assert f"({tmp_path} belongs to " in str(denied)

@@ -53,6 +53,8 @@ def _picture(path: Path) -> "Picture":
     from blindpairs.access import reading
     from blindpairs.evaluate.pictures import upright_picture
 
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name an image file in it")
     with reading(path):
         content = path.read_bytes()
     try:

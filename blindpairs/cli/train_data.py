@@ -1,12 +1,10 @@
 """What train-mof is given to train on: the demo's data, made where they are asked for, and what must not be in it."""
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from blindpairs.access import present
 from blindpairs.cli.app import progress_bar, say
-from blindpairs.errors import Undecodable
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -46,14 +44,11 @@ def preparing(space: Workspace, made: bool) -> "Preparing":
 def benchmark_images(space: Workspace) -> "Known":
     """The images of the work folder's benchmark, by id and by perceptual hash; none without a benchmark."""
     from blindpairs.benchmark.native import DATA, read_native
-    from blindpairs.images.decode import decode
     from blindpairs.mof.checking import Known
 
     if not present(space.benchmark / DATA):
         return Known()
-    benchmark, hashes = read_native(space.benchmark), []
-    for _, content in benchmark.images(benchmark.image_ids):
-        if isinstance(content, bytes):
-            with suppress(Undecodable):  # then its id is all that is known of it
-                hashes.append(decode(content).phash)
-    return Known(frozenset(benchmark.image_ids), tuple(hashes))
+    benchmark = read_native(space.benchmark)
+    images = benchmark.images(benchmark.image_ids)
+    known = Known.of(content for _, content in images if isinstance(content, bytes))
+    return replace(known, ids=known.ids | set(benchmark.image_ids))  # those without content are known by their id

@@ -59,20 +59,18 @@ def _time(hours: float) -> str:
 def print_findings(recipe: "Recipe", stages: Sequence[int], space: Workspace, *, as_json: bool) -> None:
     """What is wrong with the data of each stage."""
     from blindpairs.cli.train_data import preparing, with_demo_data
-    from blindpairs.mof.building import build_mof
+    from blindpairs.mof.cost import shape_model, tokenizer_of
     from blindpairs.mof.data import Instructions
-    from blindpairs.mof.training import language_model_path
 
     recipe, _ = with_demo_data(recipe, space)
-    language_model = language_model_path(recipe.language_model)
-    model, processor = build_mof(*recipe.towers(), language_model, recipe.fusion)
+    tokenizer, places = tokenizer_of(recipe), shape_model(recipe).image_tokens  # a large model need not fit in here
     described, lines = {}, {}
     with progress_bars() as bars:
         for number in stages:
-            given = Instructions(recipe.stage(number), processor.tokenizer, preparing(space, made=False))
-            findings = given.findings(model.image_tokens, bars(f"check of the data of stage {number}", "images"))
+            given = Instructions(recipe.stage(number), tokenizer, preparing(space, made=False))
+            findings = given.findings(places, bars(f"check of the data of stage {number}", "images"))
             described[f"stage{number}"] = findings.describe("odd")
-            lines[f"stage {number}"] = findings.lines()
+            lines[f"stage {number}"] = findings.lines(len(findings.found))
     if as_json:
         print_json({"checked": described})
         return

@@ -170,7 +170,10 @@ def train_mof(
     from blindpairs.cli.train_looks import print_findings, print_plans
     from blindpairs.cli.train_scores import print_worth, write_cards
     from blindpairs.mof.sweep import Planned
+    from blindpairs.vlm.runs import NAME
 
+    if run and not NAME.fullmatch(run):
+        raise ConfigError(f"--run {run}: the name of a run has letters, digits, dots, dashes and underscores only")
     space, preset = Workspace(work), recipe.chosen(data.data)
     runs = _planned(preset, data.into(preset.recipe), run or preset.name, sweep or [], recipe.mode)
     runs = [Planned(one.name, replace(one.recipe, skip=data.skip.value)) for one in runs]

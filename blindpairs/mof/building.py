@@ -109,8 +109,15 @@ def _language_model(folder: Path, tokenizer: Any, dtype: torch.dtype) -> Any:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     _refuse_missing(folder, report)
     _check_head(folder, model)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        _add_rows(model, len(tokenizer))
+    rows = model.get_input_embeddings().num_embeddings
+    own = [number for token, number in tokenizer.get_vocab().items() if token != tokenizer.image_token]
+    if max(own) >= rows:
+        raise ConfigError(
+            f"{folder}: the tokenizer has ids up to {max(own):,}, and the embedding table has {rows:,} rows: "
+            "take the tokenizer that belongs to these weights, or resize the table"
+        )
+    if tokenizer.image_token_id >= rows:
+        _add_rows(model, tokenizer.image_token_id + 1)
     return model
 
 
@@ -141,9 +148,8 @@ def _add_rows(model: Any, tokens: int) -> None:
 def _config(towers: dict[str, VisionTower], language: Any, tokenizer: Any, fusion: Fusion) -> MofLlavaConfig:
     first, second = next(iter(towers.values())), towers.get("dino")
     mean, std = first.mean, first.std
-    if (
-        fusion.mode == "dino" and fusion.dino_normalization != "own"
-    ):  # the processor's is then the one that is asked for
+    if fusion.mode == "dino" and fusion.dino_normalization != "own":
+        # The processor's is then the one that is asked for.
         mean, std = (CLIP_MEAN, CLIP_STD) if fusion.dino_normalization == "clip" else (IMAGENET_MEAN, IMAGENET_STD)
     own = {"aux_mean": second.mean, "aux_std": second.std} if second and fusion.dino_normalization == "own" else {}
     side = fusion.resolution or first.size

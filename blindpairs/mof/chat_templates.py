@@ -17,6 +17,7 @@ from blindpairs.errors import ConfigError
 Template = Literal["plain", "vicuna_v1", "chat"]
 Message = dict[str, Any]  # role, and content: a text, or parts of type text and image
 
+OTHERWISE = "give another, such as --set stage2.template=vicuna_v1"  # what to do about a chat template
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
@@ -93,7 +94,7 @@ def own_template(tokenizer: Any) -> str:
     own = tokenizer.chat_template
     own = own.get("default") if isinstance(own, dict) else own
     if not own:
-        raise ConfigError("the language model's tokenizer has no chat template; use the template vicuna_v1")
+        raise ConfigError(f"the language model's tokenizer has no chat template: {OTHERWISE}")
     return str(own)
 
 
@@ -112,9 +113,7 @@ def _rendered(template: str, messages: list[Message], tokenizer: Any, **options:
     try:
         (text,), places = render_jinja_template([messages], chat_template=template, **options, **names)
     except (TemplateError, TypeError) as error:
-        raise ConfigError(
-            f"the chat template cannot write a conversation ({str(error)[:80]}); use vicuna_v1"
-        ) from error
+        raise ConfigError(f"the chat template cannot write a conversation ({str(error)[:80]}): {OTHERWISE}") from error
     return str(text), list(places[0]) if places else []
 
 

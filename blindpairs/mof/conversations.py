@@ -128,6 +128,13 @@ def _array(file: IO[str], path: Path) -> Iterator[Any]:
             continue
         rows += len(found)
         yield from found
+    rest = text[place:]
+    while rest.isspace() or not rest:
+        if not (rest := file.read(BLOCK)):
+            return
+    raise InputError(
+        f"{path} goes on after the end of its array of {rows:,} rows ({rest.strip()[:20]!r}): mend it, or get it again"
+    )
 
 
 def _element(decoder: json.JSONDecoder, text: str, place: int, *, first: bool) -> tuple[list[Any], str, int]:
@@ -170,7 +177,7 @@ NOT_UNICODE = Oddity("not_unicode", "it holds half of a surrogate pair or bytes 
 
 def _conversation(value: Any, name: str) -> tuple[Conversation, list[Oddity]]:
     if not isinstance(value, dict):
-        raise Unusable("not_an_object", f"it is a {type(value).__name__}, not an object")
+        raise Unusable("not_an_object", f"it is {_kind(value)}, not an object")
     image = _image(value.get("image"))
     turns, oddities = _in_turns(_turns(value.get("conversations")))
     turns, misplaced = _placed(turns, image)
@@ -179,6 +186,12 @@ def _conversation(value: Any, name: str) -> tuple[Conversation, list[Oddity]]:
         if RESERVED.search(text):
             raise Unusable("reserved", "it holds a code point that Unicode reserves for marks (U+FDD0 to U+FDEF)")
     return Conversation(name, image, tuple(turns)), oddities + misplaced
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls a value."""
+    words = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return words.get(type(value), "a number")
 
 
 def _image(value: Any) -> str | None:
@@ -205,7 +218,7 @@ def _turns(value: Any) -> list[Turn]:
         if role not in ("human", "gpt"):
             raise Unusable("unknown_role", f"a turn is from {str(role)[:40]!r}; it must be human or gpt")
         if not isinstance(text, str):
-            raise Unusable("no_text", f"a turn's value is a {type(text).__name__}, not text")
+            raise Unusable("no_text", f"a turn's value is {_kind(text)}, not text")
         turns.append(Turn(role, text))
     return turns
 

@@ -75,7 +75,6 @@ def shape_model(recipe: Recipe) -> Any:
 
 def model_config(recipe: Recipe) -> MofLlavaConfig:
     """The configuration of a recipe's model, for which no weights are needed."""
-
     clip, dino = recipe.towers()
     vision, aux = (vision_config(one) if one else None for one in (clip, dino))
     fusion = recipe.fusion
@@ -127,11 +126,15 @@ def _lengths(recipe: Recipe, number: int, image_tokens: int, prepared: Path) -> 
     if not stage.data:
         rows, text, labels = ASSUMED[number]
         return Lengths(np.full(rows, min(text + image_tokens, stage.max_length)), rows, labels, assumed=True)
-    name = language_model_path(recipe.language_model)
-    tokenizer = load_tokenizer(hub_folder(name, name, LANGUAGE_FILES))
-    index = Instructions(stage, tokenizer, Preparing(prepared)).index
+    index = Instructions(stage, tokenizer_of(recipe), Preparing(prepared)).index
     tokens = np.minimum(index.tokens + image_tokens * index.has_image, stage.max_length).astype(np.int64)
     return Lengths(tokens, int(index.has_image.sum()), int(index.tokens.mean()))
+
+
+def tokenizer_of(recipe: Recipe) -> Any:
+    """The tokenizer of a recipe's language model, whose weights are not loaded. AssetMissing: it is not here."""
+    name = language_model_path(recipe.language_model)
+    return load_tokenizer(hub_folder(name, name, LANGUAGE_FILES))
 
 
 def memory(model: Any, stage: Stage, tokens: int, device: Device) -> int:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blindpairs.access import present
 from blindpairs.cores import usable_cores
-from blindpairs.errors import ConfigError
+from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.batches import Collator, ModalityLengthSampler, PackedExamples
 from blindpairs.mof.checking import Check, Findings, Known, check_instructions
 from blindpairs.mof.examples import Examples, Sight
@@ -68,7 +69,10 @@ class Instructions:
         self.index = open_index(source, self.tokens, place, preparing.notice)
 
     def findings(self, image_tokens: int, progress: Progress = silent) -> Findings:
-        """What is wrong with rows and images."""
+        """What is wrong with rows and images. InputError where there are images, and no folder that holds them."""
+        if isinstance(self.pictures, Path) and self.index.has_image.any() and not self.pictures.is_dir():
+            what = "is no folder" if present(self.pictures) else "does not exist"
+            raise InputError(f"the folder of images {self.stage.images} {what}: name it with --images FOLDER")
         pictures = self.pictures if self.preparing.look else None
         check = Check(pictures, image_tokens, self.stage.max_length, self.preparing.known)
         return check_instructions(self.index, self.tokens, check, progress)

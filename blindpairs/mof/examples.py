@@ -121,7 +121,7 @@ class Examples(Dataset[Example]):
         except Undecodable as failure:
             raise InputError(
                 f"row {name!r}: its image {shown(self.sight.pictures, image)} cannot be used "
-                f"({failure.code}: {failure.message}): check the data first, and leave such rows out"
+                f"({failure.code}: {failure.message}): mend it, and run the same command again"
             ) from failure
 
     def dummy(self) -> Example:

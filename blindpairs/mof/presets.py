@@ -38,7 +38,10 @@ def load_preset(name: str) -> Preset:
     runs = tables.pop(RUNS, [{}])
     if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
         raise ConfigError(f"{path}: runs are tables of settings, [[runs]]")
-    seeds = [{"seed": str(seed)} for seed in tables.pop(SEEDS, [])] or [{}]
+    numbers = tables.pop(SEEDS, [])
+    if not isinstance(numbers, list):
+        raise ConfigError(f"{path}: seeds is a list of whole numbers, seeds = [1, 2, 3]")
+    seeds = [{"seed": str(seed)} for seed in numbers] or [{}]
     replaced = tuple({key: str(value) for key, value in run.items()} | seed for seed in seeds for run in runs)
     return Preset(path.stem, parse_recipe(tables, name), replaced)
 
@@ -56,7 +59,7 @@ def _tables(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"{path} builds on itself, by way of {' and '.join(one.name for one in seen)}")
     with reading(path):
-        tables = read_toml(path.read_text(encoding="utf-8"), str(path))
+        tables = read_toml(path.read_bytes(), str(path))
     base = tables.pop(BASE, "")
     if not isinstance(base, str):
         raise ConfigError(f"{path}: base is the name of a preset, in quotes")

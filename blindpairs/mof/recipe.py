@@ -6,6 +6,7 @@ compared setting by setting.
 """
 
 import difflib
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -16,6 +17,17 @@ from blindpairs.mof.building import Fusion
 
 # Where files lie, and how a run is kept and watched: they change nothing about the result.
 NEUTRAL = ("stage1.data", "stage1.images", "stage2.data", "stage2.images", "stage1.save_every", "stage2.save_every")
+# The end of a setting's name -> the least value, and the one that is too large already. A number that is none (nan) is
+# in no range.
+RANGES = {
+    "seed": (0, 1 << 32),  # NumPy takes no larger one
+    ".resolution": (1, math.inf),
+    **dict.fromkeys((".batch", ".micro_batch", ".max_length", ".save_every", ".lora.alpha"), (1, math.inf)),
+    **dict.fromkeys((".epochs", ".steps", ".weight_decay", ".lora.rank"), (0, math.inf)),
+    ".warmup": (0, 1),
+    ".lora.dropout": (0, 1),
+    **{f".rates.{name}": (0, math.inf) for name in ("projectors", "language_model", "clip", "dino")},
+}
 Group = TypeVar("Group")
 
 
@@ -91,11 +103,11 @@ def parse_recipe(table: Mapping[str, Any], source: str) -> Recipe:
     return _group(Recipe, table, source, "")
 
 
-def read_toml(text: str, source: str) -> dict[str, Any]:
-    """The tables of a TOML text; ConfigError with the line where it is none."""
+def read_toml(content: bytes, source: str) -> dict[str, Any]:
+    """The tables of a TOML file; ConfigError with the line where it is none."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{source} is not TOML: {error}") from error
 
 
@@ -106,14 +118,17 @@ def check(recipe: Recipe, source: str) -> None:
             raise ConfigError(f"{source}: mode {recipe.fusion.mode} needs a tower `{name}`: give --{name} SPEC")
     if not recipe.language_model:
         raise ConfigError(f"{source} names no language model: give --lm FOLDER_OR_REPOSITORY")
+    for name, value in settings(recipe).items():
+        low, high = next((limits for ends, limits in RANGES.items() if name.endswith(ends)), (-math.inf, math.inf))
+        if value is not None and isinstance(value, (int, float)) and not low <= value < high:
+            span = f"at least {low:g}" + (f" and below {high:g}" if high < math.inf else "")
+            raise ConfigError(f"{source}: {name} is {value:g}; it must be {span}")
     for number in (1, 2):
         _check_stage(recipe.stage(number), f"{source}: stage{number}")
 
 
 def _check_stage(stage: Stage, source: str) -> None:
-    if min(stage.batch, stage.micro_batch, stage.max_length, stage.save_every) < 1:
-        raise ConfigError(f"{source}: batch, micro_batch, max_length and save_every are at least 1")
-    if stage.steps < 0 or (stage.steps == 0 and stage.epochs <= 0):
+    if stage.steps == 0 and stage.epochs == 0:
         raise ConfigError(f"{source} has no steps: give epochs above 0, or steps")
     if not any(vars(stage.rates).values()):
         raise ConfigError(f"{source}.rates: no part has a learning rate, so nothing would be trained")
@@ -161,7 +176,7 @@ def with_setting(recipe: Recipe, name: str, value: str) -> Recipe:
     path = full_name(name).split(".")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or a number of thousands of digits
         parsed = value
     replaced: Recipe = _replaced(recipe, path, parsed, f"{name}={value}")
     return replaced

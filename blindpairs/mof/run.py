@@ -12,6 +12,7 @@ Promises: a folder under its final name is whole; one process writes at a time; 
 often the run was killed; a run of another recipe, other data or other weights is refused with the differences.
 """
 
+import errno
 import json
 import os
 import re
@@ -36,9 +37,9 @@ from blindpairs.workspace import (
 
 CONFIG, FACTS, METRICS, DONE, CARD = "config.toml", "run.json", "metrics.jsonl", "done.json", "README.md"
 TRAINED = "trained.safetensors"  # of a stage: every tensor that it trained
-_SAVING = (
-    ".saving"  # a folder that is being written; one name, because every process of a distributed run writes into it
-)
+# A folder that is being written; one name, because every process of a distributed run writes into it.
+_SAVING = ".saving"
+_NO_ROOM = re.compile("os error (?:27|28|122)\\b|PytorchStreamWriter|inline_container")
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -58,7 +59,7 @@ class Run:
         if not present(path):
             raise InputError(f"{self.folder} is no run: it has no {CONFIG}")
         with reading(path):
-            return parse_recipe(read_toml(path.read_text(encoding="utf-8"), str(path)), str(path))
+            return parse_recipe(read_toml(path.read_bytes(), str(path)), str(path))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -74,26 +75,45 @@ class Run:
             lock.release()
 
     def start(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
-        """Record what the run is, or check that it is the same as what was recorded: ConfigError with what differs."""
-        if not present(self.folder / CONFIG):
-            write_json(self.folder / FACTS, {**stamp(), **facts})
-            write_text(self.folder / CONFIG, to_toml(recipe))
+        """Record what the run is, or check that it is the same as what was recorded: ConfigError with what differs.
+
+        What no step was made with may be mended: the data and settings of a stage that has not begun, and all of a run
+        of which no stage has.
+        """
+        pending = [number for number in (1, 2) if not self.begun(number)]
+        if len(pending) == 2 or not present(self.folder / CONFIG):
+            self._write(recipe, {**stamp(), **facts})
             return
-        changed = differences(self.recipe(), recipe)
-        recorded = read_json(self.folder / FACTS)
+        recorded, differing = read_json(self.folder / FACTS), differences(self.recipe(), recipe)
         # Of a stage that starts later the data may be new; what was recorded must be the same.
-        changed += [
+        differing += [
             f"{kind} {name} has changed"
             for kind in ("data", "weights")
             for name, value in facts.get(kind, {}).items()
             if recorded.get(kind, {}).get(name, value) != value
         ]
-        if changed:
+        # Which rows are left out is recorded for each stage.
+        free = tuple(
+            f"{word}{number}{end}" for number in pending for word, end in (("stage", "."), ("data stage", " "))
+        )
+        free += ("skip ",) if pending else ()
+        if changed := [one for one in differing if not one.startswith(free)]:
             shown = "; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
             raise ConfigError(f"{self.folder} is a run of another recipe: {shown}\nname another run, with --run NAME")
         for kind in ("data", "weights"):
             recorded[kind] = {**recorded.get(kind, {}), **facts.get(kind, {})}
-        write_json(self.folder / FACTS, recorded)
+        for number in pending if differing else ():
+            recorded.get("checked", {}).pop(f"stage{number}", None)
+        self._write(recipe, recorded)
+
+    def _write(self, recipe: Recipe, facts: Mapping[str, Any]) -> None:
+        write_json(self.folder / FACTS, facts)
+        write_text(self.folder / CONFIG, to_toml(recipe))
+
+    def begun(self, number: int) -> bool:
+        """Whether a step of a stage is recorded."""
+        logged = any(row["stage"] == number for row in self.rows())
+        return logged or self.checkpoint(number) is not None or self.ended(number) is not None
 
     def record(self, facts: Mapping[str, Any]) -> None:
         """Add to what the run was given."""
@@ -110,7 +130,8 @@ class Run:
         try:
             _remove_folder(aside)
             aside.mkdir(parents=True)
-            yield aside
+            with writing(folder):
+                yield aside
             self.commit(aside, folder)
         except OSError as error:
             raise unwritable(folder, error) from error
@@ -172,6 +193,19 @@ class Run:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
         except OSError as error:
             raise unwritable(path, error) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Goes around a library's saving call: a full disk is an InputError, whatever the library makes of it."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
+    except Exception as error:  # torch raises RuntimeError, safetensors one of its own
+        if not _NO_ROOM.search(str(error)):
+            raise
+        raise unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:

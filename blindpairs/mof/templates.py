@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.chat_templates import (
+    OTHERWISE,
     VICUNA_SYSTEM,
     Message,
     Template,
@@ -170,7 +171,9 @@ class TurnTokenizer:
         question = messages_of([Turn("human", "?")])
         asked, invited = (rendered(self.jinja, question, self._own, prompt=prompt) for prompt in (False, True))
         if not invited.startswith(asked):
-            raise ConfigError("the chat template has no generation tags, and its prompt does not continue its text")
+            raise ConfigError(
+                f"the chat template has no generation tags, and its prompt does not continue its text: {OTHERWISE}"
+            )
         return invited[len(asked) :] or NO_HEADER
 
     def _widened(self, text: str) -> str:
@@ -182,7 +185,9 @@ class TurnTokenizer:
             end = re.compile(rf"\s*(?:{self._control.pattern})").match(text, answer.end())
             if header < 0 or not end:
                 missing = "begins" if header < 0 else "ends"
-                raise ConfigError(f"the chat template has no generation tags, and no mark where an answer {missing}")
+                raise ConfigError(
+                    f"the chat template has no generation tags, and no mark where an answer {missing}: {OTHERWISE}"
+                )
             header += len(self._header) if self._header != NO_HEADER else 0
             out += [before[:header], OPEN, before[header:], answer[1], end[0], CLOSE]
             place = end.end()

@@ -20,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 from blindpairs.mof.flops import Shape, Work, work_of
 from blindpairs.mof.loss import LabelLoss
 from blindpairs.mof.recipe import Stage
-from blindpairs.mof.run import TRAINED, Run
+from blindpairs.mof.run import TRAINED, Run, writing
 from blindpairs.progress import Progress, silent
 
 LOG_EVERY = 10  # steps between two looks at the clock; every step has its loss in the log
@@ -116,7 +116,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         run, number = self._training.run, self._training.number
         self.meter.flush()  # the log must have what the checkpoint has
-        super()._save_checkpoint(model, trial)
+        with writing(run.stage(number)):
+            super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()  # each process has written its own part
         if self.args.should_save:
             name = f"checkpoint-{self.state.global_step}"

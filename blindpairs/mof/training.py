@@ -27,7 +27,7 @@ from blindpairs.mof.device import Device, this_device, to_precision
 from blindpairs.mof.flops import shape_of
 from blindpairs.mof.lora import add_lora, merge_lora
 from blindpairs.mof.recipe import Rates, Recipe, Stage, check
-from blindpairs.mof.run import DONE, TRAINED, Run
+from blindpairs.mof.run import DONE, TRAINED, Run, writing
 from blindpairs.mof.trainer import StageTrainer, Training, load_trained, save_trained
 from blindpairs.progress import Notice, Progress, drop_notice, silent
 from blindpairs.workspace import demo_folder, sha256_file, stamp, write_json, written_atomically
@@ -64,7 +64,6 @@ def train(
 ) -> Report:
     """Train, or go on training, the run in `folder`. By default data are prepared in prepared/ of the work folder.
 
-
     ConfigError: a recipe that cannot be, or another one than the folder's. InputError: data that cannot be used.
     AssetMissing: weights that are not here.
     """
@@ -86,6 +85,8 @@ class _Session:
 
     def all(self, stages: Sequence[int]) -> Report:
         """Every stage that is not done, and the model."""
+        for number in stages:
+            accumulation(self._fitted(number), self.processes.num_processes)
         hashes = {f"stage{number}": hash_of(self.recipe.stage(number)) for number in stages}
         if self._finished(stages):
             self._start({"data": hashes})
@@ -95,6 +96,7 @@ class _Session:
         model, processor = build_mof(clip, dino, language_model, self.recipe.fusion, seed=self.recipe.seed)
         frozen = {name: state_hash(part) for name, part in parts(model).items() if "projector" not in name}
         self._start({"data": hashes, "weights": frozen})
+        self._look_at_data(stages, model, processor)
         device = this_device()
         for number in (1, 2):
             if self.run.ended(number):
@@ -107,6 +109,15 @@ class _Session:
             self._finish(model, processor, max(stages))
         self.processes.wait_for_everyone()
         return self._report()
+
+    def _look_at_data(self, stages: Sequence[int], model: Any, processor: Any) -> None:
+        """Find what is wrong with the data of every stage before the first one: a fault of stage 2 costs no stage 1."""
+        if self.processes.is_main_process:
+            for number in stages:
+                if not self.run.ended(number):
+                    given = Instructions(self.recipe.stage(number), processor.tokenizer, self.preparing)
+                    self._left_out(number, given, model.image_tokens)
+        self.processes.wait_for_everyone()
 
     def _start(self, facts: Mapping[str, Any]) -> None:
         if self.processes.is_main_process:
@@ -130,7 +141,7 @@ class _Session:
         rates = freeze(model, stage.rates)
         to_precision(model, rates, device.kind)
         data = self._data(number, model, processor)
-        stage = replace(stage, micro_batch=min(stage.micro_batch, stage.batch // self.processes.num_processes))
+        stage = self._fitted(number)
         training = Training(
             run=self.run,
             number=number,
@@ -149,6 +160,11 @@ class _Session:
         with recomputing(model, stage.activation_checkpointing):
             self._fit(training, model, data)
         merge_lora(model)
+
+    def _fitted(self, number: int) -> Stage:
+        """The stage, whose micro-batches are no larger than the share that a device has of a batch."""
+        stage = self.recipe.stage(number)
+        return replace(stage, micro_batch=min(stage.micro_batch, stage.batch // self.processes.num_processes))
 
     def _data(self, number: int, model: Any, processor: Any) -> StageData:
         """The data of a stage. The main process makes index and features, the others then read them."""
@@ -170,7 +186,7 @@ class _Session:
             findings = given.findings(image_tokens, bar)
             findings.kept(given.index, self.recipe.skip)  # InputError for rows that cannot be used and are not skipped
             if findings.found:
-                self.watching.notice("\n".join(findings.lines(3)))
+                self.watching.notice(f"stage {number}: " + "\n".join(findings.lines(3)))
             checked[f"stage{number}"] = findings.describe(self.recipe.skip)
             self.run.record({"checked": checked})
         return {row["number"] for row in checked[f"stage{number}"]["left_out"]}
@@ -181,11 +197,16 @@ class _Session:
         if self.processes.is_main_process:
             self.run.rewind(number, done)
         trainer = StageTrainer(training, model, data.examples, data.collator)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except InputError as error:
+            # One of a loader's process comes with the traceback of that process in its message.
+            raise InputError(str(error).rpartition(f"{InputError.__name__}: ")[2].strip()) from error
         self.steps += trainer.state.global_step - done
         if self.processes.is_main_process:
             # In this order: a stage that is marked as done has what it trained.
-            with written_atomically(self.run.stage(number) / TRAINED) as aside:
+            place = self.run.stage(number) / TRAINED
+            with writing(place), written_atomically(place) as aside:
                 save_trained(model, aside)
             self.run.end(number, {"steps": trainer.state.global_step, "loss": self._loss(number)})
         self.processes.wait_for_everyone()

@@ -71,6 +71,8 @@ def test_chat_says_what_is_no_run_and_no_image(work: Path, tmp_path: Path) -> No
     wrong = call("chat", "mine", tmp_path / "text.png", "--question", "?", "--work", work)
     assert wrong.exit_code == 3
     assert "text.png is no image that can be read (not_image" in wrong.stderr
+    folder = call("chat", "mine", tmp_path, "--question", "?", "--work", work)
+    assert f"{tmp_path} is a folder: name an image file in it" in folder.stderr
     Image.new("RGB", (8, 8)).save(tmp_path / "black.png")
     other = call("chat", "yours", tmp_path / "black.png", "--question", "?", "--work", work)
     assert other.exit_code == 3
@@ -145,6 +147,11 @@ def test_check_lists_what_is_wrong_with_data_and_with_images_of_the_benchmark(wo
     codes = {(row["id"], row["code"]) for row in found["left_out"]}
     assert {("5", "in_benchmark"), ("6", "missing")} <= codes
     assert not (tmp_path / "work" / "runs").exists()
+    rows = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps([*rows, *([5] * 30)]))
+    (folder / "lm" / "model.safetensors").write_bytes(b"weights, which are not needed")
+    listed = call("train-mof", "--check", *parts(folder), *SMALL, "--work", tmp_path / "work", "--stage", "2")
+    assert listed.stdout.count("it is a number, not an object") == 30  # every one
 
 
 @pytest.mark.parametrize(
@@ -157,6 +164,8 @@ def test_check_lists_what_is_wrong_with_data_and_with_images_of_the_benchmark(wo
         (["--set", "clip_weight"], "--set clip_weight: give NAME=VALUE, such as clip_weight=0.75"),
         (["--set", "clip_wait=1"], "there is no setting 'clip_wait': did you mean fusion.clip_weight"),
         (["--sweep", "clip_weight"], "--sweep clip_weight: give NAME=VALUE,VALUE,..."),
+        (["--run", ".."], "--run ..: the name of a run has letters, digits, dots, dashes and underscores only"),
+        (["--run", "a/b"], "--run a/b: the name of a run has letters, digits"),
         (["--mode", "both"], "mode=both: 'both' is not one of clip, dino, additive, interleaved, concat"),
     ],
 )

@@ -190,6 +190,17 @@ def test_image_token_is_added_with_rows_that_are_no_likelier_than_others(tmp_pat
     assert torch.equal(again(**inputs).logits, model(**inputs).logits)
 
 
+def test_tokenizer_with_more_entries_than_the_embedding_table_has_rows_is_refused(tmp_path: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    LlamaForCausalLM(text_config(vocab_size=60)).save_pretrained(tmp_path)
+    character_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"the tokenizer has ids up to 100, and the embedding table has 60 rows: take"
+    ):
+        demo_mof(tmp_path, mode="clip")
+
+
 def test_language_models_whose_logits_llava_would_not_compute_are_refused(tmp_path: Path) -> None:
     from transformers import Gemma2Config, Gemma2ForCausalLM, PhiConfig, PhiForCausalLM
 

@@ -92,7 +92,7 @@ ODD: dict[str, tuple[Any, str]] = {
         {"conversations": [{"from": "system", "value": "Hi"}]},
         "unknown_role: a turn is from 'system'; it must be human or gpt",
     ),
-    "no text": ({"conversations": [{"from": "human", "value": 3}]}, "no_text: a turn's value is a int, not text"),
+    "no text": ({"conversations": [{"from": "human", "value": 3}]}, "no_text: a turn's value is a number, not text"),
     "turn is text": ({"conversations": ["Hi"]}, "unknown_role: a turn is from 'None'; it must be human or gpt"),
     "twice human": (
         {"conversations": [{"from": who, "value": "Hi"} for who in ("human", "human", "gpt", "gpt")]},
@@ -173,6 +173,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         whole.rstrip().removesuffix("]"): "damaged after row 3",
         whole.replace("}]},", "}]}", 1): "damaged after row 0",
         "[" * 100_000: "damaged after row 0",
+        whole + whole: r"goes on after the end of its array of 4 rows \('\[",
         "": "holds no instructions .it is empty",
         "<html>": "holds no instructions .it begins with '<'",
     }

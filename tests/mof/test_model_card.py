@@ -34,7 +34,7 @@ def test_card_tells_parts_training_hashes_and_the_whole_recipe(tmp_path: Path) -
     assert '"stage2": "aa11"' in text
     assert '"clip": "bb22"' in text
     toml = text.partition("```toml\n")[2].partition("```")[0]
-    assert parse_recipe(read_toml(toml, "card"), "card") == RECIPE
+    assert parse_recipe(read_toml(toml.encode(), "card"), "card") == RECIPE
 
 
 def test_card_without_scores_says_how_to_get_them(tmp_path: Path) -> None:

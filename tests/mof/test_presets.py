@@ -97,6 +97,12 @@ def test_what_is_no_preset_is_named(tmp_path: Path) -> None:
         load_preset("llava")
     with pytest.raises(InputError, match=r"nothing.toml is missing"):
         load_preset(str(tmp_path / "nothing.toml"))
+    (tmp_path / "seeds.toml").write_text('base = "own"\nseeds = 5\n')
+    with pytest.raises(ConfigError, match=r"seeds.toml: seeds is a list of whole numbers, seeds = \[1, 2, 3\]"):
+        load_preset(str(tmp_path / "seeds.toml"))
+    (tmp_path / "wide.toml").write_bytes('base = "own"'.encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"wide.toml is not TOML: 'utf-8' codec can't decode byte 0xff in position 0"):
+        load_preset(str(tmp_path / "wide.toml"))
     (tmp_path / "a.toml").write_text('base = "b.toml"\n')
     (tmp_path / "b.toml").write_text('base = "a.toml"\n')
     with pytest.raises(ConfigError, match=r"a.toml builds on itself, by way of a.toml and b.toml"):

@@ -31,7 +31,7 @@ OTHER_NUMBERS = dict.fromkeys((*WHOLE, "rank", "alpha"), "77")
 
 
 def parsed(text: str) -> Recipe:
-    recipe = parse_recipe(read_toml(text, "mine.toml"), "mine.toml")
+    recipe = parse_recipe(read_toml(text.encode(), "mine.toml"), "mine.toml")
     check(recipe, "mine.toml")
     return recipe
 
@@ -79,8 +79,21 @@ def test_faults_of_a_file_are_named(text: str, message: str) -> None:
         ("stage1.projectors", "0", "nothing would be trained"),
         ("stage1.lora.rank", "8", "here: stage1.lora needs a learning rate"),
         ("stage2.epochs", "0", "here: stage2 has no steps"),
-        ("stage2.batch", "0", "are at least 1"),
-        ("stage2.micro_batch", "0", "are at least 1"),
+        ("stage2.batch", "0", "here: stage2.batch is 0; it must be at least 1"),
+        ("stage2.micro_batch", "0", "stage2.micro_batch is 0; it must be at least 1"),
+        ("stage1.steps", "-1", "stage1.steps is -1; it must be at least 0"),
+        (
+            "stage1.warmup",
+            "2",
+            "stage1.warmup is 2; it must be at least 0 and below 1",
+        ),  # the trainer would count steps
+        ("stage2.rates.clip", "-1e-6", "stage2.rates.clip is -1e-06; it must be at least 0"),
+        ("stage2.rates.clip", "nan", "stage2.rates.clip is nan; it must be at least 0"),
+        ("stage2.epochs", "inf", "stage2.epochs is inf; it must be at least 0"),
+        ("stage2.lora.rank", "-8", "stage2.lora.rank is -8; it must be at least 0"),
+        ("stage2.lora.dropout", "1", "stage2.lora.dropout is 1; it must be at least 0 and below 1"),
+        ("seed", "-1", "here: seed is -1; it must be at least 0 and below"),
+        ("resolution", "-32", "fusion.resolution is -32; it must be at least 1"),
         ("mode", "dino", ""),
     ],
 )

@@ -19,18 +19,41 @@ FACTS = {"data": {"stage1": "aa"}, "weights": {"clip": "bb"}}
 def test_other_recipe_other_data_and_other_weights_are_refused_with_the_difference(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.start(RECIPE, FACTS)
+    run.log([{"stage": 1, "step": 1}])
     run.start(RECIPE, FACTS)
     run.start(replace(RECIPE, stage1=replace(TRAINED, data="moved.json", save_every=7)), FACTS)
     with pytest.raises(ConfigError, match=r"seed was 42, is 7; data stage1 has changed; weights clip has changed\n"):
         run.start(replace(RECIPE, seed=7), {"data": {"stage1": "ab"}, "weights": {"clip": "bc"}})
-    assert run.recipe() == RECIPE
+    assert run.recipe().seed == RECIPE.seed
+
+
+def test_what_no_step_was_made_with_may_be_mended(tmp_path: Path) -> None:
+    run, mended = Run(tmp_path / "run"), {"data": {"stage1": "ab", "stage2": "cc"}, "weights": {"clip": "bc"}}
+    run.start(RECIPE, FACTS)
+    run.record({"checked": {"stage1": {}}})
+    run.start(replace(RECIPE, seed=7), mended)  # no stage has begun
+    assert run.recipe().seed == 7
+    assert "checked" not in run.facts()
+    run.log([{"stage": 1, "step": 1}])
+    run.record({"checked": {"stage1": {}, "stage2": {}}})
+    run.start(replace(RECIPE, seed=7), mended)
+    assert set(run.facts()["checked"]) == {"stage1", "stage2"}
+    other = replace(RECIPE, seed=7, skip="unusable", stage2=replace(TRAINED, template="plain"))
+    run.start(other, {"data": {"stage2": "dd"}})  # stage 2 has not
+    assert run.recipe() == other
+    assert run.facts()["data"] == {"stage1": "ab", "stage2": "dd"}
+    assert set(run.facts()["checked"]) == {"stage1"}
+    with pytest.raises(ConfigError, match="data stage1 has changed"):
+        run.start(other, {"data": {"stage1": "aa"}})
 
 
 def test_data_of_a_later_stage_are_recorded_when_it_starts(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.start(RECIPE, FACTS)
+    run.log([{"stage": 1, "step": 1}])
     run.start(RECIPE, {"data": {"stage2": "cc"}})
     assert run.facts()["data"] == {"stage1": "aa", "stage2": "cc"}
+    run.log([{"stage": 2, "step": 1}])
     with pytest.raises(ConfigError, match="data stage2 has changed"):
         run.start(RECIPE, {"data": {"stage2": "dd"}})
 

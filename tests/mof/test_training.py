@@ -20,9 +20,11 @@ from small_run import run_small, small_recipe
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.building import build_mof, load_mof
+from blindpairs.mof.data import StageData
 from blindpairs.mof.recipe import Lora, Rates, Recipe, with_setting
 from blindpairs.mof.run import DONE, Run
-from blindpairs.mof.training import accumulation, freeze, part_of
+from blindpairs.mof.training import Watching, accumulation, freeze, part_of
+from blindpairs.progress import Progress
 from blindpairs.system import child_environment
 from blindpairs.vlm import Failure
 
@@ -262,6 +264,79 @@ def test_data_that_cannot_be_used_end_the_run_before_it_starts_unless_they_are_s
     report = run_small(tmp_path, replace(recipe, skip="unusable"), "skipped")
     left_out = Run(report.folder).facts()["checked"]["stage2"]["left_out"]
     assert [row["id"] for row in left_out] == ["3"]
+
+
+def test_folder_of_images_that_is_none_is_one_fault_and_not_one_an_image(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    for name, what in (("nowhere", "does not exist"), ("data.json", "is no folder")):
+        stage = replace(recipe.stage1, images=str(tmp_path / name))
+        with pytest.raises(InputError, match=rf"the folder of images .*{name} {what}: name it with --images FOLDER"):
+            run_small(tmp_path, replace(recipe, stage1=stage))
+
+
+def test_image_that_goes_while_it_trains_ends_the_run_in_a_line_and_it_goes_on_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(tmp_path)
+    images, away = tmp_path / "images", tmp_path / "away"
+
+    def bars(label: str, unit: str) -> Progress:
+        def show(done: int, total: int, failed: int = 0, /) -> None:
+            if unit == "steps" and done == 3 and images.exists() and not away.exists():
+                images.rename(away)
+
+        return show
+
+    monkeypatch.setattr(StageData, "workers", 1)  # a process of its own reads the images
+    with pytest.raises(InputError) as fault:
+        run_small(tmp_path, recipe, watching=Watching(bars))
+    assert re.fullmatch(
+        r"row '\d+': its image .*png cannot be used \(missing: .*\): mend it, and run the same command again",
+        str(fault.value),
+    )
+    away.rename(images)
+    away.mkdir()
+    assert run_small(tmp_path, recipe).steps == 13
+
+
+def test_full_disk_is_a_line_and_the_run_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from small_run import *
+from blindpairs.mof.data import StageData
+StageData.workers = 0  # those share memory by files, which the limit would meet first
+def bars(label, unit):
+    def show(done, total, failed=0, /):
+        if unit == "steps" and label.endswith("1") and done == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+    return show
+folder = Path({str(tmp_path)!r})
+run_small(folder, small_recipe(folder), watching=Watching(bars))
+"""
+    environment = child_environment() | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.match(r"blindpairs.errors.InputError: no room to write .*stage1.*; free space, then run the same", last)
+    assert Run(tmp_path / "runs" / "run").checkpoint(1) == tmp_path / "runs" / "run" / "stage1" / "checkpoint-3"
+    assert run_small(tmp_path, recipe).steps == 13
+
+
+def test_faults_of_stage_2_are_found_before_stage_1_is_trained(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    rows = json.loads((tmp_path / "data.json").read_text())
+    rows[0]["image"] = "gone.png"
+    (tmp_path / "bad.json").write_text(json.dumps(rows))
+    faults = {
+        "gone.png": replace(recipe.stage2, data=str(tmp_path / "bad.json")),
+        "no chat template.*--set stage2.template=vicuna_v1": replace(recipe.stage2, template="chat"),
+        "cut into micro_batch 3": replace(recipe.stage2, micro_batch=3),
+    }
+    for message, stage in faults.items():
+        with pytest.raises((InputError, ConfigError), match=message):
+            run_small(tmp_path, replace(recipe, stage2=stage))  # the one before is mended
+        assert Run(tmp_path / "runs" / "run").rows() == []
 
 
 def test_batch_that_cannot_be_cut_is_refused(tmp_path: Path) -> None:
