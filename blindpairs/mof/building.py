@@ -95,7 +95,7 @@ def _towers(specs: dict[str, str], fusion: Fusion) -> dict[str, VisionTower]:
                 near = max(1, round(side / tower.patch)) * tower.patch
                 raise ConfigError(f"resolution {side} is not a multiple of the patch size {tower.patch}; use {near}")
             grid = side // tower.patch
-            if tower.size != side:
+            if tower.fixed and tower.size != side:
                 tower = load_tower(specs[name], grid)
         found[name] = tower
     return found
@@ -152,14 +152,22 @@ def _config(towers: dict[str, VisionTower], language: Any, tokenizer: Any, fusio
         # The processor's is then the one that is asked for.
         mean, std = (CLIP_MEAN, CLIP_STD) if fusion.dino_normalization == "clip" else (IMAGENET_MEAN, IMAGENET_STD)
     own = {"aux_mean": second.mean, "aux_std": second.std} if second and fusion.dino_normalization == "own" else {}
-    side = fusion.resolution or first.size
-    patches = (side // first.patch) ** 2
-    return MofLlavaConfig(
+    return config_of(
+        fusion,
+        fusion.resolution or first.size,
         vision_config=towers["clip"].module.config if "clip" in towers else None,
         aux_vision_config=second.module.config if second else None,
         text_config=language.config,
         image_token_index=tokenizer.image_token_id,
-        image_seq_length=2 * patches if fusion.mode == "interleaved" else patches,
+        pixel_mean=mean,
+        pixel_std=std,
+        **own,
+    )
+
+
+def config_of(fusion: Fusion, side: int, **parts: Any) -> MofLlavaConfig:
+    """The configuration of a model with such a fusion at `side` pixels; `parts` holds all that is not of the fusion."""
+    return MofLlavaConfig(
         mode=fusion.mode,
         clip_weight=fusion.clip_weight,
         resolution=side,
@@ -167,11 +175,9 @@ def _config(towers: dict[str, VisionTower], language: Any, tokenizer: Any, fusio
         aux_feature_layer=fusion.dino_layer,
         aux_feature_norm=fusion.dino_norm,
         aux_normalization=fusion.dino_normalization,
-        pixel_mean=mean,
-        pixel_std=std,
         feature_norm=fusion.feature_norm,
         projector_type=fusion.projector,
-        **own,
+        **parts,
     )
 
 
@@ -183,6 +189,7 @@ def _assembled(
 
     with torch.device("meta"), meta_device_safe_creation_ops(), no_init_weights(), quiet():
         model: MofLlavaForConditionalGeneration = MofLlavaForConditionalGeneration(config)
+    config.image_seq_length = model.image_tokens
     wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
     inner = model.model
     if "clip" in towers:

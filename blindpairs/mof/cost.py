@@ -19,7 +19,7 @@ from torch import nn
 
 from blindpairs.encoders.weights import hub_folder
 from blindpairs.errors import ConfigError
-from blindpairs.mof.building import LANGUAGE_FILES
+from blindpairs.mof.building import LANGUAGE_FILES, config_of
 from blindpairs.mof.data import Instructions, Preparing
 from blindpairs.mof.device import Device
 from blindpairs.mof.flops import Work, shape_of
@@ -82,17 +82,8 @@ def model_config(recipe: Recipe) -> MofLlavaConfig:
     side = fusion.resolution or first.image_size
     if side % first.patch_size:
         raise ConfigError(f"resolution {side} is not a multiple of the patch size {first.patch_size}")
-    return MofLlavaConfig(
-        vision_config=vision,
-        aux_vision_config=aux,
-        text_config=language_config(language_model_path(recipe.language_model)),
-        mode=fusion.mode,
-        resolution=side,
-        vision_feature_layer=fusion.clip_layer,
-        aux_feature_layer=fusion.dino_layer,
-        aux_feature_norm=fusion.dino_norm,
-        projector_type=fusion.projector,
-    )
+    language = language_config(language_model_path(recipe.language_model))
+    return config_of(fusion, side, vision_config=vision, aux_vision_config=aux, text_config=language)
 
 
 def _plan(recipe: Recipe, number: int, model: Any, device: Device, prepared: Path) -> StagePlan:

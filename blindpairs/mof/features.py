@@ -59,10 +59,10 @@ class Towers:
             tower = towers[name]
             if any(one.requires_grad for one in tower.parameters()):
                 raise ConfigError(f"the {name} tower is trained, so its features cannot be kept: freeze it")
-            grid = inner.image_tokens // (2 if config.mode == "interleaved" else 1)
-            facts[name] = own[name] | {"weights": state_hash(tower), "places": grid}
+            facts[name] = own[name] | {"weights": state_hash(tower), "places": inner.patches}
 
         def encode(pixels: Tensor) -> tuple[Tensor, ...]:
+            """(B, 3, S, S) on the CPU -> (B, N, D) of each tower, on the CPU again."""
             device = next(model.parameters()).device
             return tuple(one.cpu() for one in model.encode(pixels.to(device)))
 
@@ -178,6 +178,7 @@ class FeatureCache:
             for start in range(0, len(missing), BLOCK):
 
                 def report(count: int, before: int = done + start) -> None:
+                    """Tell how many images of this block are done."""
                     progress(before + count, total, 0)
 
                 self._add_block(missing[start : start + BLOCK], towers, threads, report)

@@ -57,9 +57,7 @@ class MofLlavaConfig(LlavaConfig):  # type: ignore[misc]
     resolution: int = 336  # side of the square pixel_values
     aux_feature_layer: int = -1
     aux_feature_norm: bool = False  # whether the second tower's features are those after its final norm
-    aux_normalization: str = (
-        "own"  # what aux_mean and aux_std are: the tower's own, ImageNet's, or the pixels' as they are
-    )
+    aux_normalization: str = "own"  # aux_mean and aux_std: the tower's own, ImageNet's, or the pixels' as they are
     pixel_mean: Any = CLIP_MEAN
     pixel_std: Any = CLIP_STD
     aux_mean: Any = None
@@ -81,8 +79,8 @@ class MofLlavaConfig(LlavaConfig):  # type: ignore[misc]
             raise ValueError(f"clip_weight is {self.clip_weight}; it must be from 0 to 1")
         if not isinstance(self.vision_feature_layer, int):
             raise ValueError("vision_feature_layer must be one layer: features of several layers are not supported")
-        own = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "clip": (self.pixel_mean, self.pixel_std)}
-        mean, std = own.get(self.aux_normalization, (IMAGENET_MEAN, IMAGENET_STD))
+        as_they_are = self.aux_normalization == "clip"
+        mean, std = (self.pixel_mean, self.pixel_std) if as_they_are else (IMAGENET_MEAN, IMAGENET_STD)
         self.aux_mean = list(self.aux_mean or mean)
         self.aux_std = list(self.aux_std or std)
         self.pixel_mean, self.pixel_std = list(self.pixel_mean), list(self.pixel_std)
@@ -216,8 +214,12 @@ class MofLlavaModel(LlavaModel):  # type: ignore[misc]
     @property
     def image_tokens(self) -> int:
         """The number of tokens that an image takes in the sequence."""
-        patches = self._grid(self.config.resolution) ** 2
-        return 2 * patches if self.config.mode == "interleaved" else patches
+        return 2 * self.patches if self.config.mode == "interleaved" else self.patches
+
+    @property
+    def patches(self) -> int:
+        """The number of tokens that each tower gives for an image."""
+        return self._grid(self.config.resolution) ** 2
 
     def _grid(self, side: int) -> int:
         """Patches along a side of the image; both towers have those of the first."""

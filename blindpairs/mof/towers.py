@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blindpairs.encoders.encoder import Tower, without_demo
+from blindpairs.encoders.encoder import without_demo
 from blindpairs.encoders.from_transformers import CONFIGS, read_config, refuse_absent
 from blindpairs.encoders.specs import LOCAL_DIR, Spec, parse_spec
-from blindpairs.encoders.weights import hub_folder, loading, local_folder, quiet, state_hash
+from blindpairs.encoders.weights import hub_folder, loading, local_folder, quiet
 from blindpairs.errors import ConfigError
+from blindpairs.images.preprocess import Preprocess
 from blindpairs.mof.modeling_mof_llava import tower_patch
 
 # model_type -> transformers' class for the vision part, where it is not the one that AutoModel takes.
@@ -56,7 +57,7 @@ class VisionTower:
     mean: tuple[float, ...]  # of each colour, from 0 to 1
     std: tuple[float, ...]
     size: int  # the side of the square images that it is normally given
-    weights_hash: str
+    fixed: bool = False  # whether its positions are those of that size; else they follow the image at every pass
 
     @property
     def patch(self) -> int:
@@ -77,13 +78,12 @@ def load_tower(text: str, grid: int | None = None) -> VisionTower:
         from blindpairs.encoders.from_open_clip import load_open_clip
 
         tower = load_open_clip(spec)
-        return _as_vision_tower(clip_of_open_clip(spec, tower.module), tower)
+        return _as_vision_tower(clip_of_open_clip(spec, tower.module), tower.preprocess)
     return _of_timm(spec, grid)
 
 
-def _as_vision_tower(module: Any, tower: Tower) -> VisionTower:
-    rules = tower.preprocess
-    return VisionTower(module.requires_grad_(False).eval(), rules.mean, rules.std, rules.size, tower.weights_hash)
+def _as_vision_tower(module: Any, rules: Preprocess, *, fixed: bool = False) -> VisionTower:
+    return VisionTower(module.requires_grad_(False).eval(), rules.mean, rules.std, rules.size, fixed)
 
 
 def _of_transformers(spec: Spec) -> VisionTower:
@@ -108,7 +108,7 @@ def _of_transformers(spec: Spec) -> VisionTower:
     size = processor.crop_size if processor.do_center_crop else processor.size
     side = int(size.height or size.shortest_edge)
     mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-    return VisionTower(module.requires_grad_(False).eval(), mean, std, side, state_hash(module))
+    return VisionTower(module.requires_grad_(False).eval(), mean, std, side)
 
 
 def _encoder_alone(folder: Any) -> Any:
@@ -196,7 +196,7 @@ def _of_timm(spec: Spec, grid: int | None) -> VisionTower:
         spec = replace(spec, size=grid * patch)
         tower = load_timm(spec)
         module = _wrapped(spec, tower.module)
-    return _as_vision_tower(module, tower)
+    return _as_vision_tower(module, tower.preprocess, fixed=True)
 
 
 def _wrapped(spec: Spec, model: Any) -> Any:

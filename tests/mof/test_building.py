@@ -12,7 +12,9 @@ from tiny_mof import SHAPE, demo_mof, question, save_language_model, text_config
 
 from blindpairs.encoders import Layer, load_encoder
 from blindpairs.errors import AssetMissing, ConfigError
+from blindpairs.mof import building
 from blindpairs.mof.building import Fusion, build_mof, load_mof, parts, save_mof
+from blindpairs.mof.towers import VisionTower, load_tower
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,24 @@ def test_towers_of_other_patch_sizes_share_the_grid_of_the_first(language_model:
     with torch.no_grad():
         (expected,) = encoder.transformer.hidden(normed, [Layer(-1, True)])
     torch.testing.assert_close(model.encode(given)[1], expected[:, 5:], rtol=1e-3, atol=1e-3)
+
+
+def test_only_a_tower_whose_positions_are_fixed_is_loaded_twice_for_another_resolution(
+    language_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(text: str, grid: int | None = None) -> VisionTower:
+        loaded.append(text)
+        return load_tower(text, grid)
+
+    monkeypatch.setattr(building, "load_tower", load)
+    fixed = f"timm:local-dir:{hub.save_timm(tmp_path, 'vit_tiny_patch16_224', depth=2, embed_dim=96, num_heads=3)}"
+    for spec, side, times in (("demo:clip", 32, 1), ("demo:clip", 64, 1), (fixed, 112, 2), (fixed, 224, 1)):
+        loaded.clear()
+        model, _ = build_mof(spec, "", language_model, Fusion(mode="clip", resolution=side))
+        assert loaded == [spec] * times
+        assert model.config.resolution == side
 
 
 def test_timm_tower_is_made_for_the_grid_of_the_first(language_model: Path, tmp_path: Path) -> None:
