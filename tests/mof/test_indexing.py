@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from instruction_files import caption, row, save_rows
-from trained_tokenizers import llama_like, qwen_like
+from trained_tokenizers import ids_and_labels, llama_like, qwen_like
 
 from blindpairs.errors import InputError
 from blindpairs.mof import indexing
@@ -39,10 +39,10 @@ def test_index_holds_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert list(index) == expected
         assert index.numbers.tolist() == [1, 2, 4, 5]
         assert index.has_image.tolist() == [True, False, True, True]
-        images = [len(tokens().tokenized(one, 9)[0]) - 9 * (one.image is not None) for one in expected]
+        images = [len(ids_and_labels(tokens(), one, 9)[0]) - 9 * (one.image is not None) for one in expected]
         assert index.tokens.tolist() == images
         ids = [tuple(each.tolist() for each in tokens().spread(index.encoded(place), 9)) for place in range(4)]
-        assert ids == [tokens().tokenized(one, 9) for one in expected]
+        assert ids == [ids_and_labels(tokens(), one, 9) for one in expected]
         assert [index.image(place) for place in range(4)] == [(one.id, one.image) for one in expected]
         assert index.images() == {"a.png": [1, 5], "d/\N{CAT}.png": [4]}
         assert [(number, name, odd.code, bool(odd.use)) for number, name, odd in index.oddities] == [

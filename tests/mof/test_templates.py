@@ -9,12 +9,21 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_llava import character_tokenizer
-from trained_tokenizers import HEADERS, INSTRUCTIONS, THOUGHTS, byte_level, llama_like, qwen_like
+from trained_tokenizers import (
+    HEADERS,
+    INSTRUCTIONS,
+    THOUGHTS,
+    byte_level,
+    ids_and_labels,
+    llama_like,
+    qwen_like,
+    tokenized,
+)
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.chat_templates import Template, processor_template, rendered
 from blindpairs.mof.conversations import Conversation, Turn, row_of
-from blindpairs.mof.templates import IGNORE, TurnTokenizer, messages_of, tokenized
+from blindpairs.mof.templates import IGNORE, TurnTokenizer, messages_of
 
 PLACES = 3
 BAR = "\x1f"
@@ -171,7 +180,7 @@ def test_no_text_of_a_user_becomes_a_control_token(tokenizer: Any, template: Tem
     tokens = TurnTokenizer(tokenizer, template)
     counts = []
     for one in (harmless, spelled):
-        ids, labels = tokens.tokenized(one, PLACES)
+        ids, labels = ids_and_labels(tokens, one, PLACES)
         counts.append([ids.count(control) for control in tokenizer.all_special_ids])
         assert ids.count(tokens.image_id) == PLACES
     assert counts[0] == counts[1]
@@ -181,7 +190,7 @@ def test_no_text_of_a_user_becomes_a_control_token(tokenizer: Any, template: Tem
 
 def test_text_only_row_that_spells_the_image_has_no_image() -> None:
     tokens = TurnTokenizer(llama_like(), "vicuna_v1")
-    ids, _ = tokens.tokenized(conversation([("What does <img> do?", "<image> is a tag")], False), PLACES)
+    ids, _ = ids_and_labels(tokens, conversation([("What does <img> do?", "<image> is a tag")], False), PLACES)
     assert tokens.image_id not in ids
     assert "<image> is a tag" in llama_like().decode(ids)
 
@@ -228,7 +237,7 @@ def test_saved_processor_asks_as_the_model_was_trained(tokenizer: Any, template:
         for part in (part for message in messages for part in message["content"] if part["type"] == "image"):
             part["image"] = picture
         theirs = processor.apply_chat_template(messages, tokenize=True, return_dict=True)
-        ids, _ = tokens.tokenized(one, 4)
+        ids, _ = ids_and_labels(tokens, one, 4)
         assert np.ravel(theirs["input_ids"]).tolist() == ids, name
         asked = processor.apply_chat_template(messages[:1], add_generation_prompt=True)
         assert tokens.text(one).startswith(asked)

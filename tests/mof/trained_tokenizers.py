@@ -6,7 +6,9 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from blindpairs.mof.chat_templates import VICUNA_SYSTEM
+from blindpairs.mof.chat_templates import VICUNA_SYSTEM, Template
+from blindpairs.mof.conversations import Conversation
+from blindpairs.mof.templates import TurnTokenizer
 
 TEXTS = [
     VICUNA_SYSTEM,
@@ -49,6 +51,20 @@ TAGGED = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+
+
+def tokenized(
+    conversation: Conversation, tokenizer: Any, template: Template, places: int
+) -> tuple[list[int], list[int]]:
+    """(ids, labels) of one conversation, whose image has so many places."""
+    return ids_and_labels(TurnTokenizer(tokenizer, template), conversation, places)
+
+
+def ids_and_labels(tokens: TurnTokenizer, conversation: Conversation, places: int) -> tuple[list[int], list[int]]:
+    """As `tokenized`, with a tokenizer that is kept."""
+    (encoded,) = tokens.encoded([conversation])
+    ids, labels = tokens.spread(encoded, places)
+    return ids.tolist(), labels.tolist()
 
 
 @cache
