@@ -95,6 +95,7 @@ class ModalityLengthSampler(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
+        # Both numbers, not their sum: epoch 1 of seed 0 would else be epoch 0 of seed 1.
         shuffle = np.random.default_rng([self.seed, self.epoch])
         kinds = [np.flatnonzero(self.has_image), np.flatnonzero(~self.has_image)]
         whole: list[list[int]] = []
@@ -115,19 +116,21 @@ class ModalityLengthSampler(Sampler[int]):
     def _spread(self, group: npt.NDArray[np.int64]) -> list[int]:
         """A mega-batch in the order of its parts, the longest first to the part that has least."""
         longest = group[np.argsort(-self.lengths[group], kind="stable")].tolist()
-        if len(longest) % self.parts:
+        if len(longest) % self.parts:  # the last of its kind: dealt out in turn, as LLaVA does
             return [number for part in range(self.parts) for number in longest[part :: self.parts]]
         parts: list[list[int]] = [[] for _ in range(self.parts)]
         sums, room = [0.0] * self.parts, len(longest) // self.parts
         for number in longest:
             least = sums.index(min(sums))
             parts[least].append(number)
+            # A part that is full is never the least again.
             sums[least] += float(self.lengths[number]) if len(parts[least]) < room else float("inf")
         return [number for part in parts for number in part]
 
 
 def packed(examples: Sequence[Example]) -> Example:
     """Several examples as one: positions restart at each, and the first id of each is no target of the one before."""
+    # The loss shifts the labels of a whole row, past the seams between its examples.
     labels = [torch.cat([torch.tensor([IGNORE]), each["labels"][1:]]) for each in examples]
     return {
         "input_ids": torch.cat([each["input_ids"] for each in examples]),
@@ -177,7 +180,7 @@ def _best_fit(window: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], cap
     room: list[tuple[int, int]] = []  # (free ids, pack), in order
     for number in window[np.argsort(-lengths[window], kind="stable")].tolist():
         length = int(lengths[number])
-        place = bisect.bisect_left(room, (length, -1))
+        place = bisect.bisect_left(room, (length, -1))  # the fullest pack that has room; -1 is before all packs
         if place == len(room):
             packs.append([])
             free, pack = capacity, len(packs) - 1

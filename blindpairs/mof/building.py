@@ -187,6 +187,7 @@ def _assembled(
     """The model around the given parts, which are not copied, with new projectors."""
     from transformers.initialization import meta_device_safe_creation_ops, no_init_weights
 
+    # Without memory: the parts that are loaded take the places of these, and no weight is there twice.
     with torch.device("meta"), meta_device_safe_creation_ops(), no_init_weights(), quiet():
         model: MofLlavaForConditionalGeneration = MofLlavaForConditionalGeneration(config)
     config.image_seq_length = model.image_tokens
@@ -200,7 +201,7 @@ def _assembled(
     model.lm_head = language.get_output_embeddings()
     for number, name in enumerate(PROJECTORS):
         if (projector := getattr(inner, name)) is not None:
-            _renewed(projector, seed + number)
+            _renewed(projector, seed + number)  # another seed, so that two of one shape do not start equal
     absent = {name for name, tensor in model.state_dict().items() if tensor.is_meta}
     found = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if absent or found != wanted:

@@ -109,7 +109,7 @@ def rendered_with_answers(template: str, messages: list[Message], tokenizer: Any
 
 
 def _rendered(template: str, messages: list[Message], tokenizer: Any, **options: bool) -> tuple[str, Any]:
-    names = tokenizer.special_tokens_map
+    names = tokenizer.special_tokens_map  # templates read bos_token and its like
     try:
         (text,), places = render_jinja_template([messages], chat_template=template, **options, **names)
     except (TemplateError, TypeError) as error:

@@ -152,7 +152,7 @@ class Findings:
                 f"{len(bad):,} of {self.rows:,} rows cannot be used, the first: {first.line()}\n"
                 "mend them (--check lists them all), or leave them out with --skip unusable"
             )
-        rest = index.without(self.numbers(skip))
+        rest = index.without(self.numbers(skip))  # numbers that never were in the index do no harm
         if not len(rest):
             raise InputError(f"none of {self.rows:,} rows is left: {self.found[0].line()}")
         return rest
@@ -174,7 +174,7 @@ def check_instructions(
 ) -> Findings:
     """Look at every row of an index, at those of its input that are not in it, and at every image."""
     found = [Finding(number, name, odd.code, odd.message, odd.use) for number, name, odd in index.oddities]
-    bad = {each.number for each in found if not each.use}
+    bad = {each.number for each in found if not each.use}  # not in the index; one row may have several findings
     found += _too_long(index, tokens, check)
     images = index.images()
     if check.pictures is not None:
@@ -191,6 +191,7 @@ def _too_long(index: InstructionIndex, tokens: TurnTokenizer, check: Check) -> I
     lengths = index.tokens + check.places * index.has_image
     for place in np.flatnonzero(lengths > check.max_length):
         ids, labels = tokens.spread(index.encoded(int(place)), check.places)
+        # A part of its places would leave an image without room for the rest of its features.
         whole = tokens.image_id not in ids[check.max_length :]
         learned = (labels[: check.max_length] != IGNORE).any()
         kept = f"cut to {check.max_length:,}" if whole and learned else ""
@@ -203,7 +204,7 @@ def _of_images(names: list[str], pictures: Pictures, check: Check, progress: Pro
     """What is wrong with each image."""
     if not names:
         return
-    decoding, failed = Decoding(()), 0
+    decoding, failed = Decoding(()), 0  # without preprocesses, workers send facts and no pixels
     progress(0, len(names), 0)
     with DecodePool(decoding, max(1, min(check.processes, len(names))), AHEAD) as pool:
         items = (item_of(pictures, name) for name in names)

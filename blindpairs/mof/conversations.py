@@ -79,6 +79,7 @@ class Unusable(Exception):
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file in order. InputError where the file as a whole is not LLaVA's JSON or JSONL."""
+    # Bytes that are not UTF-8 come through as surrogates, and spoil their own row alone.
     with reading(path), path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         first = _first_character(file)
         if first == "[":
@@ -202,7 +203,7 @@ def _image(value: Any) -> str | None:
         raise Unusable("several_images", f"it has {len(value)} images; a row may have one")
     if not isinstance(value, str) or "\0" in value:
         raise Unusable("no_image_name", f"its image is {str(value)[:40]!r}, which is not a path")
-    path = PurePosixPath(value)
+    path = PurePosixPath(value)  # data come from others, who must not choose which file is opened
     if path.is_absolute() or ".." in path.parts:
         raise Unusable("outside", f"its image {value[:200]!r} is not a path below the folder of images")
     return value
@@ -244,6 +245,7 @@ def _in_turns(turns: list[Turn]) -> tuple[list[Turn], list[Oddity]]:
 
 def _placed(turns: list[Turn], image: str | None) -> tuple[list[Turn], list[Oddity]]:
     """The turns with the question marked that has the image; LLaVA puts the image at the front of its question."""
+    # Turns alternate by now: questions have the even places.
     questions = [place for place in range(0, len(turns), 2) if PLACEHOLDER in turns[place].text]
     count = sum(turns[place].text.count(PLACEHOLDER) for place in questions)
     if any(not turn.text.strip() for turn in turns):

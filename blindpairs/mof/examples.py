@@ -53,7 +53,7 @@ class Examples(Dataset[Example]):
 
     def __getitem__(self, number: int) -> Example:
         """Raises InputError where the image cannot be used, or is cut off by `max_length`."""
-        ids, labels = self.tokens.spread(self.rows.encoded(number), self.sight.places)
+        ids, labels = self.tokens.spread(self.rows.encoded(number), self.sight.places)  # (L,) each, not yet cut
         name, image = self.rows.image(number)
         example = {
             "input_ids": torch.from_numpy(ids[: self.max_length]),
@@ -61,6 +61,7 @@ class Examples(Dataset[Example]):
         }
         if image is None:
             return example
+        # With some of its places, the model would have features left over.
         if self.tokens.image_id in ids[self.max_length :]:
             raise InputError(
                 f"row {name!r}: its image needs {self.sight.places} places and lies beyond the first "

@@ -112,15 +112,16 @@ class _Kept:
         if new:
             with written_atomically(path.with_suffix(".npy")) as aside, aside.open("wb") as file:
                 np.save(file, np.stack(list(new.values())))
+        # Last: after a kill in between, the next block takes the same number and replaces the array.
         write_json(path, {"shape": list(shape), "image_ids": list(new), "files": [list(file) for file in files]})
         self._read(path)
 
     def __getitem__(self, name: str) -> Tensor:
         place = self.by_id[self.files[name][2]]
-        return torch.from_numpy(np.array(_mapped(place.path)[place.row]))
+        return torch.from_numpy(np.array(_mapped(place.path)[place.row]))  # a copy, which torch may write to
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # maps, of four million images
 def _mapped(path: str) -> Features:
     features: Features = np.load(path, mmap_mode="r")
     return features
@@ -191,7 +192,7 @@ class FeatureCache:
         for start in range(0, len(names), BATCH):
             seen = list(threads.map(self._seen, names[start : start + BATCH]))
             files += [file for file, _ in seen]
-            squares = {file[3]: square for file, square in seen}
+            squares = {file[3]: square for file, square in seen}  # image_id -> (3, S, S): files of equal bytes are one
             known = list(zip(self._kept, new, strict=True))
             wanted = [
                 one for one in squares if any(one not in kept.by_id and one not in block for kept, block in known)

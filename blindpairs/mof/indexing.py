@@ -65,7 +65,7 @@ class InstructionIndex:
     def __init__(self, path: Path, chosen: npt.NDArray[np.int64] | None = None) -> None:
         self.path = path
         self._chosen = chosen
-        self._batches = _batches(path)
+        self._batches = _batches(path)  # mapped; only the columns below are in memory, (rows,) each
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self.numbers = self._column("number", np.int64)  # where each stands in the input, counted from 1
         self.tokens = self._column("tokens", np.int32)  # ids besides those of the image
@@ -93,7 +93,7 @@ class InstructionIndex:
         """The conversation at a place as ids."""
         batch, row = self._at(place)
         ids, learned = (batch.column(name)[row].values.to_numpy(zero_copy_only=False) for name in ("ids", "learned"))
-        return Encoded(ids.astype(np.int64), learned)
+        return Encoded(ids.astype(np.int64), learned)  # (tokens,) each; torch embeds by int64
 
     def image(self, place: int) -> tuple[str, str | None]:
         """The id of the conversation at a place, and the name of its image."""
@@ -105,7 +105,7 @@ class InstructionIndex:
         if not 0 <= place < len(self):
             raise IndexError(place)
         row = place if self._chosen is None else int(self._chosen[place])
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1  # the last that starts at or before it
         return self._batches[number], row - int(self._starts[number])
 
     def without(self, numbers: Iterable[int]) -> "InstructionIndex":
@@ -140,6 +140,7 @@ class InstructionIndex:
         return self._of_batches([batch.column(name) for batch in self._batches], kind)
 
     def _of_batches(self, columns: list[Any], kind: Any) -> npt.NDArray[Any]:
+        # The zeros: there may be no batch, and nothing cannot be concatenated.
         whole = np.concatenate([np.zeros(0, kind), *(column.to_numpy(zero_copy_only=False) for column in columns)])
         chosen: npt.NDArray[Any] = (whole if self._chosen is None else whole[self._chosen]).astype(kind)
         return chosen
@@ -167,7 +168,7 @@ def open_index(
         with lock.planning():  # of several processes of one training, one makes it and the others wait
             if (index := _whole(path, made_from)) is not None:
                 return index
-            remove(_marker(path))
+            remove(_marker(path))  # first, because tables without it do not count, should this be killed
             source = str(data) if isinstance(data, Path) else f"{len(data.paths)} archives"
             notice(f"reading {source} and counting the tokens of its rows")
             rows = read_rows(data) if isinstance(data, Path) else data.rows()

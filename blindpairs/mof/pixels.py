@@ -48,7 +48,7 @@ class PixelRules:
                 resize="shortest" if short else "squash",
                 short_side=int(short or whole or square),
                 interpolation=interpolation,
-                crop_rounding="floor",
+                crop_rounding="floor",  # as transformers crops
                 mean=tuple(image_processor.image_mean),
                 std=tuple(image_processor.image_std),
             ),
@@ -73,7 +73,7 @@ class PixelRules:
 
     def normalised(self, squares: Tensor) -> Tensor:
         """(..., 3, S, S) bytes -> the same shape in float32, by mean and standard deviation."""
-        mean, std = (
+        mean, std = (  # (3, 1, 1) each
             torch.tensor(of, dtype=torch.float32).view(3, 1, 1) for of in (self.preprocess.mean, self.preprocess.std)
         )
         return (squares.float() / 255 - mean) / std
@@ -86,7 +86,7 @@ def padded_to_square(pixels: npt.NDArray[np.uint8], colour: tuple[int, ...]) -> 
     if height == width:
         return pixels
     square = np.empty((side, side, 3), np.uint8)
-    square[:] = colour
+    square[:] = colour  # (3,) over (M, M, 3)
     top, left = (side - height) // 2, (side - width) // 2
     square[top : top + height, left : left + width] = pixels
     return square

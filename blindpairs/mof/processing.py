@@ -26,7 +26,7 @@ def load_tokenizer(folder: Path) -> Any:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, extra_special_tokens={"image_token": token})
     for here in ("is_local", "local_files_only"):  # of this machine; transformers would save them with the tokenizer
         tokenizer.init_kwargs.pop(here, None)
-    if tokenizer.pad_token is None:
+    if tokenizer.pad_token is None:  # any will do: places with it are never learned
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
 

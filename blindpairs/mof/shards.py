@@ -33,6 +33,7 @@ class Shards:
         self.paths = {Path(path).name: path for path in paths}
         if len(self.paths) < len(paths):
             raise InputError("two of the archives have the same file name: rename one, because images are named by it")
+        # Each read compares its archive with these: offsets of another content would give other bytes.
         self._times = {name: changed_at(Path(path).stat()) for name, path in self.paths.items()}
 
     def rows(self) -> Iterator[Row]:
@@ -40,6 +41,7 @@ class Shards:
         number = 0
         for name, path in self.paths.items():
             try:
+                # A sample's members stand beside each other, or they are two samples: WebDataset's rule.
                 for key, members in groupby(members_of(path, TEXTS), key=lambda member: _key(member[0])):
                     number += 1
                     yield _row(key, list(members), name, number)
@@ -104,4 +106,5 @@ def _row(key: str, members: list[tuple[str, Item | bytes]], container: str, numb
         caption = texts["txt"].decode(errors="surrogateescape").strip()
         turns = [{"from": "human", "value": PLACEHOLDER if images else ""}, {"from": "gpt", "value": caption}]
         value = {"conversations": turns}
+    # A row's own id counts before the key of the sample; its own image never does.
     return row_of({"id": key} | value | {"image": images}, number)
