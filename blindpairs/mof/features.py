@@ -189,11 +189,11 @@ class FeatureCache:
     ) -> None:
         files: list[tuple[str, int, int, str]] = []
         new: list[dict[str, Features]] = [{} for _ in self._kept]
+        known = list(zip(self._kept, new, strict=True))
         for start in range(0, len(names), BATCH):
             seen = list(threads.map(self._seen, names[start : start + BATCH]))
             files += [file for file, _ in seen]
             squares = {file[3]: square for file, square in seen}  # image_id -> (3, S, S): files of equal bytes are one
-            known = list(zip(self._kept, new, strict=True))
             wanted = [
                 one for one in squares if any(one not in kept.by_id and one not in block for kept, block in known)
             ]
@@ -202,7 +202,7 @@ class FeatureCache:
                 for block, tokens in zip(new, _encoded(towers, pixels), strict=True):
                     block.update(zip(wanted, tokens, strict=True))
             progress(len(files))
-        for kept, features in zip(self._kept, new, strict=True):
+        for kept, features in known:
             kept.add(files, {one: feature for one, feature in features.items() if one not in kept.by_id})
 
     def _seen(self, name: str) -> tuple[tuple[str, int, int, str], npt.NDArray[np.uint8]]:
