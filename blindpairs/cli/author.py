@@ -62,6 +62,9 @@ def author(
     space, taxonomy = Workspace(work), read_patterns(patterns)
     people = people_of(annotator or [])
     prepare(space)
+    if overlap > len(people):
+        asked = f"--overlap {overlap} asks {overlap} people about each pair"
+        say(f"note: {asked}, and {len(people)} can: give --annotator once for each of them")
     access = access_for(serving, people, space, "author")
     proposed = _proposals(named_folder("--patterns", patterns) if patterns else space.patterns)
     site = author_site(space, taxonomy, Rules(overlap=overlap, per_pattern=target), proposed)

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import sys
+import unicodedata
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def people_of(given: Sequence[str], role: str = "annotator") -> list[str]:
     from blindpairs.author.deciding import clean_name
 
     if given:
-        names = [clean_name(name, role) for name in given]
+        # An accented letter can be typed as one character or as two, which look the same: one name, one address.
+        names = [clean_name(unicodedata.normalize("NFC", name), role) for name in given]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"{', '.join(repeated)} is named twice: everybody gets one address")
         return names

@@ -14,8 +14,8 @@ from blindpairs.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from blindpairs.evaluate.scores import Rate
     from blindpairs.evaluate.study import StudyScores
+    from blindpairs.statistics import Rate
 
 
 @dataclass(frozen=True)

@@ -316,6 +316,9 @@ def test_taken_port_is_named_and_another_database_is_refused(tmp_path: Path, pag
     taken = CliRunner().invoke(app, ["author", "--work", str(pages.work), "--port", str(pages.port)])
     assert taken.exit_code == 3
     assert f"port {pages.port} (Address already in use): give another" in " ".join(taken.stderr.split())
+    assert "note" not in taken.stderr
+    several = ["author", "--work", str(pages.work), "--port", str(pages.port), "--overlap", "5", "--annotator", "Ann"]
+    assert "note: --overlap 5 asks 5 people about each pair, and 1 can" in CliRunner().invoke(app, several).stderr
     (tmp_path / "authoring.sqlite").write_bytes(b"not a database at all" * 100)
     refused = CliRunner().invoke(app, ["author", "--work", str(tmp_path), "--port", "0"])
     assert (refused.exit_code, refused.stdout) == (3, "")
