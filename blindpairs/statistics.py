@@ -1,12 +1,14 @@
 """Confidence intervals, tests and the agreement of labellings, for any measurement.
 
 All intervals and p-values are two-sided. Trials that come in groups (the two images of a pair, the pairs of one image)
-are not independent: pass the groups to `bootstrap_interval`, or their `effective_count` to `wilson_interval`.
+are not independent: pass the groups to `bootstrap_interval`, or their `effective_count` to
+`rate_of` or `wilson_interval`.
 """
 
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
@@ -16,6 +18,30 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 _FEW_VALUES = 32  # distinct values, up to which a bootstrap draws how often each occurs
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with its 95 % interval; `interval` is None where too few trials allow none."""
+
+    hits: int
+    count: int
+    interval: tuple[float, float] | None
+
+    @property
+    def share(self) -> float:
+        """hits / count; nan without any."""
+        return self.hits / self.count if self.count else float("nan")
+
+
+def rate_of(hits: Sequence[bool] | NDArray[np.bool_], independent: float | None = None) -> Rate:
+    """The share of trials that hit, with Wilson's interval; without any trial there is none.
+
+    Trials that come in groups count as `independent` ones, such as their `effective_count`; by default as they are.
+    """
+    count, total = len(hits), int(np.sum(hits))
+    trials = count if independent is None else independent
+    return Rate(total, count, wilson_interval(total / count, trials) if count else None)
 
 
 def wilson_interval(share: float, count: float, level: float = 0.95) -> tuple[float, float]:

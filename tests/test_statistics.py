@@ -18,6 +18,7 @@ from blindpairs.statistics import (
     holm,
     mann_whitney,
     paired_interval,
+    rate_of,
     student_quantile,
     student_test,
     wilson_interval,
@@ -39,6 +40,15 @@ def test_wilson_interval_has_its_published_values(share: float, count: int, inte
 
 def test_wilson_interval_without_trials_says_nothing() -> None:
     assert wilson_interval(float("nan"), 0) == (0.0, 1.0)
+
+
+def test_rate_of_grouped_trials_has_the_interval_of_as_many_as_they_are_worth() -> None:
+    trials = [True] * 6 + [False] * 4
+    assert (rate_of(trials).hits, rate_of(trials).count, rate_of(trials).share) == (6, 10, 0.6)
+    assert rate_of(trials).interval == wilson_interval(0.6, 10)
+    assert rate_of(trials, 5).interval == wilson_interval(0.6, 5)
+    assert rate_of([]).interval is None
+    assert math.isnan(rate_of([]).share)
 
 
 def test_wilson_interval_of_a_higher_level_contains_that_of_a_lower() -> None:

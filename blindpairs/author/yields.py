@@ -11,24 +11,10 @@ from statistics import median
 
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.listing import search_words
-from blindpairs.statistics import wilson_interval
+from blindpairs.statistics import Rate, rate_of
 
 BAND = 0.05  # of a cosine
 NO_REASON = "no reason given"
-
-
-@dataclass(frozen=True)
-class Share:
-    """How many of the decided pairs were accepted, with the 95 % interval of that share (Wilson)."""
-
-    accepted: int
-    decided: int  # accepted or rejected; disputed pairs are neither yet
-    interval: tuple[float, float]
-
-    @property
-    def share(self) -> float:
-        """accepted / decided; nan without any."""
-        return self.accepted / self.decided if self.decided else float("nan")
 
 
 @dataclass(frozen=True)
@@ -37,7 +23,7 @@ class Band:
 
     low: float
     high: float
-    share: Share
+    rate: Rate
 
 
 @dataclass(frozen=True)
@@ -54,28 +40,22 @@ class Pace:
 class Yield:
     """What became of the blind pairs that people decided."""
 
-    whole: Share
+    whole: Rate  # accepted, of those accepted or rejected: disputed pairs are neither yet
     reasons: dict[str, int]  # of rejections by anybody, the most frequent first
     by_clip: tuple[Band, ...]
     by_dino: tuple[Band, ...]
-    by_cluster: dict[int, Share]
     people: tuple[Pace, ...]
 
 
 def yields(database: AuthoringDatabase) -> Yield:
     """The yield of everything that was decided."""
     where = "control_of IS NULL AND state IN ('accepted', 'rejected')"
-    rows = database.read(f"SELECT state = 'accepted', clip_sim, dino_sim, cluster FROM listed WHERE {where}")
-    clusters = sorted({cluster for *_, cluster in rows if cluster is not None})
+    rows = database.read(f"SELECT state = 'accepted', clip_sim, dino_sim FROM listed WHERE {where}")
     return Yield(
-        whole=_share([bool(accepted) for accepted, *_ in rows]),
+        whole=rate_of([bool(accepted) for accepted, *_ in rows]),
         reasons=rejection_reasons(database),
-        by_clip=_bands([(bool(accepted), clip) for accepted, clip, *_ in rows if clip is not None]),
-        by_dino=_bands([(bool(accepted), dino) for accepted, _, dino, _ in rows if dino is not None]),
-        by_cluster={
-            number: _share([bool(accepted) for accepted, *_, cluster in rows if cluster == number])
-            for number in clusters
-        },
+        by_clip=_bands([(bool(accepted), clip) for accepted, clip, _ in rows if clip is not None]),
+        by_dino=_bands([(bool(accepted), dino) for accepted, _, dino in rows if dino is not None]),
         people=tuple(paces(database)),
     )
 
@@ -111,15 +91,10 @@ def paces(database: AuthoringDatabase) -> list[Pace]:
     ]
 
 
-def _share(accepted: Sequence[bool]) -> Share:
-    count, hits = len(accepted), sum(accepted)
-    return Share(hits, count, wilson_interval(hits / count if count else 0.0, count))
-
-
 def _bands(rows: Sequence[tuple[bool, float]]) -> tuple[Band, ...]:
     found: dict[int, list[bool]] = {}
     for accepted, cosine in rows:
         found.setdefault(int(cosine // BAND), []).append(accepted)
     return tuple(
-        Band(round(place * BAND, 2), round((place + 1) * BAND, 2), _share(found[place])) for place in sorted(found)
+        Band(round(place * BAND, 2), round((place + 1) * BAND, 2), rate_of(found[place])) for place in sorted(found)
     )

@@ -9,9 +9,9 @@ from blindpairs.errors import ConfigError
 if TYPE_CHECKING:
     from blindpairs.benchmark import Benchmark
     from blindpairs.evaluate.contenders import Contender
-    from blindpairs.evaluate.scores import Rate
     from blindpairs.evaluate.zero_shot import LabelledImages
     from blindpairs.progress import Progress
+    from blindpairs.statistics import Rate
 
 DISCORDANCE = 0.2  # the share of pairs that one of two models solves alone, where none are compared
 MISALIGNED = (

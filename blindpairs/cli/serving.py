@@ -5,10 +5,11 @@ import os
 import secrets
 import socket
 import sys
+import unicodedata
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -86,12 +87,22 @@ class Serving:
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
+def named_people(what: str) -> Any:
+    """The option that names those who get an address; `what` they do there begins its help."""
+    return typer.Option(
+        rich_help_panel="Selection",
+        metavar="NAME",
+        help=f"{what}. Once for each person: everybody gets an address. [default: your user name]",
+    )
+
+
 def people_of(given: Sequence[str], role: str = "annotator") -> list[str]:
     """The names of those who get an address: the ones that were given, else the user of this machine."""
     from blindpairs.author.deciding import clean_name
 
     if given:
-        names = [clean_name(name, role) for name in given]
+        # An accented letter can be typed as one character or as two, which look the same: one name, one address.
+        names = [clean_name(unicodedata.normalize("NFC", name), role) for name in given]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"{', '.join(repeated)} is named twice: everybody gets one address")
         return names

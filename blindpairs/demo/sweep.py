@@ -18,7 +18,6 @@ from blindpairs.demo.instructions import write_instructions
 from blindpairs.demo.small_suites import demo_pope
 from blindpairs.evaluate import suites
 from blindpairs.evaluate.answering import Conditions
-from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.session import Asked, Rules, Session
 from blindpairs.evaluate.suite_questions import FollowingSuite, PopeSuite, Suite
 from blindpairs.evaluate.suite_session import SuiteSession, score_fields
@@ -30,6 +29,7 @@ from blindpairs.mof.run import Run
 from blindpairs.mof.sweep import Planned, planned, way_of
 from blindpairs.mof.training import train
 from blindpairs.progress import Progress, silent
+from blindpairs.statistics import Rate
 from blindpairs.vlm import Answerer, open_cache, open_model
 from blindpairs.workspace import Workspace
 

@@ -35,12 +35,13 @@ from blindpairs.evaluate.results import (
     recorded,
     recorded_answers,
 )
-from blindpairs.evaluate.scores import Rate, by_pattern, keys_of, outcomes, score
+from blindpairs.evaluate.scores import by_pattern, keys_of, outcomes, score
 from blindpairs.evaluate.similarity import OFFICIAL_TEMPLATE, SimilarityScores, evaluate_similarity, read_scores
 from blindpairs.evaluate.similarity_files import SIMILARITIES
 from blindpairs.evaluate.study import HUMAN, recorded_human
 from blindpairs.evaluate.summary import options_of
 from blindpairs.progress import Progress
+from blindpairs.statistics import Rate
 from blindpairs.workspace import digest
 
 CHECKPOINTS = {"open_clip_config.json": "open_clip:local-dir:", "config.json": "hf:"}  # file of a folder -> its spec

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from blindpairs.evaluate.reported import CHANCE, ReportedModel, ReportedRun
-from blindpairs.evaluate.scores import Rate
 from blindpairs.pages.safety import visible_text
+from blindpairs.statistics import Rate
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 MARKERS = "osD^vPX*"

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from blindpairs.evaluate.scores import Booleans, Rate, rate_of_pairs
+from blindpairs.evaluate.scores import Booleans
+from blindpairs.statistics import Rate, rate_of
 
 Blocks = NDArray[np.float64]  # (P, 2, 2)
 CHANCE = {"image": 1 / 4, "text": 1 / 4, "group": 1 / 6, "match": 1 / 2, "confusion": 1 / 2}
@@ -77,11 +78,11 @@ def tied(blocks: Blocks) -> Booleans:
 def score_blocks(blocks: Blocks) -> MatchingScores:
     """The scores of some pairs, (P, 2, 2), in any order."""
     return MatchingScores(
-        image=rate_of_pairs(image_right(blocks)),
-        text=rate_of_pairs(text_right(blocks)),
-        group=rate_of_pairs(group_right(blocks)),
-        match=rate_of_pairs(match_right(blocks)),
-        confusion=rate_of_pairs(confused(blocks)),
+        image=rate_of(image_right(blocks)),
+        text=rate_of(text_right(blocks)),
+        group=rate_of(group_right(blocks)),
+        match=rate_of(match_right(blocks)),
+        confusion=rate_of(confused(blocks)),
         ties=int(tied(blocks).sum()),
     )
 

@@ -9,9 +9,10 @@ from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import CHANCE
 from blindpairs.evaluate.readers import OURS
 from blindpairs.evaluate.results import Setup
-from blindpairs.evaluate.scores import Rate, Scores
+from blindpairs.evaluate.scores import Scores
 from blindpairs.evaluate.summary import Summary
 from blindpairs.pages.safety import visible_text
+from blindpairs.statistics import Rate
 
 COLUMNS = {
     "pair_accuracy": "pairs",

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blindpairs.errors import InputError
-from blindpairs.evaluate.scores import Rate
-from blindpairs.statistics import wilson_interval
+from blindpairs.statistics import Rate, wilson_interval
 from blindpairs.workspace import published_file, read_json
 
 _ROW_COLUMNS = {"model", "note", "row_source", "row_confidence"}

@@ -28,9 +28,8 @@ from numpy.typing import NDArray
 from blindpairs.benchmark import Benchmark, ImageReader
 from blindpairs.encoders import Encoder, Layer
 from blindpairs.errors import Undecodable
-from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.token_features import Features, Floats, token_features
-from blindpairs.statistics import effective_count, wilson_interval
+from blindpairs.statistics import Rate, effective_count, rate_of
 
 CHANCE = 0.5
 FOLDS = 5
@@ -286,6 +285,5 @@ def _rate(verdicts: Sequence[bool | None], groups: Sequence[tuple[int, int]]) ->
     sizes: defaultdict[tuple[int, int], int] = defaultdict(int)
     for verdict, group in zip(verdicts, groups, strict=True):
         sizes[group] += verdict is not None
-    hits, count = sum(verdict is True for verdict in verdicts), sum(sizes.values())
-    trials = effective_count(np.array(list(sizes.values())))
-    return Rate(hits, count, wilson_interval(hits / count, trials) if count else None)
+    told = [verdict for verdict in verdicts if verdict is not None]
+    return rate_of(told, effective_count(np.array(list(sizes.values()))))

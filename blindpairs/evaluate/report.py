@@ -18,13 +18,13 @@ from blindpairs.evaluate.correlation import Correlation, correlate, shown_coeffi
 from blindpairs.evaluate.figures import encoded, figures_of, models_shown
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
 from blindpairs.evaluate.scaling import scaling_trends
-from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.table import ModelScores
 from blindpairs.images.decode import decode
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.pages.heat import NO_MAPS, heat_svg
 from blindpairs.pages.safety import escape_text, fill_template
 from blindpairs.pages.thumbnails import Thumbnail, make_thumbnail
+from blindpairs.statistics import Rate
 from blindpairs.workspace import written_atomically
 
 MOST_FAILURES = 200  # pairs on the page, those that most models fail first: each takes two images of some 10 kB

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from blindpairs.evaluate.scores import Rate
+from blindpairs.statistics import Rate
 
 CHANCE = 0.25  # pair accuracy of guessing: two coins
 

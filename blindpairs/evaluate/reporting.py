@@ -17,12 +17,13 @@ from blindpairs.evaluate.figures import encoded
 from blindpairs.evaluate.overview import COLUMNS, decoding, incomplete, titles
 from blindpairs.evaluate.report import write_report
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
-from blindpairs.evaluate.scores import Rate, keys_of, outcomes
+from blindpairs.evaluate.scores import keys_of, outcomes
 from blindpairs.evaluate.similarity import SimilarityScores
 from blindpairs.evaluate.summary import Summary, options_of
 from blindpairs.evaluate.table import ModelScores, csv_text, latex, pattern_table, records
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.pages.heat import NO_MAPS
+from blindpairs.statistics import Rate
 from blindpairs.workspace import write_text, written_atomically
 
 NOTHING = Rate(0, 0, None)

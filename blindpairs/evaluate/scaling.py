@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.evaluate.correlation import Coefficient, correlate, shown_coefficient
-from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.table import ModelScores
-from blindpairs.statistics import student_quantile
+from blindpairs.statistics import Rate, student_quantile
 
 
 @dataclass(frozen=True)

@@ -19,27 +19,13 @@ from numpy.typing import NDArray
 
 from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
 from blindpairs.errors import InputError
-from blindpairs.statistics import bootstrap_interval, wilson_interval
+from blindpairs.statistics import Rate, bootstrap_interval, rate_of
 
 Which = Literal["first", "second"]
 Key = tuple[str, str, Which]  # pair id, side "a" or "b", which question
 Options = Mapping[Key, int | None]  # what was read: 0, 1, or None for an unreadable answer
 Booleans = NDArray[np.bool_]
 BOOTSTRAP_FROM = 135  # pairs: with fewer, the pair-clustered bootstrap misses its coverage (tests/test_statistics.py)
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A share with its 95 % interval; `interval` is None where too few pairs allow none."""
-
-    hits: int
-    count: int
-    interval: tuple[float, float] | None
-
-    @property
-    def share(self) -> float:
-        """hits / count; nan without any."""
-        return self.hits / self.count if self.count else float("nan")
 
 
 @dataclass(frozen=True)
@@ -108,12 +94,12 @@ def score(results: Sequence[PairOutcome]) -> Scores:
     four = [(one.right, one.right_second) for one in results if one.right_second is not None]
     cells = np.array(four, np.bool_).reshape(-1, 2, 2)  # (P, question, image)
     return Scores(
-        pair_accuracy=rate_of_pairs(_all(right, 1)),
+        pair_accuracy=rate_of(_all(right, 1)),
         question_accuracy=_clustered(right),
-        confusion=rate_of_pairs([a == b for a, b in valid]),
+        confusion=rate_of([a == b for a, b in valid]),
         invalid=_of_answers([option is None for option in read]),
         first_option=_of_answers([option == 0 for option in readable]),
-        group_accuracy=rate_of_pairs(_all(cells, (1, 2))) if four else None,
+        group_accuracy=rate_of(_all(cells, (1, 2))) if four else None,
         second_accuracy=_clustered(_all(cells, 2)) if four else None,
         image_accuracy=_clustered(_all(cells, 1)) if four else None,
     )
@@ -141,16 +127,9 @@ def _all(cells: Booleans, axis: int | tuple[int, ...]) -> Booleans:
     return np.asarray(np.all(cells, axis=axis), np.bool_)
 
 
-def rate_of_pairs(hits: Sequence[bool] | Booleans) -> Rate:
-    """The share of pairs, which are independent, with its interval."""
-    count, total = len(hits), int(np.sum(hits))
-    return Rate(total, count, wilson_interval(total / count, count) if count else None)
-
-
 def _of_answers(hits: Sequence[bool]) -> Rate:
     """Of single answers, two a pair: the interval is that of half as many, as if both always agreed."""
-    count, total = len(hits), sum(hits)
-    return Rate(total, count, wilson_interval(total / count, count / 2) if count else None)
+    return rate_of(hits, len(hits) / 2)
 
 
 def _clustered(hits: Booleans) -> Rate:

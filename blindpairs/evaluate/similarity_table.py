@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blindpairs.evaluate.matching import CHANCE, MatchingScores
-from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.similarity import SimilarityScores
+from blindpairs.statistics import Rate
 
 NAMES = {
     "image": "image score",

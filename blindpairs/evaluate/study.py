@@ -33,9 +33,9 @@ from blindpairs.evaluate.results import (
     recorded,
     write_setup,
 )
-from blindpairs.evaluate.scores import Key, Rate, keys_of, rate_of_pairs
+from blindpairs.evaluate.scores import Key, keys_of
 from blindpairs.evaluate.study_order import asked_order
-from blindpairs.statistics import effective_count, wilson_interval
+from blindpairs.statistics import Rate, effective_count, rate_of
 from blindpairs.workspace import digest
 
 HUMAN = "human:"
@@ -259,10 +259,7 @@ def scores_of(truth: Benchmark, said: dict[str, list[Answer]]) -> StudyScores:
 def _grouped(groups: dict[str, list[bool]]) -> Rate:
     """The share of all trials, with Wilson's interval for as many as their groups can stand for."""
     trials = [hit for group in groups.values() for hit in group]
-    if not trials or all(len(group) == 1 for group in groups.values()):
-        return rate_of_pairs(trials)
-    share, count = sum(trials) / len(trials), effective_count(np.array([len(group) for group in groups.values()]))
-    return Rate(sum(trials), len(trials), wilson_interval(share, count))
+    return rate_of(trials, effective_count(np.array([len(group) for group in groups.values()])))
 
 
 def _text(option: int | None, question: Question) -> str:

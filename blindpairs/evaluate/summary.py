@@ -21,15 +21,13 @@ from blindpairs.evaluate.results import Setup
 from blindpairs.evaluate.scores import (
     Key,
     PairOutcome,
-    Rate,
     Scores,
     by_pattern,
     keys_of,
     outcomes,
-    rate_of_pairs,
     score,
 )
-from blindpairs.statistics import difference_interval, wilson_interval
+from blindpairs.statistics import Rate, difference_interval, rate_of, wilson_interval
 from blindpairs.vlm import Failure
 
 
@@ -193,7 +191,7 @@ def both_orders(benchmark: Benchmark, given: Iterable[Answer], other: Iterable[A
     readable = [(options[key], back[key]) for key in keys if options[key] is not None and back[key] is not None]
     same = sum(a == b for a, b in readable)
     return BothOrders(
-        rate_of_pairs([a and b for a, b in zip(one, two, strict=True)]),
+        rate_of([a and b for a, b in zip(one, two, strict=True)]),
         # Two questions a pair: the interval is that of half as many, as if both always agreed.
         Rate(same, len(readable), wilson_interval(same / max(1, len(readable)), len(readable) / 2)),
     )

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from blindpairs.evaluate.published import PublishedValue
-from blindpairs.evaluate.scores import Rate, Scores
+from blindpairs.evaluate.scores import Scores
+from blindpairs.statistics import Rate
 
 Record = dict[str, str | int | float | None]
 ALL = "all"  # in the place of a pattern: the whole benchmark

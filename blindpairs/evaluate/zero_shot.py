@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from blindpairs.encoders import Encoder, choose_device, load_encoder, load_text_encoder
 from blindpairs.errors import InputError, Undecodable
-from blindpairs.evaluate.scores import Rate, rate_of_pairs
 from blindpairs.images import Item, Limits, open_corpus, read_item
 from blindpairs.images.decode import decode_pixels
 from blindpairs.progress import Progress, silent
+from blindpairs.statistics import Rate, rate_of
 
 TEMPLATE = "a photo of a {}"
 BATCH = 64  # images
@@ -48,7 +48,7 @@ class ZeroShot:
     @property
     def top1(self) -> Rate:
         """Images whose own class is the most similar, with the Wilson interval."""
-        return rate_of_pairs(self.right)
+        return rate_of(self.right)
 
 
 def labelled_images(folder: Path) -> LabelledImages:

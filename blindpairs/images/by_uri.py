@@ -18,8 +18,12 @@ Reference = tuple[str, bytes | None]
 
 def read_many(references: Iterable[Reference]) -> Iterator[tuple[int, bytes | Undecodable]]:
     """Read images by (uri, uri_bytes). Yields (position in the input, bytes or failure): files, then by container."""
+    previous: Item | Undecodable | None = None
+    outcome: bytes | Undecodable = b""
     for position, item in located(references):
-        yield position, item if isinstance(item, Undecodable) else _outcome(item)
+        if item is not previous:  # an image that is asked for several times comes several times in a row
+            previous, outcome = item, item if isinstance(item, Undecodable) else _outcome(item)
+        yield position, outcome
 
 
 def located(references: Iterable[Reference]) -> Iterator[tuple[int, Item | Undecodable]]:

@@ -106,6 +106,8 @@ class Check:
     max_length: int = 2048
     known: Known = Known()
     processes: int = field(default_factory=usable_cores)
+    # What is wrong with each image, by its place; filled here. An image that stages or runs share is decoded once.
+    looked: dict[str, tuple[Oddity, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -201,17 +203,19 @@ def _too_long(index: InstructionIndex, tokens: TurnTokenizer, check: Check) -> I
 
 
 def _of_images(names: list[str], pictures: Pictures, check: Check, progress: Progress) -> Iterator[tuple[str, Oddity]]:
-    """What is wrong with each image."""
-    if not names:
-        return
-    decoding, failed = Decoding(()), 0  # without preprocesses, workers send facts and no pixels
-    progress(0, len(names), 0)
-    with DecodePool(decoding, max(1, min(check.processes, len(names))), AHEAD) as pool:
-        items = (item_of(pictures, name) for name in names)
-        for done, (name, (_, outcome)) in enumerate(zip(names, pool.outcomes(items), strict=True), 1):
-            failed += not isinstance(outcome, Image)
-            yield from ((name, oddity) for oddity in _oddities(outcome, check.known, shown(pictures, name)))
-            progress(done - failed, len(names), failed)
+    """What is wrong with each image. Those that another stage or run has looked at are not decoded again."""
+    places = {name: shown(pictures, name) for name in names}
+    new = [name for name in names if places[name] not in check.looked]
+    if new:
+        decoding, failed = Decoding(()), 0  # without preprocesses, workers send facts and no pixels
+        progress(0, len(new), 0)
+        with DecodePool(decoding, max(1, min(check.processes, len(new))), AHEAD) as pool:
+            items = (item_of(pictures, name) for name in new)
+            for done, (name, (_, outcome)) in enumerate(zip(new, pool.outcomes(items), strict=True), 1):
+                failed += not isinstance(outcome, Image)
+                check.looked[places[name]] = tuple(_oddities(outcome, check.known, places[name]))
+                progress(done - failed, len(new), failed)
+    yield from ((name, oddity) for name in names for oddity in check.looked[places[name]])
 
 
 def _oddities(outcome: Outcome, known: Known, name: str) -> Iterator[Oddity]:

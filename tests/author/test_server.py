@@ -316,6 +316,9 @@ def test_taken_port_is_named_and_another_database_is_refused(tmp_path: Path, pag
     taken = CliRunner().invoke(app, ["author", "--work", str(pages.work), "--port", str(pages.port)])
     assert taken.exit_code == 3
     assert f"port {pages.port} (Address already in use): give another" in " ".join(taken.stderr.split())
+    assert "note" not in taken.stderr
+    several = ["author", "--work", str(pages.work), "--port", str(pages.port), "--overlap", "5", "--annotator", "Ann"]
+    assert "note: --overlap 5 asks 5 people about each pair, and 1 can" in CliRunner().invoke(app, several).stderr
     (tmp_path / "authoring.sqlite").write_bytes(b"not a database at all" * 100)
     refused = CliRunner().invoke(app, ["author", "--work", str(tmp_path), "--port", "0"])
     assert (refused.exit_code, refused.stdout) == (3, "")
@@ -334,6 +337,7 @@ def test_full_disk_is_said_and_what_was_saved_is_kept(tmp_path: Path) -> None:
         status, body = started.ask("PUT", "/api/edit", edit(pair, 2, text="Lost?"))
         assert status == 507
         assert "authoring.sqlite" in body["error"]
+        assert "command" not in body["error"]  # the page sends it again by itself
         assert started.ask("GET", f"/api/pair/{pair['pair_id']}")[1]["edit"]["form"]["question"]["text"] == "Kept?"
         resource.prlimit(started.process.pid, resource.RLIMIT_FSIZE, before)
         assert started.ask("PUT", "/api/edit", edit(pair, 2, text="Not lost."))[0] == 200

@@ -32,9 +32,9 @@ def test_the_yield_is_of_decided_blind_pairs(database: AuthoringDatabase) -> Non
     database.decide(Decision("p12", "Ann", True, DRAFT))  # a control
     database.decide(Decision("p1", "Ben", True, DRAFT))  # disputed from now on
     found = yields(database)
-    assert (found.whole.accepted, found.whole.decided) == (6, 10)
+    assert (found.whole.hits, found.whole.count) == (6, 10)
     assert found.whole.interval == wilson_interval(0.6, 10)
-    assert {band.low: (band.share.accepted, band.share.decided) for band in found.by_dino} == {
+    assert {band.low: (band.rate.hits, band.rate.count) for band in found.by_dino} == {
         0.3: (1, 1),
         0.35: (1, 2),
         0.4: (1, 2),
@@ -42,8 +42,9 @@ def test_the_yield_is_of_decided_blind_pairs(database: AuthoringDatabase) -> Non
         0.5: (1, 2),
         0.55: (1, 1),
     }
-    assert [(band.low, band.high, band.share.decided) for band in found.by_clip] == [(0.95, 1.0, 10)]
-    assert {number: share.decided for number, share in found.by_cluster.items()} == {0: 4, 1: 3, 2: 3}
+    assert [(band.low, band.high, band.rate.count) for band in found.by_clip] == [(0.95, 1.0, 10)]
+    states = {one.number: one.states for one in clusters(database)}
+    assert {number: found["accepted"] + found["rejected"] for number, found in states.items()} == {0: 4, 1: 3, 2: 3}
 
 
 def test_reasons_are_counted_whatever_their_case_and_spaces(database: AuthoringDatabase) -> None:
@@ -65,7 +66,7 @@ def test_the_pace_is_the_median_of_all_looks_at_a_pair(database: AuthoringDataba
 def test_nothing_decided_is_no_yield(tmp_path: Path) -> None:
     with AuthoringDatabase(tmp_path / "b.sqlite") as database:
         found = yields(database)
-    assert (found.whole.decided, found.by_dino, found.people, found.reasons) == (0, (), (), {})
+    assert (found.whole.count, found.by_dino, found.people, found.reasons) == (0, (), (), {})
 
 
 def test_a_cluster_shows_its_best_pairs_and_what_became_of_them(database: AuthoringDatabase) -> None:

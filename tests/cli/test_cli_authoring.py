@@ -16,6 +16,8 @@ from blindpairs.benchmark.hub import export_hub
 from blindpairs.benchmark.native import read_native
 from blindpairs.cli import app
 from blindpairs.cli.export import why_nothing
+from blindpairs.cli.serving import people_of
+from blindpairs.errors import ConfigError
 
 
 def call(*arguments: object) -> Result:
@@ -219,3 +221,10 @@ def test_diff_shows_what_changed_and_whether_scores_can_be_compared(benchmark: P
     assert "added 1:" in shown
     assert "annotators: ada -> bob" in shown
     assert "scores of the two cannot be compared pair by pair" in shown
+
+
+def test_a_name_that_is_typed_in_two_ways_is_one_person() -> None:
+    composed, decomposed = "Ren\u00e9", "Rene\u0301"
+    assert people_of([decomposed]) == people_of([composed]) == [composed]
+    with pytest.raises(ConfigError, match="is named twice: everybody gets one address"):
+        people_of([composed, decomposed], "participant")

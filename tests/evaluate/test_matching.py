@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from blindpairs.evaluate.matching import Blocks, MatchingScores, score_blocks
-from blindpairs.evaluate.scores import Rate
-from blindpairs.statistics import wilson_interval
+from blindpairs.statistics import Rate, wilson_interval
 
 # Few values, so that ties are frequent.
 TIED = arrays(

@@ -25,9 +25,9 @@ from blindpairs.evaluate.readout import (
     ridge_scores,
     shuffled,
 )
-from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.token_features import Features, token_features
 from blindpairs.mine.patches import AXES
+from blindpairs.statistics import Rate
 
 Readouts = dict[tuple[str, int], tuple[dict[str, PatternReadout], PatternReadout]]
 Read = dict[tuple[str, int], Features]

@@ -12,7 +12,7 @@ from blindpairs.benchmark import Benchmark
 from blindpairs.evaluate.figures import encoded, figures_of
 from blindpairs.evaluate.report import correlations_of, write_report
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
-from blindpairs.evaluate.scores import Rate
+from blindpairs.statistics import Rate
 
 NASTY = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202e$x$ {{table}}'
 

@@ -16,8 +16,8 @@ from blindpairs.evaluate.report import write_report
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
 from blindpairs.evaluate.reporting import reported_models, told_apart, write_results
 from blindpairs.evaluate.results import Setup
-from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.summary import summarise
+from blindpairs.statistics import Rate
 
 BENCHMARK = with_controls(3)
 

@@ -7,8 +7,8 @@ import pytest
 
 from blindpairs.evaluate.published import load_published, of_table
 from blindpairs.evaluate.scaling import scaling_trends
-from blindpairs.evaluate.scores import Rate
 from blindpairs.evaluate.table import ModelScores, published_models
+from blindpairs.statistics import Rate
 
 
 def model(hits: int, parameters: float | None, resolution: int | None) -> ModelScores:

@@ -10,7 +10,7 @@ from answered_pairs import PATTERNS, made_pairs, run_of
 
 from blindpairs.benchmark import Benchmark
 from blindpairs.evaluate.published import load_published, of_table
-from blindpairs.evaluate.scores import Rate, by_pattern, score
+from blindpairs.evaluate.scores import by_pattern, score
 from blindpairs.evaluate.table import (
     ModelScores,
     Table,
@@ -25,6 +25,7 @@ from blindpairs.evaluate.table import (
     scaling_table,
     text,
 )
+from blindpairs.statistics import Rate
 
 SMALL = ModelScores("tiny_1", Rate(3, 12, (0.089, 0.532)), {"Text": Rate(1, 4, (0.046, 0.699))}, 0.5, 32)
 LARGE = ModelScores(

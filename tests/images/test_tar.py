@@ -15,7 +15,7 @@ import pyarrow
 import pytest
 
 from blindpairs.errors import InputError, Undecodable
-from blindpairs.images import Item, open_corpus, read_item, read_many
+from blindpairs.images import Item, by_uri, open_corpus, read_item, read_many
 from blindpairs.images.sources import expand_braces
 
 IMAGES = {f"{index:03d}.jpg": random.Random(index).randbytes(3000 + index) for index in range(8)}
@@ -280,3 +280,23 @@ def test_damaged_bytes_anywhere_in_a_tar_never_raise_anything_but_a_verdict(tmp_
         path.write_bytes(data[: chance.choice([len(data), chance.randrange(600, len(data))])])
         items = list(open_corpus([str(path)]).items())
         assert len(verdicts(items)) == len(items) <= 40
+
+
+def test_image_that_is_asked_for_twice_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several questions of a benchmark are about one image: a compressed archive is not read up to it for each."""
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w") as file:
+        for name in ("one.jpg", "two.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = 5
+            file.addfile(member, io.BytesIO(b"bytes"))
+    read: list[str] = []
+
+    def read_and_note(item: Item) -> bytes:
+        read.append(item.uri)
+        return item.uri.encode()
+
+    monkeypatch.setattr(by_uri, "read_item", read_and_note)
+    names = [f"{archive}#{name}" for name in ("one.jpg", "two.jpg", "one.jpg", "one.jpg")]
+    assert dict(read_many((name, None) for name in names)) == {n: name.encode() for n, name in enumerate(names)}
+    assert sorted(read) == sorted(set(names))
