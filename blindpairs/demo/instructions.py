@@ -10,9 +10,9 @@ benchmark, or the small POPE and LLaVA-Bench show; a conversation never asks for
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,11 @@ from blindpairs.demo.world import ATTRIBUTES, Scene, random_scene
 from blindpairs.progress import Progress, silent
 from blindpairs.workspace import demo_folder, read_json, write_json, write_text
 
+if TYPE_CHECKING:  # a recipe loads torch, and `eval` draws scenes without it
+    from blindpairs.mof.recipe import Recipe, Stage
+
 INSTRUCTIONS_SEED = SEED + 30
+DEMO = "demo:"  # before the name of data in a recipe that the demo makes
 CAPTIONS, INSTRUCTIONS, IMAGES, DONE = "captions.json", "instructions.json", "images", "done.json"
 
 
@@ -62,6 +66,19 @@ def write_instructions(folder: Path, progress: Progress = silent, amounts: Amoun
     write_text(folder / INSTRUCTIONS, _json(_conversations(scenes, amounts, rng)))
     write_json(folder / DONE, made)
     return folder
+
+
+def with_instructions(recipe: "Recipe", folder: Path) -> "Recipe":
+    """The recipe with files of `folder` in the place of `demo:captions` and `demo:instructions`."""
+
+    def filled(stage: "Stage") -> "Stage":
+        """The stage with files, if its data are the demo's."""
+        if not stage.data.startswith(DEMO):
+            return stage
+        file = folder / f"{stage.data.removeprefix(DEMO)}.json"
+        return replace(stage, data=str(file), images=str(folder / IMAGES))
+
+    return replace(recipe, stage1=filled(recipe.stage1), stage2=filled(recipe.stage2))
 
 
 def unseen_scenes(count: int, seed: int) -> list[Scene]:
