@@ -36,7 +36,10 @@ CAPTIONS, INSTRUCTIONS, IMAGES, DONE = "captions.json", "instructions.json", "im
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is made, and of what. The defaults are those of the demo."""
+    """How much is made, and of what. The defaults are those of the demo, whose preset sees most of it once.
+
+    Its 100 steps of 32 are 3,200 of the 5,000 captions, its 600 steps of 16 are 9,600 of the 10,000 conversations.
+    """
 
     seed: int = INSTRUCTIONS_SEED
     images: int = 5000

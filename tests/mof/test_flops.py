@@ -14,10 +14,11 @@ from blindpairs.mof.cost import memory, plan, saved_bytes, shape_model
 from blindpairs.mof.device import Device
 from blindpairs.mof.flops import Work, shape_of
 from blindpairs.mof.lora import add_lora
-from blindpairs.mof.loss import IGNORE, LabelLoss
+from blindpairs.mof.loss import LabelLoss
 from blindpairs.mof.presets import load_preset
 from blindpairs.mof.recipe import Lora, Rates, Recipe, Stage, with_setting
 from blindpairs.mof.stages import freeze
+from blindpairs.mof.templates import IGNORE
 
 CPU = Device("a CPU", "cpu", 1 << 34, 1e11)
 IMAGES, LENGTH = 3, 80
