@@ -139,7 +139,7 @@ def _telling(scene: Scene, rng: np.random.Generator) -> Exchange:
 def _captions(scenes: list[Scene], amounts: Amounts) -> Iterator[dict[str, Any]]:
     for position, scene in enumerate(scenes):
         # As an answer, in words that the language model knows: it is frozen while the projectors learn from it. With
-        # bare captions of the web, which it never says by itself, the loss was still 5 to 6 after 60 steps, and is 0.4.
+        # bare captions of the web, which it never says by itself, the loss was still 5 to 6 after 60 steps; it is 0.34.
         one = telling(scene, "conv")
         said = [("human", f"<image>\n{one.question}"), ("gpt", one.answer)]
         yield _row(f"caption-{position:05d}", _name(amounts.seed, position), said)

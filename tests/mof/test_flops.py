@@ -92,6 +92,19 @@ def test_bytes_kept_for_the_backward_pass_are_those_of_a_real_step(language_mode
     assert memory(model, again, LENGTH, CPU) < memory(model, stage, LENGTH, CPU)
 
 
+def test_plan_with_adapters_trains_the_weights_of_such_a_step(language_model: Path, tmp_path: Path) -> None:
+    stage = Stage(batch=IMAGES, micro_batch=IMAGES, steps=10, rates=Rates(1e-3, 1e-3), lora=Lora(4, 8, 0.05))
+    recipe = Recipe("demo:clip", "", str(language_model), fusion=Fusion(mode="clip"), stage1=stage, stage2=stage)
+    model, _ = build_mof("demo:clip", "", language_model, recipe.fusion)
+    add_lora(model, stage.lora, 0)
+    freeze(model, stage.rates)
+    plain = replace(recipe, stage1=replace(stage, lora=Lora()))
+    (one,), (whole,) = (plan(some, [1], CPU, tmp_path) for some in (recipe, plain))
+    assert one.trained == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert one.flops < whole.flops
+    assert one.memory < whole.memory
+
+
 @pytest.mark.parametrize(
     ("preset", "language", "towers", "projectors"),
     [
