@@ -20,6 +20,7 @@ from blindpairs.cli.eval_table import tables
 from blindpairs.cli.eval_uses import There, Use, check_read, use_of
 from blindpairs.cli.groups import given_options, grouped
 from blindpairs.cli.report import similarities, write_page
+from blindpairs.cli.train_scores import write_cards
 from blindpairs.errors import AssetMissing, ConfigError, InputError
 from blindpairs.workspace import Workspace
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from blindpairs.evaluate.session import Asked, Entry, Rules, Session
     from blindpairs.progress import Progress
 
+RUN = "run:"  # before the name of a run of train-mof
 T = TypeVar("T")
 
 
@@ -124,7 +126,7 @@ def _runs_there(space: Workspace) -> list[str]:
     able, lacking = runs_there(space.runs)
     for reason in lacking:
         say(f"left out: {reason}")
-    return [f"run:{name}" for name in able]
+    return [f"{RUN}{name}" for name in able]
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ class _Evaluation:
             if self.who.bare:
                 entries += session.recorded([entry.folder for entry in entries])
             session.score(entries, self.how.rules)
+        runs = dict.fromkeys(one.spec for one in self.who.asks if one.spec.startswith(RUN))
+        write_cards(space, [spec.removeprefix(RUN) for spec in runs])
         scores = evaluate_models(space, truth, self.who.compared, self.asking.template or ())
         page = None
         if self.who.bare:
@@ -199,7 +203,7 @@ class _Evaluation:
         progress = bar(one.spec, "questions")
         if one.spec not in self.who.runs:
             return session.answer(one, progress)
-        checkpoint = newest_checkpoint(space.runs, one.spec.removeprefix("run:"))
+        checkpoint = newest_checkpoint(space.runs, one.spec.removeprefix(RUN))
         entry = answer_run(session, one, checkpoint, progress)
         if axes:
             axes.answer(one.spec, checkpoint, bar)

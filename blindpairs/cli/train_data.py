@@ -10,27 +10,19 @@ from blindpairs.workspace import Workspace
 if TYPE_CHECKING:
     from blindpairs.mof.checking import Known
     from blindpairs.mof.data import Preparing
-    from blindpairs.mof.recipe import Recipe, Stage
-
-DEMO = "demo:"  # before the name of data that the demo makes
+    from blindpairs.mof.recipe import Recipe
 
 
 def with_demo_data(recipe: "Recipe", space: Workspace) -> tuple["Recipe", bool]:
     """The recipe with files in the place of `demo:captions` and `demo:instructions`; whether there were any."""
+    from blindpairs.demo.instructions import DEMO, with_instructions, write_instructions
+
     if not any(stage.data.startswith(DEMO) for stage in (recipe.stage1, recipe.stage2)):
         return recipe, False
-    from blindpairs.demo.instructions import write_instructions
 
     with progress_bar("draw scenes of the demo and questions about them", "scenes") as show:
         folder = write_instructions(space.prepared / "demo-instructions", show)
-
-    def filled(stage: "Stage") -> "Stage":
-        if not stage.data.startswith(DEMO):
-            return stage
-        file = folder / f"{stage.data.removeprefix(DEMO)}.json"
-        return replace(stage, data=str(file), images=str(folder / "images"))
-
-    return replace(recipe, stage1=filled(recipe.stage1), stage2=filled(recipe.stage2)), True
+    return with_instructions(recipe, folder), True
 
 
 def preparing(space: Workspace, made: bool) -> "Preparing":

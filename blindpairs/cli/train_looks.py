@@ -64,10 +64,11 @@ def print_findings(recipe: "Recipe", stages: Sequence[int], space: Workspace, *,
 
     recipe, _ = with_demo_data(recipe, space)
     tokenizer, places = tokenizer_of(recipe), shape_model(recipe).image_tokens  # a large model need not fit in here
+    prepared = preparing(space, made=False)
     described, lines = {}, {}
     with progress_bars() as bars:
         for number in stages:
-            given = Instructions(recipe.stage(number), tokenizer, preparing(space, made=False))
+            given = Instructions(recipe.stage(number), tokenizer, prepared)
             findings = given.findings(places, bars(f"check of the data of stage {number}", "images"))
             described[f"stage{number}"] = findings.describe("odd")
             lines[f"stage {number}"] = findings.lines(len(findings.found))

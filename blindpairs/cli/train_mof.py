@@ -1,5 +1,6 @@
 """`blindpairs train-mof`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
+    from blindpairs.mof.data import Preparing
     from blindpairs.mof.presets import Preset
     from blindpairs.mof.recipe import Recipe
     from blindpairs.mof.sweep import Planned
@@ -114,15 +116,18 @@ class DataOptions:
         typer.Option("--check", rich_help_panel="Output", help="List what is wrong with the data, and stop."),
     ] = False
     skip: Annotated[
-        Skipped,
+        Skipped | None,
         typer.Option(
             rich_help_panel="Selection",
-            help="Leave out rows that cannot be used, or all rows with anything odd about them.",
+            help="Leave out rows that cannot be used, or all rows with anything odd about them. [default: as the "
+            "recipe says, nothing as a rule]",
         ),
-    ] = Skipped.nothing
+    ] = None
 
     def into(self, recipe: "Recipe") -> "Recipe":
-        """The recipe with these files."""
+        """The recipe with these files, and with what is left out of them."""
+        if self.skip:
+            recipe = replace(recipe, skip=self.skip.value)
         if not self.data:
             if self.images or self.captions or self.caption_images:
                 raise ConfigError("--images, --captions and --caption-images go with --data FILE")
@@ -169,14 +174,12 @@ def train_mof(
     """
     from blindpairs.cli.train_looks import print_findings, print_plans
     from blindpairs.cli.train_scores import print_worth, write_cards
-    from blindpairs.mof.sweep import Planned
     from blindpairs.vlm.runs import NAME
 
     if run and not NAME.fullmatch(run):
         raise ConfigError(f"--run {run}: the name of a run has letters, digits, dots, dashes and underscores only")
     space, preset = Workspace(work), recipe.chosen(data.data)
     runs = _planned(preset, data.into(preset.recipe), run or preset.name, sweep or [], recipe.mode)
-    runs = [Planned(one.name, replace(one.recipe, skip=data.skip.value)) for one in runs]
     if plan:
         print_plans(runs, stage.numbers, space, as_json=as_json)
         return
@@ -184,10 +187,10 @@ def train_mof(
         print_findings(runs[0].recipe, stage.numbers, space, as_json=as_json)
         return
     reports = []
-    for one in runs:
-        reports.append(_trained(one, space, stage.numbers))
+    for one, report in zip(runs, _trained(runs, space, stage.numbers), strict=True):
+        reports.append(report)
         if not as_json:
-            _print_report(one.name, reports[-1])
+            _print_report(one.name, report)
     write_cards(space, [one.name for one in runs])
     if as_json:
         print_json({"runs": [_as_json(one, report) for one, report in zip(runs, reports, strict=True)]})
@@ -210,14 +213,20 @@ def _planned(preset: "Preset", recipe: "Recipe", name: str, sweep: list[str], mo
     return planned(name, recipe, points)
 
 
-def _trained(one: "Planned", space: Workspace, stages: tuple[int, ...]) -> "Report":
+def _trained(runs: list["Planned"], space: Workspace, stages: tuple[int, ...]) -> Iterator["Report"]:
+    """Train run after run. What one has looked at, the benchmark and images, the next does not look at again."""
     from blindpairs.cli.train_data import preparing, with_demo_data
     from blindpairs.cli.train_progress import training_display
     from blindpairs.mof.training import train
 
-    recipe, made = with_demo_data(one.recipe, space)
-    with training_display() as watching:
-        return train(recipe, space.runs / one.name, watching, stages=stages, preparing=preparing(space, made))
+    kinds: dict[bool, Preparing] = {}
+    for one in runs:
+        recipe, made = with_demo_data(one.recipe, space)
+        if made not in kinds:
+            kinds[made] = preparing(space, made)
+        with training_display() as watching:
+            report = train(recipe, space.runs / one.name, watching, stages=stages, preparing=kinds[made])
+        yield report
 
 
 def _print_report(name: str, report: "Report") -> None:

@@ -44,6 +44,7 @@ class _Lines:
         """Show a part of the work."""
 
         def show(done: int, total: int, failed: int = 0, /) -> None:
+            """Print a line, if the last one is old enough."""
             if time.monotonic() - self._printed >= LINE_EVERY:
                 self._printed = time.monotonic()
                 say(
@@ -75,15 +76,18 @@ def _bars() -> Iterator[tuple[Callable[[str, str], Progress], Callable[[Mapping[
         tasks = []
 
         def bars(label: str, unit: str) -> Progress:
+            """Show a part of the work, from its first report on."""
             task = display.add_task(label, total=None, visible=False, figures=unit)
             tasks.append(task)
 
             def show(done: int, total: int, failed: int = 0, /) -> None:
+                """Move the bar."""
                 display.update(task, visible=True, completed=done + failed, total=total)
 
             return show
 
         def row(newest: Mapping[str, Any]) -> None:
+            """Put the newest figures beside the bar that was begun last: that of the steps."""
             display.update(tasks[-1], figures=figures(newest))
 
         yield bars, row

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from blindpairs.access import present
 from blindpairs.workspace import Workspace, read_json
 
 if TYPE_CHECKING:
@@ -15,8 +16,10 @@ PAIRS = "pair_accuracy"
 
 def scores_of(space: Workspace, name: str) -> dict[str, dict[str, Any]]:
     """Benchmark -> scores of a run that was asked all of its questions, in our words and in the given order."""
+    from blindpairs.evaluate.results import SCORES
+
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(space.results.glob("*/*/scores.json")):
+    for path in sorted(space.results.glob(f"*/*/{SCORES}")):
         fields = read_json(path)
         protocol = fields.get("protocol") or {}
         asked = protocol.get("name") == "ours" and protocol.get("images", True) and not protocol.get("exchanged")
@@ -27,13 +30,15 @@ def scores_of(space: Workspace, name: str) -> dict[str, dict[str, Any]]:
 
 def write_cards(space: Workspace, names: Sequence[str]) -> None:
     """Write the model cards of runs again, with what eval has found of them by now."""
-    from blindpairs.mof.card import write_card
-    from blindpairs.mof.run import Run
-
     for name in names:
         scores = {benchmark: _shown(some) for benchmark, some in scores_of(space, name).items()}
         if scores:
-            write_card(Run(space.runs / name), scores)
+            from blindpairs.mof.card import write_card
+            from blindpairs.mof.run import CONFIG, Run
+
+            run = Run(space.runs / name)
+            if present(run.folder / CONFIG):  # a model from elsewhere may lie below runs/, too
+                write_card(run, scores)
 
 
 def print_worth(space: Workspace, runs: "Sequence[Planned]") -> None:

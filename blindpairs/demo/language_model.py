@@ -30,12 +30,12 @@ from torch import Tensor
 
 from blindpairs.demo.corpus import SEED
 from blindpairs.demo.texts import Document, document, drill, vocabulary_texts
+from blindpairs.mof.templates import IGNORE
 from blindpairs.progress import Progress, silent
 from blindpairs.workspace import write_text
 
 TEXTS_SEED = SEED + 40
 PAD, BEGIN, END, USER, ASSISTANT, IMAGE = SPECIAL = ("<pad>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<image>")
-IGNORE = -100
 WIDTH, HEADS = 128, 4
 ROPE_THETA = 10000.0
 TEMPLATE = (

@@ -1,20 +1,19 @@
 """The demo's sweep: every way to use both towers, three seeds each, trained and then measured on all axes.
 
 `python -m blindpairs.demo sweep FOLDER` trains the runs of the preset `demo-sweep` one by one in the work folder
-FOLDER, and appends a line for each to FOLDER/mof-sweep.jsonl, which ships as it comes out.
+FOLDER, and appends a line for each to FOLDER/mof-sweep.jsonl.
 
 Promises: a killed sweep goes on in the middle of a run; a run that has its line is neither trained nor asked again.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blindpairs.demo.benchmark import demo_benchmark
 from blindpairs.demo.following import demo_following
-from blindpairs.demo.instructions import write_instructions
+from blindpairs.demo.instructions import with_instructions, write_instructions
 from blindpairs.demo.small_suites import demo_pope
 from blindpairs.evaluate import suites
 from blindpairs.evaluate.answering import Conditions
@@ -24,7 +23,6 @@ from blindpairs.evaluate.suite_session import SuiteSession, score_fields
 from blindpairs.evaluate.summary import rate_fields
 from blindpairs.mof.data import Preparing
 from blindpairs.mof.presets import load_preset
-from blindpairs.mof.recipe import Recipe, Stage
 from blindpairs.mof.run import Run
 from blindpairs.mof.sweep import Planned, planned, way_of
 from blindpairs.mof.training import train
@@ -47,7 +45,7 @@ def run_sweep(folder: Path, progress: Progress = silent, preset: str = PRESET) -
     done = {row["run"] for row in read_sweep(log)}
     for number, one in enumerate(runs, 1):
         if one.name not in done:
-            recipe = _with_data(one.recipe, write_instructions(space.prepared / "demo-instructions"))
+            recipe = with_instructions(one.recipe, write_instructions(space.prepared / "demo-instructions"))
             train(recipe, space.runs / one.name, preparing=Preparing(space.prepared, look=False))
             row = {**_facts(one, Run(space.runs / one.name)), **measured(f"run:{one.name}", space)}
             with log.open("a", encoding="utf-8") as file:
@@ -101,14 +99,6 @@ def _asked(suite: Suite, model: Answerer, space: Workspace, asking: suites.Askin
     entry = session.answer(session.introduce(model.name))
     session.score(entry, (suite.usual_rule,))
     return score_fields(entry.scores[0])
-
-
-def _with_data(recipe: Recipe, folder: Path) -> Recipe:
-    def filled(stage: Stage) -> Stage:
-        file = folder / f"{stage.data.removeprefix('demo:')}.json"
-        return replace(stage, data=str(file), images=str(folder / "images"))
-
-    return replace(recipe, stage1=filled(recipe.stage1), stage2=filled(recipe.stage2))
 
 
 def _facts(one: Planned, run: Run) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from blindpairs.mof.data import Instructions, Preparing
 from blindpairs.mof.device import Device
 from blindpairs.mof.flops import Work, shape_of
 from blindpairs.mof.known_parts import language_config, language_model_path, vision_config
+from blindpairs.mof.lora import add_lora
 from blindpairs.mof.loss import AT_ONCE
 from blindpairs.mof.modeling_mof_llava import MofLlavaConfig, MofLlavaForConditionalGeneration
 from blindpairs.mof.processing import load_tokenizer
@@ -62,8 +63,7 @@ class Lengths:
 
 def plan(recipe: Recipe, stages: Sequence[int], device: Device, prepared: Path) -> list[StagePlan]:
     """The plans of some stages. AssetMissing: a part whose shape is not known here."""
-    model = shape_model(recipe)
-    return [_plan(recipe, number, model, device, prepared) for number in stages]
+    return [_plan(recipe, number, device, prepared) for number in stages]
 
 
 def shape_model(recipe: Recipe) -> Any:
@@ -86,8 +86,11 @@ def model_config(recipe: Recipe) -> MofLlavaConfig:
     return config_of(fusion, side, vision_config=vision, aux_vision_config=aux, text_config=language)
 
 
-def _plan(recipe: Recipe, number: int, model: Any, device: Device, prepared: Path) -> StagePlan:
+def _plan(recipe: Recipe, number: int, device: Device, prepared: Path) -> StagePlan:
     stage = fitted(recipe.stage(number), 1)  # a batch that cannot be cut is found here, too
+    model = shape_model(recipe)  # of its own: the adapters of one stage are merged before the next
+    with torch.device("meta"):
+        add_lora(model, stage.lora, recipe.seed)
     freeze(model, stage.rates)
     shape = shape_of(model, stage.rates.trained)
     lengths = _lengths(recipe, number, model.image_tokens, prepared)
@@ -131,6 +134,7 @@ def memory(model: Any, stage: Stage, tokens: int, device: Device) -> int:
     """Bytes on the device at the end of a forward pass of one micro-batch of samples of `tokens` tokens each.
 
     Trained weights, their gradients and AdamW's two moments are in float32, what is frozen in the device's precision.
+    Of adapters the weights are counted, and not what they keep for the backward pass: peft cannot be run in fake mode.
     """
     weights = {one: 16 if one.requires_grad else device.frozen_bytes for one in model.parameters()}
     held = sum(one.numel() * size for one, size in weights.items())

@@ -3,6 +3,7 @@
 Promise: after merging, the model is a plain one again, whose outputs are those of the adapted one to rounding.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ def add_lora(model: Any, lora: Lora, seed: int) -> None:
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear", bias="none"
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for things by their old names
         torch.manual_seed(seed)
         model.model.language_model = get_peft_model(model.model.language_model, config)
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-IGNORE = -100  # the label of a position that is not trained on
+from blindpairs.mof.templates import IGNORE
+
 AT_ONCE = 1 << 25  # logits that may be in memory together: 128 MB in float32
 
 

@@ -42,8 +42,19 @@ def load_preset(name: str) -> Preset:
     if not isinstance(numbers, list):
         raise ConfigError(f"{path}: seeds is a list of whole numbers, seeds = [1, 2, 3]")
     seeds = [{"seed": str(seed)} for seed in numbers] or [{}]
-    replaced = tuple({key: str(value) for key, value in run.items()} | seed for seed in seeds for run in runs)
+    replaced = tuple(_settings(run) | seed for seed in seeds for run in runs)
     return Preset(path.stem, parse_recipe(tables, name), replaced)
+
+
+def _settings(table: dict[str, Any], path: str = "") -> dict[str, str]:
+    """`{"stage2": {"batch": 8, "pad": True}}` -> {"stage2.batch": "8", "stage2.pad": "true"}, as --set has them."""
+    found: dict[str, str] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            found |= _settings(value, f"{path}{name}.")
+        else:
+            found[f"{path}{name}"] = str(value).lower() if isinstance(value, bool) else str(value)
+    return found
 
 
 def _path(name: str, beside: Path) -> Path:

@@ -129,7 +129,14 @@ def check(recipe: Recipe, source: str) -> None:
             span = f"at least {low:g}" + (f" and below {high:g}" if high < math.inf else "")
             raise ConfigError(f"{source}: {name} is {value:g}; it must be {span}")
     for number in (1, 2):
-        _check_stage(recipe.stage(number), f"{source}: stage{number}")
+        stage, where = recipe.stage(number), f"{source}: stage{number}"
+        _check_stage(stage, where)
+        tuned = stage.rates.trained.intersection(recipe.fusion.towers)
+        if tuned and recipe.cache_features:
+            raise ConfigError(
+                f"{where}.rates: the tower {min(tuned)} is trained, so its features cannot be kept: set "
+                "cache_features=false"
+            )
 
 
 def _check_stage(stage: Stage, source: str) -> None:

@@ -83,6 +83,7 @@ class _Session:
         self.recipe, self.run, self.watching, self.processes = recipe, run, watching, processes
         self.preparing = preparing
         self.steps = 0
+        self._given: dict[int, Instructions] = {}  # by stage
 
     def all(self, stages: Sequence[int]) -> Report:
         """Every stage that is not done, and the model."""
@@ -116,8 +117,7 @@ class _Session:
         if self.processes.is_main_process:
             for number in stages:
                 if not self.run.ended(number):
-                    given = Instructions(self.recipe.stage(number), processor.tokenizer, self.preparing)
-                    self._left_out(number, given, model.image_tokens)
+                    self._left_out(number, self._instructions(number, processor), model.image_tokens)
         self.processes.wait_for_everyone()
 
     def _start(self, facts: Mapping[str, Any]) -> None:
@@ -164,15 +164,21 @@ class _Session:
 
     def _data(self, number: int, model: Any, processor: Any) -> StageData:
         """The data of a stage. The main process makes index and features, the others then read them."""
-        stage, bars = self.recipe.stage(number), self.watching.bars
+        bars = self.watching.bars
         for first in (True, False):
             if self.processes.is_main_process == first:
-                given = Instructions(stage, processor.tokenizer, self.preparing)
+                given = self._instructions(number, processor)
                 rows = given.without(self._left_out(number, given, model.image_tokens))
                 bar = bars(f"features for stage {number}", "images") if self.recipe.cache_features else None
                 data = given.data(rows, model, processor, bar)
             self.processes.wait_for_everyone()
         return data
+
+    def _instructions(self, number: int, processor: Any) -> Instructions:
+        """Opened once: the file is hashed for it, and may have a million rows."""
+        if number not in self._given:
+            self._given[number] = Instructions(self.recipe.stage(number), processor.tokenizer, self.preparing)
+        return self._given[number]
 
     def _left_out(self, number: int, given: Instructions, image_tokens: int) -> set[int]:
         """Numbers of the rows that are not trained on: found once in a run, before its first step, and recorded."""

@@ -87,6 +87,14 @@ def test_same_command_again_does_nothing_and_another_recipe_is_refused(work: Pat
     assert "fusion.mode was 'interleaved', is 'clip'\nname another run, with --run NAME" in other.stderr
 
 
+def test_skip_of_a_recipe_holds_unless_the_option_says_otherwise(work: Path) -> None:
+    given = [*parts(work.parent), *SMALL, "--stage", "1", "--set", "skip=unusable", "--work", work, "--json"]
+    of_recipe = json.loads(call("train-mof", *given, "--run", "skips").stdout)["runs"]
+    assert [run["recipe"]["skip"] for run in of_recipe] == ["unusable"]
+    of_option = json.loads(call("train-mof", *given, "--run", "odd", "--skip", "odd").stdout)["runs"]
+    assert [run["recipe"]["skip"] for run in of_option] == ["odd"]
+
+
 def test_sweep_is_one_run_a_value_and_tells_its_results_as_json(work: Path) -> None:
     sweep = ["--sweep", "mode=clip,concat", "--run", "swept", "--stage", "1", "--json"]
     result = call("train-mof", *parts(work.parent), *SMALL, *sweep, "--work", work)
@@ -110,6 +118,9 @@ def test_scores_of_eval_make_the_card_and_tell_what_each_encoder_is_worth(work: 
     export_hub(benchmark_of(2, second=None), work / "worth")
     models = [word for name in names for word in ("--model", f"run:{name}")]
     told = json.loads(call("eval", "--benchmark", work / "worth", *models, "--work", work, "--json").stdout)["models"]
+    card = (work / "runs" / "worth-clip" / "README.md").read_text()
+    assert "pair accuracy " in card  # as soon as eval has asked
+    assert "Not evaluated yet" not in card
     clip, dino, both = (one["scores"]["pair_accuracy"]["share"] for one in told)
     lines = [line.strip() for line in call("train-mof", *given).stdout.splitlines()]
     assert f"clip alone (capacity): {clip:.3f}" in lines

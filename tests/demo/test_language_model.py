@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from blindpairs.demo.exchanges import ASKING
 from blindpairs.demo.language_model import (
-    IGNORE,
     LanguageRecipe,
     build_model,
     build_tokenizer,
@@ -19,6 +18,7 @@ from blindpairs.demo.language_model import (
     train_language_model,
 )
 from blindpairs.demo.texts import document, drill
+from blindpairs.mof.templates import IGNORE
 
 TINY = LanguageRecipe(steps=24, batch=4, evaluations=3)
 

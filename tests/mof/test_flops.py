@@ -14,10 +14,11 @@ from blindpairs.mof.cost import memory, plan, saved_bytes, shape_model
 from blindpairs.mof.device import Device
 from blindpairs.mof.flops import Work, shape_of
 from blindpairs.mof.lora import add_lora
-from blindpairs.mof.loss import IGNORE, LabelLoss
+from blindpairs.mof.loss import LabelLoss
 from blindpairs.mof.presets import load_preset
 from blindpairs.mof.recipe import Lora, Rates, Recipe, Stage, with_setting
 from blindpairs.mof.stages import freeze
+from blindpairs.mof.templates import IGNORE
 
 CPU = Device("a CPU", "cpu", 1 << 34, 1e11)
 IMAGES, LENGTH = 3, 80
@@ -89,6 +90,19 @@ def test_bytes_kept_for_the_backward_pass_are_those_of_a_real_step(language_mode
     assert memory(model, stage, LENGTH, CPU) - weights - logits == pytest.approx(real, rel=0.02)
     again = replace(stage, activation_checkpointing=True)
     assert memory(model, again, LENGTH, CPU) < memory(model, stage, LENGTH, CPU)
+
+
+def test_plan_with_adapters_trains_the_weights_of_such_a_step(language_model: Path, tmp_path: Path) -> None:
+    stage = Stage(batch=IMAGES, micro_batch=IMAGES, steps=10, rates=Rates(1e-3, 1e-3), lora=Lora(4, 8, 0.05))
+    recipe = Recipe("demo:clip", "", str(language_model), fusion=Fusion(mode="clip"), stage1=stage, stage2=stage)
+    model, _ = build_mof("demo:clip", "", language_model, recipe.fusion)
+    add_lora(model, stage.lora, 0)
+    freeze(model, stage.rates)
+    plain = replace(recipe, stage1=replace(stage, lora=Lora()))
+    (one,), (whole,) = (plan(some, [1], CPU, tmp_path) for some in (recipe, plain))
+    assert one.trained == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert one.flops < whole.flops
+    assert one.memory < whole.memory
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from blindpairs.mof import loss
-from blindpairs.mof.loss import IGNORE, label_loss
+from blindpairs.mof.loss import label_loss
+from blindpairs.mof.templates import IGNORE
 
 VOCABULARY, WIDTH = 37, 8
 

@@ -92,6 +92,16 @@ def test_file_may_build_on_a_preset_and_on_another_file(tmp_path: Path) -> None:
     assert found.runs == ({"resolution": "224", "seed": "1"}, {"resolution": "224", "seed": "2"})
 
 
+def test_runs_of_a_file_replace_settings_as_toml_writes_them(tmp_path: Path) -> None:
+    parts = 'base = "own"\nclip = "c"\ndino = "d"\nlanguage_model = "l"\n[[runs]]\n'
+    lines = ["stage2.batch = 64", "stage2.pad = false", "cache_features = true", "clip_weight = 0.75"]
+    (tmp_path / "mine.toml").write_text(parts + "\n".join(lines))
+    found = load_preset(str(tmp_path / "mine.toml"))
+    recipe = replaced(found, found.runs[0])
+    assert (recipe.stage2.batch, recipe.stage2.pad, recipe.stage1.batch) == (64, False, 256)
+    assert (recipe.cache_features, recipe.fusion.clip_weight) == (True, 0.75)
+
+
 def test_what_is_no_preset_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no preset 'llava': there are demo, demo-sweep, llava-1.5-13b-224"):
         load_preset("llava")

@@ -95,6 +95,7 @@ def test_faults_of_a_file_are_named(text: str, message: str) -> None:
         ("seed", "-1", "here: seed is -1; it must be at least 0 and below"),
         ("resolution", "-32", "fusion.resolution is -32; it must be at least 1"),
         ("mode", "dino", ""),
+        ("cache_features", "true", ""),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(setting: str, value: str, message: str) -> None:
@@ -105,6 +106,13 @@ def test_settings_that_do_not_go_together_are_refused(setting: str, value: str, 
         return
     with pytest.raises(ConfigError, match=message):
         check(recipe, "here")
+
+
+def test_features_of_a_tower_that_a_stage_trains_are_not_kept() -> None:
+    recipe = with_setting(with_setting(SMALL, "cache_features", "true"), "stage2.rates.clip", "1e-6")
+    with pytest.raises(ConfigError, match=r"stage2.rates: the tower clip is trained, .*: set cache_features=false"):
+        check(recipe, "here")
+    check(with_setting(recipe, "mode", "dino"), "here")  # which does not use it
 
 
 def test_setting_is_found_by_its_last_name_where_that_is_enough() -> None:
