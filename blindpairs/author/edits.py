@@ -104,11 +104,6 @@ def edits_of(database: AuthoringDatabase, pair_id: str) -> list[Edit]:
     return [_edit(row) for row in rows]
 
 
-def form_of(draft: Draft) -> dict[str, Any]:
-    """The form that shows a draft."""
-    return draft.as_json()
-
-
 def draft_of_form(form: Form) -> tuple[Draft, tuple[str, ...]]:
     """The draft in a form, and the names of questions whose answers are not chosen yet; those are left out of it.
 
