@@ -15,8 +15,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.drafts import MinedPair
-from blindpairs.author.listing import search_words
+from blindpairs.author.drafts import MinedPair, search_words
 from blindpairs.author.revisions import Revision
 from blindpairs.author.standing import Standing, standing_of
 from blindpairs.statistics import cohen_kappa, fleiss_kappa

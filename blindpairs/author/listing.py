@@ -7,7 +7,7 @@ nothing of these rows added revisions, or there are no rows yet, they are made a
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
-from blindpairs.author.drafts import MinedPair
+from blindpairs.author.drafts import MinedPair, search_words
 from blindpairs.author.revisions import Revision, last_decisions, last_words, latest_draft
 from blindpairs.author.standing import standing_of
 
@@ -55,11 +55,6 @@ def place_of(uri: str) -> str:
     if hash_mark:
         return container + hash_mark + member.rpartition("/")[0]
     return uri.rpartition("/")[0]
-
-
-def search_words(text: str) -> str:
-    """A text as it is searched: case and the kind of white space are nothing."""
-    return " ".join(text.casefold().split())
 
 
 def _row(pair: MinedPair, history: Sequence[Revision]) -> tuple[object, ...]:

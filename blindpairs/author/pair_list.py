@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.listing import BETWEEN, search_words
+from blindpairs.author.drafts import search_words
+from blindpairs.author.listing import BETWEEN
 from blindpairs.author.standing import State
 from blindpairs.errors import InputError
 
