@@ -177,7 +177,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         # Content before name: after a power cut some file systems have the rename and not the bytes.
-        _flush(aside)
+        flush(aside)
         rename_durably(aside, path)
     except OSError as error:
         raise unwritable(path, error) from error
@@ -189,7 +189,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
 def rename_durably(aside: Path, path: Path) -> None:
     """Rename a complete file to its final name, durably."""
     aside.replace(path)
-    _flush(path.parent)  # the rename itself must survive a power cut
+    flush(path.parent)  # the rename itself must survive a power cut
 
 
 def host_name() -> str:
@@ -215,7 +215,8 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Put a file, or the names in a folder, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "blindpairs"
 
 # Below everything, in this order: what knows nothing of images, vectors or models.
-BASE = ["errors", "defaults", "access", "workspace", "cores", "progress", "statistics", "system"]
+BASE = ["errors", "defaults", "access", "workspace", "cores", "progress", "statistics", "system", "lazily"]
 # The pipeline: a step knows only the steps before it. A folder such as demo/ counts as one module.
 STEPS = [
     "images",

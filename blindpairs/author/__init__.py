@@ -10,5 +10,6 @@ wrong with it), `pair_list.py` (finding pairs), `clusters.py` (naming what diffe
 agree, and settling it) and `yields.py` (what their time bought). `listing.py` keeps what makes these fast.
 
 The pages: `desk.py` (one person's work as JSON), `overviews.py` (many pairs as values for templates), `pictures.py`
-(images by id), `server.py` (the routes) behind `security.py` (who may ask); templates, scripts and style are in `web/`.
+(images by id), `server.py` (the routes) behind `security.py` (who may ask), `refusals.py` (what cannot be done), and
+`shell.py` (what `study` shares); templates, scripts and style are in `web/`.
 """

@@ -55,7 +55,7 @@ class Pictures:
             if found := self._cache.get((key, side)):
                 self._cache.move_to_end((key, side))
                 return found
-        pixels, _ = decode_pixels(self._read(key), self._limits, fast=False)
+        pixels, _ = decode_pixels(self._read(key), self._limits, at_least=side)
         made = _encoded(Image.fromarray(pixels), side)
         with self._lock:
             if (key, side) not in self._cache:

@@ -6,19 +6,16 @@ that a page of statistics holds no keystroke up.
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, TypeVar
 
-from jinja2 import Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -26,13 +23,10 @@ from blindpairs.author.desk import REASONS, Desk
 from blindpairs.author.pictures import LARGEST_SIDE, Maps, Pictures
 from blindpairs.author.queue import Wish
 from blindpairs.author.refusals import refusals
-from blindpairs.author.security import Access, Guard, cookie_name
+from blindpairs.author.security import Access, Guard
+from blindpairs.author.shell import FOREVER, Shell, json_body, with_cookie
 from blindpairs.errors import InputError
 from blindpairs.pages.safety import visible_text
-
-THUMBNAIL = 192  # pixels
-COOKIE_SECONDS = 30 * 24 * 3600
-FOREVER = "private, max-age=86400, immutable"  # images are addressed by their content
 
 Result = TypeVar("Result")
 Page = Callable[[Desk, Request], Mapping[str, Any]]
@@ -82,8 +76,7 @@ class AuthorPages:
         self._site = site
         self._writer, self._reader = (DeskThread(site.make_desk, name) for name in ("writing", "reading"))
         self._painter = ThreadPoolExecutor(2, thread_name_prefix="pictures")
-        self._files = static_files()
-        self._templates = templates()
+        self._shell = Shell(site.work)
         self.application = self._application(access)
 
     def _application(self, access: Access) -> ASGIApp:
@@ -93,7 +86,7 @@ class AuthorPages:
             Route("/", self._edit),
             Route("/pair/{pair_id}", self._edit),
             *(Route(address, self._page(address, template, page)) for address, (template, page) in PAGES.items()),
-            Route("/static/{name}", self._static),
+            Route("/static/{name}", self._shell.static),
             Route("/image/{key:path}", self._image),
             Route("/map/{pair_id}/{side}", self._map),
             Route("/api/next", self._next),
@@ -105,7 +98,7 @@ class AuthorPages:
             Route("/api/skip", self._change(_skip), methods=["POST"]),
             Route("/api/cluster", self._change(_name_cluster), methods=["PUT"]),
         ]
-        errors: Mapping[Any, Any] = refusals(self._problem)
+        errors: Mapping[Any, Any] = refusals(self._shell.problem)
         guard = [Middleware(Guard, access=access)]
         return Starlette(routes=routes, middleware=guard, exception_handlers=errors, lifespan=self._lifespan)
 
@@ -131,26 +124,14 @@ class AuthorPages:
             values = {"patterns": desk.taxonomy, "clusters": desk.cluster_choices(), "reasons": REASONS}
             return {**values, "pair_id": pair_id, "target": desk.rules.per_pattern, "disputed": desk.disputed()}
 
-        return self._render(request, "edit.html", "/", await self._reader(content))
+        return self._shell.render(request, "edit.html", "/", await self._reader(content))
 
     def _page(self, address: str, template: str, page: Page) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             content = await self._reader(lambda desk: {"disputed": desk.disputed(), **page(desk, request)})
-            return self._render(request, template, address, content)
+            return self._shell.render(request, template, address, content)
 
         return answer
-
-    def _render(self, request: Request, template: str, here: str, content: Mapping[str, Any]) -> Response:
-        state = request.scope["state"]
-        shared = {"person": state["person"], "token": state["token"], "work": self._site.work, "here": here}
-        return HTMLResponse(self._templates.get_template(template).render(**shared, **content))
-
-    def _problem(self, request: Request, sentence: str) -> Response:
-        return self._render(request, "problem.html", "", {"sentence": sentence})
-
-    async def _static(self, request: Request) -> Response:
-        found = self._files.get(request.path_params["name"])
-        return static_answer(request, found) if found else JSONResponse({"error": "there is no such file"}, 404)
 
     async def _image(self, request: Request) -> Response:
         side = request.query_params.get("side", str(LARGEST_SIDE))
@@ -206,54 +187,3 @@ def _name_cluster(desk: Desk, person: str, body: Mapping[str, Any]) -> Mapping[s
         raise InputError("the request names no cluster: reload the page")
     desk.name_cluster(person, number, str(body.get("name") or ""))
     return {}
-
-
-# ---- shared by the pages of `author` and `study` ----
-
-
-def templates() -> Environment:
-    """The templates of the pages. Text is escaped, and `visible` shows characters that hide or reorder others."""
-    made = Environment(loader=PackageLoader("blindpairs.author", "web/templates"), autoescape=True)
-    made.filters["visible"] = visible_text
-    return made
-
-
-def static_files() -> Mapping[str, tuple[bytes, str, str]]:
-    """The files of the pages by name: content, media type, and a tag of the content."""
-    kinds = {"css": "text/css", "js": "text/javascript"}
-    folder = resources.files("blindpairs.author").joinpath("web", "static")
-    found = {}
-    for one in folder.iterdir():
-        kind, data = kinds.get(one.name.rpartition(".")[2]), one.read_bytes()
-        if kind:
-            found[one.name] = (data, f"{kind}; charset=utf-8", f'"{hashlib.sha256(data).hexdigest()[:16]}"')
-    return found
-
-
-def static_answer(request: Request, found: tuple[bytes, str, str]) -> Response:
-    """A file, or that the browser has it already."""
-    data, kind, tag = found
-    headers = {"etag": tag, "cache-control": "no-cache"}
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
-    return Response(data, media_type=kind, headers=headers)
-
-
-def with_cookie(request: Request, address: str) -> Response:
-    """The way from the printed address, which has the token, to one that has it in a cookie."""
-    answer = RedirectResponse(address, 303)
-    name, token = cookie_name(request.headers["host"]), request.scope["state"]["token"]
-    # Lax, so that a link in a chat leads here; changes need the header anyway, which no other site can set.
-    answer.set_cookie(name, token, COOKIE_SECONDS, httponly=True, samesite="lax")
-    return answer
-
-
-async def json_body(request: Request) -> Mapping[str, Any]:
-    """The JSON object of a request; InputError for anything else."""
-    try:
-        body = await request.json()
-    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
-        raise InputError("the request is no JSON: reload the page") from error
-    if not isinstance(body, Mapping):
-        raise InputError("the request is no JSON object: reload the page")
-    return body

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, say
-from blindpairs.cli.draft import read_patterns, tell_notice
+from blindpairs.cli.draft import Patterns, read_patterns, tell_notice
 from blindpairs.cli.groups import grouped
-from blindpairs.cli.serving import Serving, access_for, people_of, serve
+from blindpairs.cli.serving import Serving, access_for, named_people, people_of, serve
 from blindpairs.errors import ConfigError
 from blindpairs.workspace import Workspace, demo_folder
 
@@ -31,24 +31,14 @@ if TYPE_CHECKING:
 @grouped
 def author(
     serving: Serving,
-    annotator: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel="Selection",
-            metavar="NAME",
-            help="Who decides. Once for each person: everybody gets an address. [default: your user name]",
-        ),
-    ] = None,
+    annotator: Annotated[list[str] | None, named_people("Who decides")] = None,
     overlap: Annotated[
         int, typer.Option(min=1, rich_help_panel="Selection", help="How many people decide each pair.")
     ] = 1,
     target: Annotated[
         int, typer.Option(min=1, rich_help_panel="Selection", help="Accepted pairs wanted of each pattern.")
     ] = 15,
-    patterns: Annotated[
-        str,
-        typer.Option(rich_help_panel="Selection", help="FILE with one pattern a line. [default: the paper's nine]"),
-    ] = "",
+    patterns: Patterns = "",
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:

@@ -25,6 +25,9 @@ MODELS = (
     "hf:REPO_OR_FOLDER (a local transformers model), openai:MODEL@BASE_URL (vLLM, SGLang, Ollama, a vendor), run:NAME "
     "(a model that train-mof trained)"
 )
+Patterns = Annotated[
+    str, typer.Option(rich_help_panel="Selection", help="FILE with one pattern a line. [default: the paper's nine]")
+]
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,7 @@ def draft(
             "--second", rich_help_panel="Selection", help="Also draft a second question with exchanged answers."
         ),
     ] = False,
-    patterns: Annotated[
-        str,
-        typer.Option(rich_help_panel="Selection", help="FILE with one pattern a line. [default: the paper's nine]"),
-    ] = "",
+    patterns: Patterns = "",
     work: Work = WORK,
     as_json: Json = False,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from blindpairs.cli.draft import Patterns
 from blindpairs.errors import ConfigError
 
 
@@ -40,10 +41,7 @@ class Contents:
             help="The licence of the images, such as CC-BY-4.0; with PREFIX, of those whose path begins so.",
         ),
     ] = None
-    patterns: Annotated[
-        str,
-        typer.Option(rich_help_panel="Selection", help="FILE with one pattern a line. [default: the paper's nine]"),
-    ] = ""
+    patterns: Patterns = ""
     per_pattern: Annotated[
         int,
         typer.Option(

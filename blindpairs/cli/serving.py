@@ -9,7 +9,7 @@ import unicodedata
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -85,6 +85,15 @@ class Serving:
         if self.host in EVERYWHERE:
             return next((one for one in _addresses() if not one.startswith("127.")), socket.gethostname())
         return f"[{self.host}]" if ":" in self.host else self.host
+
+
+def named_people(what: str) -> Any:
+    """The option that names those who get an address; `what` they do there begins its help."""
+    return typer.Option(
+        rich_help_panel="Selection",
+        metavar="NAME",
+        help=f"{what}. Once for each person: everybody gets an address. [default: your user name]",
+    )
 
 
 def people_of(given: Sequence[str], role: str = "annotator") -> list[str]:

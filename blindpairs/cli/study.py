@@ -8,7 +8,7 @@ import typer
 from blindpairs.cli.app import WORK, Json, Work, command, named_folder, print_json
 from blindpairs.cli.benchmark import GivenBenchmark, open_benchmark
 from blindpairs.cli.groups import grouped
-from blindpairs.cli.serving import Serving, access_for, people_of, serve
+from blindpairs.cli.serving import Serving, access_for, named_people, people_of, serve
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 class Asked:
     """Who is asked how much."""
 
-    participant: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel="Selection",
-            metavar="NAME",
-            help="Who answers. Once for each person: everybody gets an address. [default: your user name]",
-        ),
-    ] = None
+    participant: Annotated[list[str] | None, named_people("Who answers")] = None
     limit: Annotated[
         int, typer.Option(min=0, rich_help_panel="Selection", help="Ask about so many pairs only; 0 asks about all.")
     ] = 0

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -22,14 +22,7 @@ from blindpairs.author.desk import seconds_of
 from blindpairs.author.pictures import Pictures
 from blindpairs.author.refusals import refusals
 from blindpairs.author.security import Access, Guard
-from blindpairs.author.server import (
-    FOREVER,
-    json_body,
-    static_answer,
-    static_files,
-    templates,
-    with_cookie,
-)
+from blindpairs.author.shell import FOREVER, Shell, json_body, with_cookie
 from blindpairs.benchmark import Benchmark
 from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.evaluate.study import Study
@@ -50,15 +43,15 @@ class StudyPages:
         self._shown = frozenset(study.image_ids)
         _check_images(benchmark, self._shown)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="study")
-        self._files, self._templates = static_files(), templates()
+        self._shell = Shell("study")
         routes = [
             Route("/", self._page),
-            Route("/static/{name}", self._static),
+            Route("/static/{name}", self._shell.static),
             Route("/image/{key:path}", self._image),
             Route("/api/items", self._items),
             Route("/api/answer", self._answer, methods=["POST"]),
         ]
-        errors: Mapping[Any, Any] = refusals(self._problem)
+        errors: Mapping[Any, Any] = refusals(self._shell.problem)
         guard = [Middleware(Guard, access=access)]
         self.application: ASGIApp = Starlette(
             routes=routes, middleware=guard, exception_handlers=errors, lifespan=self._lifespan
@@ -66,8 +59,10 @@ class StudyPages:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        yield
-        self._pool.shutdown()
+        try:
+            yield
+        finally:
+            self._pool.shutdown()
 
     async def _run(self, action: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, action)
@@ -75,19 +70,7 @@ class StudyPages:
     async def _page(self, request: Request) -> Response:
         if request.scope["state"]["arrived"]:
             return with_cookie(request, "/")
-        return self._render(request, "study.html")
-
-    def _render(self, request: Request, template: str, **content: object) -> Response:
-        state = request.scope["state"]
-        shared = {"person": state["person"], "token": state["token"], "work": "study", "here": "/"}
-        return HTMLResponse(self._templates.get_template(template).render(**shared, **content))
-
-    def _problem(self, request: Request, sentence: str) -> Response:
-        return self._render(request, "problem.html", sentence=sentence)
-
-    async def _static(self, request: Request) -> Response:
-        found = self._files.get(request.path_params["name"])
-        return static_answer(request, found) if found else JSONResponse({"error": "there is no such file"}, 404)
+        return self._shell.render(request, "study.html", "/", {})
 
     async def _image(self, request: Request) -> Response:
         key = request.path_params["key"]

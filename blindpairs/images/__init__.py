@@ -2,8 +2,8 @@
 
 Read in this order: `sources` (from what the user named to files), `corpus` (from files to images, with `tar` and
 `parquet` for those that hold many), `item` (one listed image), `header`, `decode` and `samples` (bytes to pixels),
-`preprocess` (pixels to the input of an encoder), `workers` (all of that in other processes), `by_uri` (images of a
-store, read again).
+`phash` (a hash of these), `preprocess` (pixels to the input of an encoder), `workers` (all of that in other processes),
+`by_uri` (images of a store, read again).
 """
 
 from blindpairs.images.by_uri import read_many

@@ -9,7 +9,6 @@ images, and those that torchcodec refuses, by Pillow. Nothing here renders a doc
 
 import hashlib
 import io
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -41,9 +39,8 @@ from blindpairs.images.header import (
     jpeg_header,
     sniff,
 )
+from blindpairs.images.phash import grey_thumbnail, perceptual_hash
 from blindpairs.images.samples import Pixels, check_tiff, to_rgb
-
-Grey = npt.NDArray[np.float32]  # luminances, (32, 32) unless another shape is given
 
 # Plugins are called directly: Image.open would try all others as well, and warn and refuse by a limit of its own.
 PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
@@ -68,7 +65,6 @@ UNSUPPORTED_PHRASES = (
     "string index",
 )
 FAST_PATH_PIXELS = 200 * 200  # below, Pillow is as fast, and small corpora never load torch here
-LUMINANCE = np.array([0.25, 0.5, 0.25], np.float32)
 # Standard deviation of the 32 x 32 luminances, of 255. The smoothest of 372 phone photographs has 12, a sky that
 # brightens by 10 levels from side to side has 2.9; sensor noise on a blank wall averages out to less than 2.
 LOW_INFORMATION_SPREAD = 2.0
@@ -109,10 +105,11 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
     return Decoded(pixels, pixels.shape[1], pixels.shape[0], perceptual_hash(grey), tuple(flags))
 
 
-def decode_pixels(data: bytes, limits: Limits, *, fast: bool = True) -> tuple[Pixels, list[str]]:
+def decode_pixels(data: bytes, limits: Limits, *, at_least: int | None = None) -> tuple[Pixels, list[str]]:
     """The pixels of one image file, (H, W, 3) upright, and what its decoder says of it: `frames>1`, `truncated`.
 
-    `fast` may load torch, which takes seconds and hundreds of megabytes; the pixels are the same without it.
+    `at_least` is for showing images: a JPEG comes at the smallest of its full, half, quarter and eighth size whose
+    longest side has so many pixels, which bounds the memory, and torch, which takes seconds to load, is left alone.
     Raises Undecodable with one of the codes empty, lfs_pointer, not_image, unsupported_format, unsupported_mode,
     too_many_pixels, too_small, aspect, truncated, corrupt, metadata_bomb.
     """
@@ -122,9 +119,9 @@ def decode_pixels(data: bytes, limits: Limits, *, fast: bool = True) -> tuple[Pi
     if kind == "jpeg" and limits.allow_truncated and jpeg_header(data).scan and not ends_properly(data, kind):
         data += b"\xff\xd9"  # with an end marker, the decoder fills the missing part instead of refusing the file
         flags.append("truncated")
-    pixels = _torch_pixels(data) if fast and kind == "jpeg" else None
+    pixels = _torch_pixels(data) if at_least is None and kind == "jpeg" else None
     if pixels is None:
-        pixels, animated = _pillow_pixels(data, kind, limits)
+        pixels, animated = _pillow_pixels(data, kind, limits, at_least)
         if animated:
             flags.append("frames>1")
     return pixels, flags
@@ -192,7 +189,7 @@ def _torchcodec() -> Callable[..., Any] | None:
     return decode_jpeg  # type: ignore[no-any-return]
 
 
-def _pillow_pixels(data: bytes, kind: str, limits: Limits) -> tuple[Pixels, bool]:
+def _pillow_pixels(data: bytes, kind: str, limits: Limits, at_least: int | None) -> tuple[Pixels, bool]:
     """(pixels, whether there are more frames), by Pillow; raises Undecodable for anything that Pillow raises."""
     try:
         with warnings.catch_warnings():
@@ -203,6 +200,11 @@ def _pillow_pixels(data: bytes, kind: str, limits: Limits) -> tuple[Pixels, bool
                 if image.tag_v2.get(254, 0) & 1:
                     raise Undecodable("unsupported_format", "the preview in a raw file: develop it to JPEG or TIFF")
                 check_tiff(image)
+            if at_least is not None:
+                longest = max(
+                    image.size
+                )  # `draft` takes the smallest size with so many columns and rows; JPEG alone has it
+                image.draft(image.mode, (-(-image.width * at_least // longest), -(-image.height * at_least // longest)))
             image.load()
             pixels = upright(to_rgb(image, data), _orientation(image, data, kind))
             return pixels, kind != "jpeg" and _animated(image)
@@ -256,46 +258,3 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 
 # Orientation -> steps along rows and columns, after the transposition that 5 to 8 begin with.
 UNFLIP = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
-
-
-def grey_thumbnail(pixels: Pixels) -> Grey:
-    """(H, W, 3) bytes -> (32, 32) mean luminance of a grid of cells, 0 to 255.
-
-    Luminance is (R + 2 G + B) / 4. Of large images only every n-th row and column is used, but at least 256 of each:
-    a cell then still averages 64 pixels or more. In an image of fewer than 32 pixels, cells share pixels.
-    """
-    height, width = pixels.shape[:2]
-    sampled = pixels[:: max(1, height // 256), :: max(1, width // 256)]
-    rows, columns = sampled.shape[:2]
-    grey = (sampled.reshape(-1, 3) @ LUMINANCE).reshape(rows, columns)
-    cells: Grey = _cells(rows) @ grey @ _cells(columns).T
-    return cells
-
-
-@lru_cache(maxsize=64)
-def _cells(length: int) -> Grey:
-    """(32, length): the matrix that averages `length` values into 32 cells."""
-    edges = np.arange(33) * length // 32
-    place = np.arange(length)
-    weights = (place >= edges[:-1, None]) & (place < np.maximum(edges[1:], edges[:-1] + 1)[:, None])
-    means: Grey = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    return means
-
-
-@lru_cache(maxsize=1)
-def _cosines() -> Grey:
-    """(8, 32): the eight lowest DCT-II basis functions."""
-    frequency, place = np.mgrid[:8, :32]
-    waves: Grey = np.cos(math.pi * frequency * (2 * place + 1) / 64).astype(np.float32)
-    return waves
-
-
-def perceptual_hash(grey: Grey) -> int:
-    """64 bits of a (32, 32) thumbnail: which of the 8 x 8 lowest DCT coefficients exceed their median, row by row.
-
-    The median is taken without coefficient (0, 0), the mean of the image. Near-duplicates differ in a few bits.
-    """
-    basis = _cosines()
-    low = (basis @ grey @ basis.T).ravel()  # (64,)
-    bits = low > np.sort(low[1:])[31]
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")

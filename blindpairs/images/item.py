@@ -40,6 +40,7 @@ class Image:
     phash: int
     flags: tuple[str, ...]
     pixels: tuple[np.ndarray[Any, Any], ...] = ()
+    kind: str = ""  # what its first bytes say it is, see `header.sniff`; "" where it was not decoded
 
 
 @dataclass(frozen=True)

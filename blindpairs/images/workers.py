@@ -31,6 +31,7 @@ import numpy as np
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import Item, read_item
 from blindpairs.images.decode import Limits, decode, image_id
+from blindpairs.images.header import HEAD_BYTES, sniff
 from blindpairs.images.item import Failed, Image, Outcome
 from blindpairs.images.preprocess import Preprocess
 from blindpairs.system import child_environment
@@ -272,7 +273,8 @@ def _outcome(item: Item, decoding: Decoding, block: mmap.mmap, start: int) -> Ou
         return Failed(error.code, error.message, identity)
     except MemoryError:
         return Failed("out_of_memory", "there was not enough memory to decode it", identity)
-    return Image(identity, decoded.width, decoded.height, decoded.phash, tuple(decoded.flags))
+    kind = sniff(data[:HEAD_BYTES]) or ""
+    return Image(identity, decoded.width, decoded.height, decoded.phash, tuple(decoded.flags), kind=kind)
 
 
 def _step(block: mmap.mmap) -> None:

@@ -12,8 +12,9 @@ The names below are loaded when they are first used: whoever only reads pairs or
 does without torch and its 0.8 GB.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from blindpairs.lazily import lazily
 
 if TYPE_CHECKING:
     from blindpairs.mine.files import mine_store
@@ -24,23 +25,16 @@ if TYPE_CHECKING:
     from blindpairs.mine.reading import read_pairs
     from blindpairs.mine.search import ExactJoin, Running
 else:
-    _PLACES = {
-        "mine_store": "files",
-        "Images": "images",
-        "Mined": "mining",
-        "mine": "mining",
-        "MiningOptions": "options",
-        "pair_id": "ranking",
-        "rarity": "ranking",
-        "read_pairs": "reading",
-        "ExactJoin": "search",
-        "Running": "search",
-    }
-
-    def __getattr__(name: str) -> object:
-        if name not in _PLACES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    __getattr__ = lazily(
+        __name__,
+        files="mine_store",
+        images="Images",
+        mining="Mined mine",
+        options="MiningOptions",
+        ranking="pair_id rarity",
+        reading="read_pairs",
+        search="ExactJoin Running",
+    )
 
 
 __all__ = [

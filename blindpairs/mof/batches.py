@@ -55,6 +55,7 @@ def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
 
 
 def _images(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """pixel_values (I, 3, S, S), or features (I, N, D) for each tower, of all that have an image; {} if none has."""
     pixels = [each["pixel_values"] for each in examples if "pixel_values" in each]
     features = [each["features"] for each in examples if "features" in each]
     if pixels:
@@ -128,18 +129,12 @@ class ModalityLengthSampler(Sampler[int]):
 def packed(examples: Sequence[Example]) -> Example:
     """Several examples as one: positions restart at each, and the first id of each is no target of the one before."""
     labels = [torch.cat([torch.tensor([IGNORE]), each["labels"][1:]]) for each in examples]
-    pixels = [each["pixel_values"] for each in examples if "pixel_values" in each]
-    features = [each["features"] for each in examples if "features" in each]
-    whole: Example = {
+    return {
         "input_ids": torch.cat([each["input_ids"] for each in examples]),
         "labels": torch.cat(labels),
         "position_ids": torch.cat([torch.arange(len(each["input_ids"])) for each in examples]),
+        **_images(examples),
     }
-    if pixels:
-        whole["pixel_values"] = torch.stack(pixels)  # (I, 3, S, S)
-    if features:
-        whole["features"] = tuple(torch.stack(tower) for tower in zip(*features, strict=True))  # (I, N, D) each
-    return whole
 
 
 class PackedExamples(Dataset[Example]):

@@ -18,10 +18,8 @@ import numpy.typing as npt
 
 from blindpairs.cores import usable_cores
 from blindpairs.errors import InputError, Undecodable
-from blindpairs.images import read_item
 from blindpairs.images.decode import decode, image_id
-from blindpairs.images.header import HEAD_BYTES, sniff
-from blindpairs.images.item import Image, Item, Outcome
+from blindpairs.images.item import Image, Outcome
 from blindpairs.images.workers import DecodePool, Decoding
 from blindpairs.mof.conversations import Oddity
 from blindpairs.mof.indexing import InstructionIndex
@@ -108,6 +106,8 @@ class Check:
     max_length: int = 2048
     known: Known = Known()
     processes: int = field(default_factory=usable_cores)
+    # What is wrong with each image, by its place; filled here. An image that stages or runs share is decoded once.
+    looked: dict[str, tuple[Oddity, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -192,31 +192,32 @@ def check_instructions(
 def _too_long(index: InstructionIndex, tokens: TurnTokenizer, check: Check) -> Iterator[Finding]:
     lengths = index.tokens + check.places * index.has_image
     for place in np.flatnonzero(lengths > check.max_length):
-        conversation = index[int(place)]
-        ids, labels = tokens.tokenized(conversation, check.places)
+        ids, labels = tokens.spread(index.encoded(int(place)), check.places)
         whole = tokens.image_id not in ids[check.max_length :]
-        learned = any(label != IGNORE for label in labels[: check.max_length])
+        learned = (labels[: check.max_length] != IGNORE).any()
         kept = f"cut to {check.max_length:,}" if whole and learned else ""
         lost = "" if kept else ", and its image or all of its answers lie beyond them"
         message = f"it has {lengths[place]:,} ids; {check.max_length:,} are taken{lost}"
-        yield Finding(int(index.numbers[place]), conversation.id, "too_long", message, kept)
+        yield Finding(int(index.numbers[place]), index.image(int(place))[0], "too_long", message, kept)
 
 
 def _of_images(names: list[str], pictures: Pictures, check: Check, progress: Progress) -> Iterator[tuple[str, Oddity]]:
-    """What is wrong with each image."""
-    if not names:
-        return
-    decoding, failed = Decoding(()), 0
-    progress(0, len(names), 0)
-    with DecodePool(decoding, max(1, min(check.processes, len(names))), AHEAD) as pool:
-        items = (item_of(pictures, name) for name in names)
-        for done, (name, (item, outcome)) in enumerate(zip(names, pool.outcomes(items), strict=True), 1):
-            failed += not isinstance(outcome, Image)
-            yield from ((name, oddity) for oddity in _oddities(outcome, item, check.known, shown(pictures, name)))
-            progress(done - failed, len(names), failed)
+    """What is wrong with each image. Those that another stage or run has looked at are not decoded again."""
+    places = {name: shown(pictures, name) for name in names}
+    new = [name for name in names if places[name] not in check.looked]
+    if new:
+        decoding, failed = Decoding(()), 0
+        progress(0, len(new), 0)
+        with DecodePool(decoding, max(1, min(check.processes, len(new))), AHEAD) as pool:
+            items = (item_of(pictures, name) for name in new)
+            for done, (name, (_, outcome)) in enumerate(zip(new, pool.outcomes(items), strict=True), 1):
+                failed += not isinstance(outcome, Image)
+                check.looked[places[name]] = tuple(_oddities(outcome, check.known, places[name]))
+                progress(done - failed, len(new), failed)
+    yield from ((name, oddity) for name in names for oddity in check.looked[places[name]])
 
 
-def _oddities(outcome: Outcome, item: Item, known: Known, name: str) -> Iterator[Oddity]:
+def _oddities(outcome: Outcome, known: Known, name: str) -> Iterator[Oddity]:
     if not isinstance(outcome, Image):
         yield Oddity(outcome.code, f"its image {name} cannot be used: {outcome.message}")
         return
@@ -226,8 +227,5 @@ def _oddities(outcome: Outcome, item: Item, known: Known, name: str) -> Iterator
     elif (bits := known.nearest(outcome.phash)) <= NEAR_BITS:
         message = f"its image {name} is a near-duplicate of one in the benchmark ({bits} of 64 bits differ)"
         yield Oddity("near_benchmark", message, "as it is")
-    meant = KIND_OF_NAME.get(PurePosixPath(name).suffix.lower())
-    with suppress(Undecodable):  # it is gone since it was decoded
-        kind = sniff(read_item(item)[:HEAD_BYTES]) if meant else None
-        if kind != meant:
-            yield Oddity("other_kind", f"its image {name} holds {kind}", "as what it holds")
+    if KIND_OF_NAME.get(PurePosixPath(name).suffix.lower(), outcome.kind) != outcome.kind:
+        yield Oddity("other_kind", f"its image {name} holds {outcome.kind}", "as what it holds")

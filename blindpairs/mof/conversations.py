@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
@@ -42,11 +43,6 @@ class Conversation:
     image: str | None
     turns: tuple[Turn, ...]
 
-    @property
-    def words(self) -> int:
-        """How many words it has."""
-        return sum(len(turn.text.split()) for turn in self.turns)
-
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
@@ -67,6 +63,12 @@ class Row:
     oddities: tuple[Oddity, ...] = ()
 
 
+NOT_UNICODE = Oddity("not_unicode", "it holds half of a surrogate pair or bytes that are not UTF-8")
+NO_PLACEHOLDER = Oddity(
+    "no_placeholder", f"it has an image and no {PLACEHOLDER}", "with the image before the first question"
+)
+
+
 class Unusable(Exception):
     """Ends the reading of one row."""
 
@@ -82,7 +84,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         if first == "[":
             yield from (row_of(value, number) for number, value in enumerate(_array(file, path), 1))
         elif first == "{":
-            yield from _lines(file)
+            yield from _lines(file, path)
         else:
             holds = f"it begins with {first!r}" if first else "it is empty"
             raise InputError(
@@ -97,8 +99,10 @@ def _first_character(file: IO[str]) -> str:
     return character
 
 
-def _lines(file: IO[str]) -> Iterator[Row]:
-    for number, line in enumerate(file, 1):
+def _lines(file: IO[str], path: Path) -> Iterator[Row]:
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_ROW + 1), ""), 1):
+        if len(line) > LONGEST_ROW:
+            raise InputError(f"line {number:,} of {path} is longer than {LONGEST_ROW:,} characters: it is not JSONL")
         if line.isspace():
             continue
         try:
@@ -145,10 +149,8 @@ def _element(decoder: json.JSONDecoder, text: str, place: int, *, first: bool) -
     value, end = decoder.raw_decode(text, place)
     end = _past_space(text, end)
     closed = text[end : end + 1]
-    if closed not in (",", "]"):
+    if closed not in (",", "]"):  # it may also be "", at the end of a block
         raise json.JSONDecodeError("no ',' or ']' after a row", text, end)
-    if closed == "":
-        raise json.JSONDecodeError("the end is missing", text, end)
     return [value], closed, end + 1
 
 
@@ -170,9 +172,6 @@ def row_of(value: Any, number: int) -> Row:
         return Row(number, "", None, (NOT_UNICODE,))
     except Unusable as reason:
         return Row(number, name, None, (reason.oddity,))
-
-
-NOT_UNICODE = Oddity("not_unicode", "it holds half of a surrogate pair or bytes that are not UTF-8")
 
 
 def _conversation(value: Any, name: str) -> tuple[Conversation, list[Oddity]]:
@@ -257,8 +256,5 @@ def _placed(turns: list[Turn], image: str | None) -> tuple[list[Turn], list[Oddi
         raise Unusable("two_placeholders", f"its questions have {count} {PLACEHOLDER}; an image row must have one")
     place = questions[0] if questions else 0
     text = turns[place].text.replace(PLACEHOLDER, "").strip() if questions else turns[place].text
-    missing = Oddity(
-        "no_placeholder", f"it has an image and no {PLACEHOLDER}", "with the image before the first question"
-    )
     marked = [*turns[:place], Turn("human", text, image=True), *turns[place + 1 :]]
-    return marked, [] if questions else [missing]
+    return marked, [] if questions else [NO_PLACEHOLDER]

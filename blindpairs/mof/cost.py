@@ -23,12 +23,12 @@ from blindpairs.mof.building import LANGUAGE_FILES
 from blindpairs.mof.data import Instructions, Preparing
 from blindpairs.mof.device import Device
 from blindpairs.mof.flops import Work, shape_of
-from blindpairs.mof.known_parts import language_config, vision_config
+from blindpairs.mof.known_parts import language_config, language_model_path, vision_config
 from blindpairs.mof.loss import AT_ONCE
 from blindpairs.mof.modeling_mof_llava import MofLlavaConfig, MofLlavaForConditionalGeneration
 from blindpairs.mof.processing import load_tokenizer
 from blindpairs.mof.recipe import Recipe, Stage
-from blindpairs.mof.training import accumulation, freeze, language_model_path, trained_parts
+from blindpairs.mof.stages import fitted, freeze, recomputing
 
 UTILISATION = 0.4  # of the measured product rate; what is seen in practice is 0.3 to 0.55
 # For a recipe without data, those of LLaVA-1.5: rows, and about how many tokens of text and of labels each has.
@@ -96,9 +96,9 @@ def model_config(recipe: Recipe) -> MofLlavaConfig:
 
 
 def _plan(recipe: Recipe, number: int, model: Any, device: Device, prepared: Path) -> StagePlan:
-    stage = recipe.stage(number)
+    stage = fitted(recipe.stage(number), 1)  # a batch that cannot be cut is found here, too
     freeze(model, stage.rates)
-    shape = shape_of(model, trained_parts(stage.rates))
+    shape = shape_of(model, stage.rates.trained)
     lengths = _lengths(recipe, number, model.image_tokens, prepared)
     rows = len(lengths.tokens)
     epochs = stage.steps * stage.batch / rows if stage.steps else stage.epochs
@@ -107,7 +107,6 @@ def _plan(recipe: Recipe, number: int, model: Any, device: Device, prepared: Pat
     flops = shape.step(work, cached=recipe.cache_features)
     computed = flops + (shape.again(work) if stage.activation_checkpointing else 0)
     trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
-    accumulation(stage, 1)  # a batch that cannot be cut is found here, too
     return StagePlan(
         number=number,
         rows=rows,
@@ -178,9 +177,8 @@ def _kept(model: Any, stage: Stage, tokens: int, device: Device, layers: int, *,
                 parameter.data = parameter.data.to(torch.bfloat16)
             states = states.detach().to(torch.bfloat16).requires_grad_()
         language.requires_grad_(trains)
-        if again:
-            language.gradient_checkpointing_enable({"use_reentrant": False})
-        with torch.autocast(device.kind, torch.bfloat16, enabled=device.kind == "cuda"):
+        autocast = torch.autocast(device.kind, torch.bfloat16, enabled=device.kind == "cuda")
+        with recomputing(language, again), autocast:
             return saved_bytes(language, inputs_embeds=states, use_cache=False)
 
 
@@ -190,6 +188,7 @@ def saved_bytes(module: nn.Module, **inputs: Any) -> int:
     seen: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
+        """Note its storage."""
         # In fake mode transformers writes out a causal mask, (B, 1, T, T), which a real step does without.
         if not (tensor.ndim == 4 and tensor.shape[1] == 1 and tensor.shape[2] == tensor.shape[3]):
             storage = tensor.untyped_storage()

@@ -13,6 +13,7 @@ from blindpairs.cores import usable_cores
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.batches import Collator, ModalityLengthSampler, PackedExamples
 from blindpairs.mof.checking import Check, Findings, Known, check_instructions
+from blindpairs.mof.conversations import Oddity
 from blindpairs.mof.examples import Examples, Sight
 from blindpairs.mof.features import FeatureCache, Towers
 from blindpairs.mof.indexing import InstructionIndex, data_hash, open_index
@@ -32,6 +33,7 @@ class Preparing:
     known: Known = field(default_factory=Known)  # images of the benchmark, which must not be trained on
     look: bool = True  # at every row and image; not needed for data that we have made
     notice: Notice = drop_notice
+    looked: dict[str, tuple[Oddity, ...]] = field(default_factory=dict)  # see Check
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class StageData:
         """Processes that decode images beside the training; none for features, which are only read."""
         return 0 if self.cached else min(8, usable_cores() - 1)
 
-    def sampler(self, stage: Stage, seed: int, processes: int) -> ModalityLengthSampler | None:
+    def sampler(self, stage: Stage, seed: int) -> ModalityLengthSampler | None:
         """The order that groups by modality and length, where the stage asks for it; None for a shuffled one."""
         if not stage.group_by_length or stage.packing:
             return None
-        parts = stage.batch // stage.micro_batch
+        parts = stage.batch // stage.micro_batch  # of all devices
         whole = self.examples
-        return ModalityLengthSampler(whole.lengths, whole.has_image, stage.micro_batch, max(parts, processes), seed)
+        return ModalityLengthSampler(whole.lengths, whole.has_image, stage.micro_batch, parts, seed)
 
 
 class Instructions:
@@ -73,8 +75,9 @@ class Instructions:
         if isinstance(self.pictures, Path) and self.index.has_image.any() and not self.pictures.is_dir():
             what = "is no folder" if present(self.pictures) else "does not exist"
             raise InputError(f"the folder of images {self.stage.images} {what}: name it with --images FOLDER")
-        pictures = self.pictures if self.preparing.look else None
-        check = Check(pictures, image_tokens, self.stage.max_length, self.preparing.known)
+        given = self.preparing
+        pictures = self.pictures if given.look else None
+        check = Check(pictures, image_tokens, self.stage.max_length, given.known, looked=given.looked)
         return check_instructions(self.index, self.tokens, check, progress)
 
     def without(self, numbers: Collection[int]) -> InstructionIndex:

@@ -4,72 +4,22 @@ Promises: an example is made when it is asked for, in any process; text-only row
 cannot be used is an error that names the row and the file (`checking` names all of them before training starts).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import read_item
-from blindpairs.mof.conversations import Conversation
+from blindpairs.mof.features import FeatureCache
+from blindpairs.mof.indexing import InstructionIndex
 from blindpairs.mof.pixels import Pictures, PixelRules, item_of, shown, square_of
-from blindpairs.mof.templates import Encoded, TurnTokenizer
+from blindpairs.mof.templates import TurnTokenizer
 
 # input_ids (L,), labels (L,), and pixel_values (3, S, S) or features, one (N, D) for each tower; neither for text only
 Example = dict[str, Any]
-
-
-class Rows(Protocol):
-    """Conversations as ids, with what is known of all of them: an index on disk, or a list."""
-
-    has_image: npt.NDArray[np.bool_]
-    tokens: npt.NDArray[np.int32]  # ids besides those of the image
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def encoded(self, place: int, /) -> Encoded:
-        """One of them."""
-
-    def image(self, place: int, /) -> tuple[str, str | None]:
-        """Its id, and the name of its image."""
-
-
-class Features(Protocol):
-    """What the towers made of images, kept on disk."""
-
-    @property
-    def shapes(self) -> tuple[tuple[int, int], ...]:
-        """(N, D) for each tower."""
-
-    def __getitem__(self, name: str, /) -> tuple[Tensor, ...]:
-        """(N, D) for each tower."""
-
-
-class InMemory:
-    """A list of conversations as Rows."""
-
-    def __init__(self, conversations: Sequence[Conversation], tokens: TurnTokenizer) -> None:
-        self._conversations = conversations
-        self._encoded = list(tokens.encoded(conversations))
-        self.has_image = np.array([one.image is not None for one in conversations], dtype=bool)
-        self.tokens = np.array([len(one.ids) for one in self._encoded], dtype=np.int32) - self.has_image
-
-    def __len__(self) -> int:
-        return len(self._conversations)
-
-    def encoded(self, place: int) -> Encoded:
-        """The conversation at a place as ids."""
-        return self._encoded[place]
-
-    def image(self, place: int) -> tuple[str, str | None]:
-        """The id of the conversation at a place, and the name of its image."""
-        return self._conversations[place].id, self._conversations[place].image
 
 
 @dataclass(frozen=True)
@@ -79,7 +29,7 @@ class Sight:
     pictures: Pictures
     rules: PixelRules
     places: int
-    features: Features | None = None  # instead of pixels
+    features: FeatureCache | None = None  # instead of pixels
 
     def image(self, name: str) -> Example:
         """The part of an example that holds its image. Raises Undecodable."""
@@ -92,7 +42,7 @@ class Sight:
 class Examples(Dataset[Example]):
     """A data set of examples. `lengths` holds the number of ids of each, without opening an image."""
 
-    def __init__(self, rows: Rows, tokens: TurnTokenizer, sight: Sight, max_length: int = 2048) -> None:
+    def __init__(self, rows: InstructionIndex, tokens: TurnTokenizer, sight: Sight, max_length: int = 2048) -> None:
         """Longer examples are cut to `max_length` ids, after the image has been put in, as LLaVA does."""
         self.rows, self.tokens, self.sight, self.max_length = rows, tokens, sight, max_length
         self.has_image = rows.has_image

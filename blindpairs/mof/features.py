@@ -191,8 +191,10 @@ class FeatureCache:
             seen = list(threads.map(self._seen, names[start : start + BATCH]))
             files += [file for file, _ in seen]
             squares = {file[3]: square for file, square in seen}
-            kept_now = [kept.by_id.keys() | batch.keys() for kept, batch in zip(self._kept, new, strict=True)]
-            wanted = [one for one in squares if any(one not in ids for ids in kept_now)]
+            known = list(zip(self._kept, new, strict=True))
+            wanted = [
+                one for one in squares if any(one not in kept.by_id and one not in block for kept, block in known)
+            ]
             if wanted:
                 pixels = self.rules.normalised(torch.from_numpy(np.stack([squares[one] for one in wanted])))
                 for block, tokens in zip(new, _encoded(towers, pixels), strict=True):

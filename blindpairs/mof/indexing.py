@@ -11,6 +11,7 @@ rows that cannot be used stand among the oddities, every one.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from blindpairs.access import present, remove, unreadable
+from blindpairs.access import present, reading, remove, unreadable
 from blindpairs.errors import InputError, Refused
 from blindpairs.mof.conversations import Conversation, Oddity, Row, Turn, read_rows
 from blindpairs.mof.shards import Shards
@@ -115,25 +116,25 @@ class InstructionIndex:
     def images(self) -> dict[str, list[int]]:
         """The name of every image, and the numbers of the rows that have it."""
         found: dict[str, list[int]] = {}
-        names = [name for batch in self._batches for name in batch.column("image").to_pylist()]
-        if self._chosen is not None:
-            names = [names[row] for row in self._chosen]
-        for number, name in zip(self.numbers.tolist(), names, strict=True):
+        for number, name in zip(self.numbers.tolist(), self._texts("image"), strict=True):
             if name is not None:
                 found.setdefault(name, []).append(number)
         return found
 
     def ids(self) -> dict[int, str]:
         """The id of every row, by its number."""
-        names = [name for batch in self._batches for name in batch.column("id").to_pylist()]
-        chosen = names if self._chosen is None else [names[row] for row in self._chosen]
-        return dict(zip(self.numbers.tolist(), chosen, strict=True))
+        return dict(zip(self.numbers.tolist(), self._texts("id"), strict=True))
 
     @property
     def oddities(self) -> list[tuple[int, str, Oddity]]:
         """What is odd about the rows of the input, usable or not: number, id, and what it is."""
         rows = [row for batch in _batches(_odd_path(self.path)) for row in batch.to_pylist()]
         return [(row["number"], row["id"], Oddity(row["code"], row["message"], row["use"])) for row in rows]
+
+    def _texts(self, name: str) -> list[Any]:
+        """A column of texts, of the chosen rows."""
+        texts = [text for batch in self._batches for text in batch.column(name).to_pylist()]
+        return texts if self._chosen is None else [texts[row] for row in self._chosen]
 
     def _column(self, name: str, kind: Any) -> npt.NDArray[Any]:
         return self._of_batches([batch.column(name) for batch in self._batches], kind)
@@ -185,17 +186,28 @@ def _marker(path: Path) -> Path:
 
 
 def _whole(path: Path, made_from: object) -> InstructionIndex | None:
-    """The index at a path, if it is whole and was made from this."""
+    """The index at a path, if both of its tables are whole and it was made from this."""
     if present(_marker(path)):
         with suppress(Damaged):
             if _made_from(_marker(path)) == made_from:
+                _batches(_odd_path(path))
                 return InstructionIndex(path)
     return None
 
 
 def data_hash(data: Path | Shards) -> str:
     """What a run records of its data: a hash of the file, or of the names, sizes and times of the archives."""
-    return sha256_file(data) if isinstance(data, Path) else digest(data.fingerprint())
+    if not isinstance(data, Path):
+        return digest(data.fingerprint())
+    with reading(data):
+        status = data.stat()
+    return _hash_at(data, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+# A run asks several times for the hash of a file that may have a gigabyte.
+@lru_cache(maxsize=16)
+def _hash_at(path: Path, inode: int, size: int, time: int) -> str:
+    return sha256_file(path)
 
 
 def _made_from(marker: Path) -> Any:

@@ -1,8 +1,9 @@
-"""The shapes of the parts that recipes name, for planning before anything is downloaded."""
+"""The parts that recipes name: where the demo's lies, and shapes, to plan before anything is downloaded."""
 
 from typing import Any
 
 from blindpairs.encoders.weights import loading, quiet
+from blindpairs.workspace import demo_folder
 
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14}
 _CLIP = {**_LARGE, "intermediate_size": 4096, "hidden_act": "quick_gelu"}
@@ -22,6 +23,11 @@ VICUNAS = {
     for size, shape in (("7b", _7B), ("13b", _13B))
     for version in ("1.3", "1.5")
 }
+
+
+def language_model_path(name: str) -> str:
+    """`demo:lm` -> the folder of the language model that ships; others as they are."""
+    return str(demo_folder() / "lm") if name == "demo:lm" else name
 
 
 def vision_config(spec: str) -> Any:

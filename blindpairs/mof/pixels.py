@@ -7,7 +7,7 @@ resampler; padding to a square is LLaVA's.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ from blindpairs.images.by_uri import file_item
 from blindpairs.images.decode import Limits, decode_pixels
 from blindpairs.images.item import Item
 from blindpairs.images.preprocess import Interpolation, Preprocess
+from blindpairs.mof.shards import Shards
 
-BICUBIC, BILINEAR = 3, 2  # Pillow's numbers, which image processors store
+INTERPOLATIONS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, which processors store
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,12 @@ class PixelRules:
         """The rules of a transformers image processor of CLIP's kind. ConfigError for one that does something else."""
         side, crop = dict(image_processor.size), dict(image_processor.crop_size or {})
         short, whole = side.get("shortest_edge"), side.get("height")
-        kind = {BICUBIC: "bicubic", BILINEAR: "bilinear"}.get(int(image_processor.resample))
+        interpolation = INTERPOLATIONS.get(int(image_processor.resample))
         square = crop.get("height") if image_processor.do_center_crop else whole or short
-        if kind is None or not square or (short is None and whole != side.get("width")):
+        if interpolation is None or not square or (short is None and whole != side.get("width")):
             raise ConfigError(
                 f"the image processor resizes to {side}, crops {crop}: LLaVA's resize and crop to a square"
             )
-        interpolation: Interpolation = "bicubic" if kind == "bicubic" else "bilinear"
         return cls(
             Preprocess(
                 size=int(square),
@@ -92,17 +92,7 @@ def padded_to_square(pixels: npt.NDArray[np.uint8], colour: tuple[int, ...]) -> 
     return square
 
 
-class Archives(Protocol):
-    """Archives whose members are images, found by name."""
-
-    def item(self, name: str, /) -> Item:
-        """Where a member is."""
-
-    def shown(self, name: str, /) -> str:
-        """The member's name for people."""
-
-
-Pictures = Path | Archives  # a folder, or archives
+Pictures = Path | Shards  # a folder, or archives
 
 
 def item_of(pictures: Pictures, name: str) -> Item:

@@ -40,6 +40,11 @@ class Rates:
     clip: float = 0.0
     dino: float = 0.0
 
+    @property
+    def trained(self) -> frozenset[str]:
+        """The parts that have a rate."""
+        return frozenset(name for name, rate in vars(self).items() if rate > 0)
+
 
 @dataclass(frozen=True)
 class Lora:
@@ -130,7 +135,7 @@ def check(recipe: Recipe, source: str) -> None:
 def _check_stage(stage: Stage, source: str) -> None:
     if stage.steps == 0 and stage.epochs == 0:
         raise ConfigError(f"{source} has no steps: give epochs above 0, or steps")
-    if not any(vars(stage.rates).values()):
+    if not stage.rates.trained:
         raise ConfigError(f"{source}.rates: no part has a learning rate, so nothing would be trained")
     if stage.lora.rank and not stage.rates.language_model:
         raise ConfigError(f"{source}.lora needs a learning rate, rates.language_model")

@@ -27,6 +27,7 @@ from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.recipe import Recipe, differences, parse_recipe, read_toml, to_toml
 from blindpairs.workspace import (
     RunLock,
+    flush,
     prepare_folder,
     read_json,
     rename_durably,
@@ -38,7 +39,7 @@ from blindpairs.workspace import (
 CONFIG, FACTS, METRICS, DONE, CARD = "config.toml", "run.json", "metrics.jsonl", "done.json", "README.md"
 TRAINED = "trained.safetensors"  # of a stage: every tensor that it trained
 # A folder that is being written; one name, because every process of a distributed run writes into it.
-_SAVING = ".saving"
+SAVING = ".saving"
 _NO_ROOM = re.compile("os error (?:27|28|122)\\b|PytorchStreamWriter|inline_container")
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
@@ -69,7 +70,7 @@ class Run:
         try:
             lock.claim_all()
             for place in (self.folder, self.stage(1), self.stage(2)):
-                _remove_folder(place / _SAVING)
+                _remove_folder(place / SAVING)
             yield
         finally:
             lock.release()
@@ -126,7 +127,7 @@ class Run:
     @contextmanager
     def saving(self, folder: Path) -> Iterator[Path]:
         """A folder beside `folder` to write into, which gets its name when the block ends well."""
-        aside = folder.parent / _SAVING
+        aside = folder.parent / SAVING
         try:
             _remove_folder(aside)
             aside.mkdir(parents=True)
@@ -140,7 +141,7 @@ class Run:
     def commit(aside: Path, folder: Path) -> None:
         """Give a written folder its final name, durably."""
         for path in sorted(aside.rglob("*")):
-            _flush(path)
+            flush(path)
         _remove_folder(folder)
         rename_durably(aside, folder)
 
@@ -164,7 +165,7 @@ class Run:
         """Mark a stage as done. Its last checkpoint goes: what it trained is in trained.safetensors."""
         write_json(self.stage(number) / DONE, {**stamp(), **figures})
         self.drop_checkpoints(number)
-        _remove_folder(self.stage(number) / _SAVING)
+        _remove_folder(self.stage(number) / SAVING)
 
     def model(self) -> Path | None:
         """The folder of the model at the end; None before that."""
@@ -172,13 +173,13 @@ class Run:
         return numbered[-1][1] if numbered else None
 
     def rows(self) -> list[dict[str, Any]]:
-        """The lines of the log; a last one that was cut off is left out."""
+        """The lines of the log; a last one that was cut off is left out. InputError names any other that is damaged."""
         path = self.folder / METRICS
         if not present(path):
             return []
         with reading(path):
-            lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]  # after the last line break there is nothing, or a torn line
+            *lines, _ = path.read_bytes().split(b"\n")  # after the last line break there is nothing, or a torn line
+        return [_row(path, number, line) for number, line in enumerate(lines, 1)]
 
     def rewind(self, number: int, step: int) -> None:
         """Take the steps after `step` of a stage out of the log: they will be done again."""
@@ -208,6 +209,17 @@ def writing(path: Path) -> Iterator[None]:
         raise unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
 
 
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode())
+        if isinstance(row, dict) and isinstance(row.get("stage"), int) and isinstance(row.get("step"), int):
+            return row
+        why = "it is not the line of a step"
+    except (ValueError, RecursionError) as error:
+        why = str(error)[:80]
+    raise InputError(f"{path}, line {number:,} is damaged ({why}): repair it, or remove it")
+
+
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
     found = ((match, path) for path in listed(folder) if (match := _CHECKPOINT.fullmatch(path.name)))
     return sorted((int(match[1]), path) for match, path in found)
@@ -216,17 +228,9 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
 def _remove_folder(folder: Path) -> None:
     if folder.is_dir() and not folder.is_symlink():
         # Renamed first: a checkpoint whose removal is cut short must not look whole.
-        gone = folder.with_name(_SAVING + "-gone")
+        gone = folder.with_name(SAVING + "-gone")
         shutil.rmtree(gone, ignore_errors=True)
         folder.replace(gone)
         shutil.rmtree(gone)
     else:
         remove(folder)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,31 +6,32 @@ Promises: the same call again goes on where it was killed, at any step, and ends
 is done is not done again; a folder of another recipe, other data or other weights is refused.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch import nn
 
 from blindpairs.access import remove
 from blindpairs.encoders.weights import state_hash
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.errors import InputError
 from blindpairs.mof.building import build_mof, parts, save_mof
 from blindpairs.mof.card import write_card
 from blindpairs.mof.chat_templates import processor_template
 from blindpairs.mof.data import Instructions, Preparing, StageData, hash_of
 from blindpairs.mof.device import Device, this_device, to_precision
 from blindpairs.mof.flops import shape_of
+from blindpairs.mof.known_parts import language_model_path
 from blindpairs.mof.lora import add_lora, merge_lora
-from blindpairs.mof.recipe import Rates, Recipe, Stage, check
+from blindpairs.mof.recipe import Recipe, check
 from blindpairs.mof.run import DONE, TRAINED, Run, writing
+from blindpairs.mof.stages import accumulation, fitted, freeze, recomputing
 from blindpairs.mof.trainer import StageTrainer, Training, load_trained, save_trained
 from blindpairs.progress import Notice, Progress, drop_notice, silent
-from blindpairs.workspace import demo_folder, sha256_file, stamp, write_json, written_atomically
+from blindpairs.workspace import sha256_file, stamp, write_json, written_atomically
 
 Bars = Callable[[str, str], Progress]  # (label, unit) -> what shows that part of the work
 
@@ -86,7 +87,7 @@ class _Session:
     def all(self, stages: Sequence[int]) -> Report:
         """Every stage that is not done, and the model."""
         for number in stages:
-            accumulation(self._fitted(number), self.processes.num_processes)
+            fitted(self.recipe.stage(number), self.processes.num_processes)
         hashes = {f"stage{number}": hash_of(self.recipe.stage(number)) for number in stages}
         if self._finished(stages):
             self._start({"data": hashes})
@@ -141,7 +142,7 @@ class _Session:
         rates = freeze(model, stage.rates)
         to_precision(model, rates, device.kind)
         data = self._data(number, model, processor)
-        stage = self._fitted(number)
+        stage = fitted(stage, self.processes.num_processes)
         training = Training(
             run=self.run,
             number=number,
@@ -149,22 +150,17 @@ class _Session:
             seed=self.recipe.seed,
             accumulation=accumulation(stage, self.processes.num_processes),
             rates=rates,
-            shape=shape_of(model, trained_parts(stage.rates)),
+            shape=shape_of(model, stage.rates.trained),
             peak=device.peak,
             cached=data.cached,
             workers=data.workers,
             progress=self.watching.bars(label, "steps"),
             on_row=self.watching.rows,
-            sampler=data.sampler(stage, self.recipe.seed, self.processes.num_processes),
+            sampler=data.sampler(stage, self.recipe.seed),
         )
         with recomputing(model, stage.activation_checkpointing):
             self._fit(training, model, data)
         merge_lora(model)
-
-    def _fitted(self, number: int) -> Stage:
-        """The stage, whose micro-batches are no larger than the share that a device has of a batch."""
-        stage = self.recipe.stage(number)
-        return replace(stage, micro_batch=min(stage.micro_batch, stage.batch // self.processes.num_processes))
 
     def _data(self, number: int, model: Any, processor: Any) -> StageData:
         """The data of a stage. The main process makes index and features, the others then read them."""
@@ -245,65 +241,3 @@ class _Session:
         ended = {number: self.run.ended(number) for number in (1, 2)}
         losses = {number: one["loss"] for number, one in ended.items() if one}
         return Report(self.run.folder, model, self.steps, losses)
-
-
-@contextmanager
-def recomputing(model: Any, wanted: bool) -> Iterator[None]:
-    """Activation checkpointing of the language model and of what is trained below it, for the length of a block."""
-    if not wanted:
-        yield
-        return
-    # The older names are gone in transformers 6, the newer ones came with 5.
-    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
-    try:
-        yield
-    finally:
-        getattr(model, f"{kind}_checkpointing_disable")()
-
-
-def language_model_path(name: str) -> str:
-    """`demo:lm` -> the folder of the language model that ships; others as they are."""
-    return str(demo_folder() / "lm") if name == "demo:lm" else name
-
-
-def part_of(name: str) -> str:
-    """The part of a recipe's rates that a parameter of a MoF model belongs to, by its name."""
-    if "projector" in name:
-        return "projectors"
-    if ".vision_tower." in name:
-        return "clip"
-    return "dino" if ".aux_tower." in name else "language_model"
-
-
-def freeze(model: nn.Module, rates: Rates) -> dict[str, float]:
-    """Let the parts with a rate be trained and freeze the others: {name of a parameter: its rate}.
-
-    Of a language model with LoRA, the adapters alone are trained.
-    """
-    adapted = any("lora_" in name for name, _ in model.named_parameters())
-    found = {}
-    for name, parameter in model.named_parameters():
-        part = part_of(name)
-        rate = getattr(rates, part)
-        trained = rate > 0 and not (adapted and part == "language_model" and "lora_" not in name)
-        parameter.requires_grad_(trained)
-        if trained:
-            found[name] = rate
-    return found
-
-
-def trained_parts(rates: Rates) -> frozenset[str]:
-    """The parts that have a rate."""
-    return frozenset(name for name, rate in vars(rates).items() if rate > 0)
-
-
-def accumulation(stage: Stage, processes: int) -> int:
-    """Micro-batches of a step on each device. ConfigError where they do not make up the batch."""
-    at_once = stage.micro_batch * processes
-    if stage.batch % at_once:
-        raise ConfigError(
-            f"a batch of {stage.batch} cannot be cut into micro_batch {stage.micro_batch} x {processes} devices: "
-            f"choose a micro_batch that divides {stage.batch // processes}"
-        )
-    return stage.batch // at_once

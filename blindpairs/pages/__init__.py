@@ -7,8 +7,9 @@ Read in this order: `safety` (escaping and policy, for every page), `thumbnails`
 The names below are loaded when they are first used, because `mined` and what it needs load torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from blindpairs.lazily import lazily
 
 if TYPE_CHECKING:
     from blindpairs.pages.gallery import write_gallery
@@ -18,27 +19,15 @@ if TYPE_CHECKING:
     from blindpairs.pages.safety import content_policy, escape_attribute, escape_text, file_link, fill_template
     from blindpairs.pages.thumbnails import Thumbnail, make_thumbnail
 else:
-    _PLACES = {
-        "GalleryPair": "pairs",
-        "GallerySummary": "pairs",
-        "PageImages": "mined",
-        "Thumbnail": "thumbnails",
-        "content_policy": "safety",
-        "escape_attribute": "safety",
-        "escape_text": "safety",
-        "file_link": "safety",
-        "fill_template": "safety",
-        "make_thumbnail": "thumbnails",
-        "pair_picture": "picture",
-        "pair_pictures": "mined",
-        "write_gallery": "gallery",
-        "write_mined_gallery": "mined",
-    }
-
-    def __getattr__(name: str) -> object:
-        if name not in _PLACES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    __getattr__ = lazily(
+        __name__,
+        gallery="write_gallery",
+        mined="PageImages pair_pictures write_mined_gallery",
+        pairs="GalleryPair GallerySummary",
+        picture="pair_picture",
+        safety="content_policy escape_attribute escape_text file_link fill_template",
+        thumbnails="Thumbnail make_thumbnail",
+    )
 
 
 __all__ = [

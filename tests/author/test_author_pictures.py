@@ -44,11 +44,26 @@ def test_picture_is_upright_and_has_the_pixels_that_encoders_get(orientation: in
 
 def test_large_photograph_is_scaled_down_and_the_same_with_and_without_the_fast_decoder() -> None:
     data = jpeg((3000, 1500))
-    fast, slow = (decode_pixels(data, Limits(), fast=fast)[0] for fast in (True, False))
+    fast, slow = (decode_pixels(data, Limits(), at_least=least)[0] for least in (None, 3000))
     assert np.array_equal(fast, slow)
     shown = Pictures(lambda _: data, Limits()).picture("any")
     assert (shown.media_type, pixels(shown.data).shape) == ("image/jpeg", (1024, 2048, 3))
     assert pixels(Pictures(lambda _: data, Limits()).picture("any", 192).data).shape == (96, 192, 3)
+
+
+@pytest.mark.parametrize(("at_least", "longest"), [(3001, 3000), (1501, 3000), (1500, 1500), (192, 375)])
+def test_large_jpeg_is_decoded_no_larger_than_it_is_shown(at_least: int, longest: int) -> None:
+    shown, _ = decode_pixels(jpeg((3000, 1500), orientation=6), Limits(), at_least=at_least)
+    assert shown.shape == (longest, -(-longest // 2), 3)
+
+
+@pytest.mark.parametrize("side", [192, 1024, 2048])
+def test_picture_of_a_large_jpeg_looks_like_one_made_of_all_its_pixels(side: int) -> None:
+    data = jpeg((5000, 2500))
+    shown = pixels(Pictures(lambda _: data, Limits()).picture("any", side).data).astype(int)
+    whole = Image.fromarray(decode_pixels(data, Limits())[0]).resize((side, side // 2), Image.Resampling.LANCZOS)
+    assert shown.shape == (side // 2, side, 3)
+    assert np.abs(shown - np.asarray(whole)).mean() < 1.5  # of 255
 
 
 @pytest.mark.parametrize(

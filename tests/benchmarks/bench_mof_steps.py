@@ -26,12 +26,13 @@ from blindpairs.mof.batches import Collator
 from blindpairs.mof.cost import memory, model_config
 from blindpairs.mof.device import Device, this_device, to_precision
 from blindpairs.mof.flops import shape_of
+from blindpairs.mof.meter import LOG_EVERY
 from blindpairs.mof.modeling_mof_llava import MofLlavaConfig, MofLlavaForConditionalGeneration
 from blindpairs.mof.presets import load_preset
 from blindpairs.mof.recipe import Stage, with_setting
 from blindpairs.mof.run import Run
-from blindpairs.mof.trainer import LOG_EVERY, StageTrainer, Training
-from blindpairs.mof.training import freeze, recomputing, trained_parts
+from blindpairs.mof.stages import freeze, recomputing
+from blindpairs.mof.trainer import StageTrainer, Training
 
 PRESET = "mmvp-interleaved"
 TEXT = {1: 25, 2: 300}
@@ -83,7 +84,7 @@ def measured(mode: str, number: int, device: Device, *, small: bool, lora: bool)
         add_lora(model, stage.lora, 0)
     rates = freeze(model, stage.rates)
     to_precision(model, rates, device.kind)
-    shape = shape_of(model, trained_parts(stage.rates))
+    shape = shape_of(model, stage.rates.trained)
     planned = memory(model, stage, model.image_tokens + TEXT[number], device)
     if device.kind == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -37,8 +37,8 @@ from blindpairs.mof.flops import shape_of
 from blindpairs.mof.modeling_mof_llava import MofLlavaConfig, MofLlavaForConditionalGeneration
 from blindpairs.mof.recipe import Rates, Stage
 from blindpairs.mof.run import Run
+from blindpairs.mof.stages import freeze
 from blindpairs.mof.trainer import StageTrainer, Training
-from blindpairs.mof.training import freeze
 from blindpairs.statistics import bootstrap_interval
 
 WANTED = 1.03

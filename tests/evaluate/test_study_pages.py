@@ -206,6 +206,7 @@ def test_full_disk_is_said_and_the_answer_is_sent_again_until_there_is_room(stud
         visit.press("1")
         visit.page.wait_for_selector("#banner:has-text('sent again until it is saved')")
         assert "no room to write" in visit.text("#banner")
+        assert "free space on that disk. Your answer" in visit.text("#banner")
         assert scores(study.work)["human:ada"]["questions"]["of"] == 0
         resource.prlimit(study.process.pid, resource.RLIMIT_FSIZE, (most, most))
         visit.page.wait_for_selector(f"main:not([data-shown='{token}'])")

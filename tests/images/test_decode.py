@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 
 from blindpairs.errors import Undecodable
 from blindpairs.images import decode as decoding
-from blindpairs.images.decode import Limits, decode, grey_thumbnail, image_id, perceptual_hash
+from blindpairs.images.decode import Limits, decode, image_id
+from blindpairs.images.phash import grey_thumbnail, perceptual_hash
 
 
 def as_pillow(data: bytes) -> make.Pixels:

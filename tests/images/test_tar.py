@@ -291,7 +291,12 @@ def test_image_that_is_asked_for_twice_is_read_once(tmp_path: Path, monkeypatch:
             member.size = 5
             file.addfile(member, io.BytesIO(b"bytes"))
     read: list[str] = []
-    monkeypatch.setattr(by_uri, "read_item", lambda item: read.append(item.uri) or item.uri.encode())
+
+    def read_and_note(item: Item) -> bytes:
+        read.append(item.uri)
+        return item.uri.encode()
+
+    monkeypatch.setattr(by_uri, "read_item", read_and_note)
     names = [f"{archive}#{name}" for name in ("one.jpg", "two.jpg", "one.jpg", "one.jpg")]
     assert dict(read_many((name, None) for name in names)) == {n: name.encode() for n, name in enumerate(names)}
     assert sorted(read) == sorted(set(names))

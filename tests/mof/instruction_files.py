@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from blindpairs.mof.indexing import InstructionIndex, open_index
+from blindpairs.mof.templates import TurnTokenizer
+
 Row = dict[str, Any]
 
 
@@ -27,6 +30,11 @@ def save_rows(path: Path, rows: Sequence[Any]) -> Path:
     lines = [json.dumps(one) for one in rows]
     path.write_text("\n".join(lines) if path.suffix == ".jsonl" else "[\n" + ",\n".join(lines) + "\n]\n")
     return path
+
+
+def indexed(rows: Sequence[Any], tokens: TurnTokenizer, folder: Path) -> InstructionIndex:
+    """The index of rows, as training reads them."""
+    return open_index(save_rows(folder / "rows.json", rows), tokens, folder / "index")
 
 
 def picture(path: Path, seed: int = 0, size: tuple[int, int] = (40, 24), **options: Any) -> Path:

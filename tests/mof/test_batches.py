@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from instruction_files import picture
+from instruction_files import indexed, picture, row
 from tiny_mof import demo_mof, save_language_model
 from trained_tokenizers import llama_like
 
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
 from blindpairs.mof.batches import Collator, ModalityLengthSampler, PackedExamples, packed, packs_of
-from blindpairs.mof.conversations import Conversation, Turn
-from blindpairs.mof.examples import Examples, InMemory, Sight
+from blindpairs.mof.examples import Examples, Sight
 from blindpairs.mof.pixels import PixelRules
 from blindpairs.mof.templates import IGNORE, TurnTokenizer
 
@@ -27,13 +26,9 @@ def examples(tmp_path: Path) -> Examples:
     tokens = TurnTokenizer(llama_like(), "vicuna_v1")
     rows = []
     for number in range(9):
-        image = str(picture(tmp_path / f"{number}.png", number).name) if number % 3 else None
-        rows.append(
-            Conversation(
-                str(number), image, (Turn("human", "What? " * (number + 1), image is not None), Turn("gpt", "That."))
-            )
-        )
-    return Examples(InMemory(rows, tokens), tokens, Sight(tmp_path, RULES, 4))
+        image = picture(tmp_path / f"{number}.png", number).name if number % 3 else None
+        rows.append(row(str(number), image, ("<image>" if image else "") + "What? " * (number + 1), "That."))
+    return Examples(indexed(rows, tokens, tmp_path), tokens, Sight(tmp_path, RULES, 4))
 
 
 def theirs(lengths: list[int], images: list[bool], batch: int, parts: int, permute: Any) -> list[int]:
@@ -188,19 +183,16 @@ def test_packed_examples_with_images_answer_as_they_do_alone(tmp_path: Path) -> 
     rows = []
     for number in range(4):
         image = picture(tmp_path / f"{number}.png", number).name if number != 1 else None
-        rows.append(
-            Conversation(
-                str(number), image, (Turn("human", "What? " * number + "?", image is not None), Turn("gpt", "That."))
-            )
-        )
+        said = "What? " * number + "?"
+        rows.append(row(str(number), image, f"<image>{said}" if image else said, "That."))
     rules = PixelRules.of(processor.image_processor)
-    examples = Examples(InMemory(rows, tokens), tokens, Sight(tmp_path, rules, model.image_tokens))
+    examples = Examples(indexed(rows, tokens, tmp_path), tokens, Sight(tmp_path, rules, model.image_tokens))
     collator = Collator(0, examples.dummy())
     batch = collator([packed([examples[0], examples[1], examples[2]]), packed([examples[3]])])
     batch.pop("labels")
     with torch.inference_mode():
         together = model(**batch).logits
-        for row, start, number in (
+        for place, start, number in (
             (0, 0, 0),
             (0, examples.lengths[0], 1),
             (0, examples.lengths[:2].sum(), 2),
@@ -208,4 +200,4 @@ def test_packed_examples_with_images_answer_as_they_do_alone(tmp_path: Path) -> 
         ):
             alone = {key: value for key, value in Collator(0, None)([examples[number]]).items() if key != "labels"}
             logits = model(**alone, use_cache=False).logits[0]
-            assert torch.allclose(together[row, start : start + len(logits)], logits, atol=1e-4)
+            assert torch.allclose(together[place, start : start + len(logits)], logits, atol=1e-4)

@@ -139,3 +139,23 @@ def test_good_data_has_nothing_to_tell(tmp_path: Path) -> None:
     findings = check_instructions(index, tokens, Check(tmp_path, places=16, processes=1))
     assert findings.lines() == ["2 rows and 1 images: nothing is wrong with them"]
     assert list(findings.kept(index)) == list(index)
+
+
+def test_image_that_was_looked_at_is_not_decoded_again_and_its_findings_are_the_same(tmp_path: Path) -> None:
+    picture(tmp_path / "good.png", 1)
+    (tmp_path / "bad.png").write_text("no image")
+    rows = [caption("good", "good.png"), caption("bad", "bad.png"), caption("again", "bad.png")]
+    tokens = TurnTokenizer(llama_like(), "plain")
+    index = open_index(save_rows(tmp_path / "rows.json", rows), tokens, tmp_path / "index")
+    check, seen = Check(tmp_path, places=16, processes=1), list[tuple[int, int, int]]()
+
+    def watch(done: int, total: int, failed: int = 0, /) -> None:
+        seen.append((done, total, failed))
+
+    first = check_instructions(index, tokens, check, watch)
+    assert seen[-1] == (1, 2, 1)
+    assert [each.id for each in first.found] == ["bad", "again"]
+    seen.clear()
+    (tmp_path / "good.png").unlink()
+    assert check_instructions(index, tokens, check, watch) == first
+    assert seen == []

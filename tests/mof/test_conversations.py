@@ -75,6 +75,17 @@ def test_array_of_twelve_megabytes_is_read_in_eight(tmp_path: Path) -> None:
     assert peak < 8_000_000
 
 
+def test_line_without_an_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "LONGEST_ROW", 1000)
+    path = save_rows(tmp_path / "rows.jsonl", [KINDS[0], row("long", None, "a" * 2000, "b"), KINDS[1]])
+    rows = read_rows(path)
+    assert next(rows).conversation == READ[0]
+    with pytest.raises(InputError, match=r"line 2 of .*rows\.jsonl is longer than 1,000 characters"):
+        next(rows)
+
+
 LONE = json.loads('"\\ud800"')
 ODD: dict[str, tuple[Any, str]] = {
     "not an object": (["a"], "not_an_object: it is a list, not an object"),

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from instruction_files import picture
+from instruction_files import indexed, picture, row
 from tiny_mof import demo_mof, save_language_model
 from torch import Tensor
 
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof import features
 from blindpairs.mof.batches import Collator
-from blindpairs.mof.conversations import Conversation, Turn
-from blindpairs.mof.examples import Examples, InMemory, Sight
+from blindpairs.mof.examples import Examples, Sight
 from blindpairs.mof.features import FeatureCache, Towers
 from blindpairs.mof.pixels import PixelRules
 from blindpairs.mof.templates import TurnTokenizer
@@ -56,13 +55,10 @@ def test_kept_features_answer_as_pixels_do(language_model: Path, images: Path, t
     cache = FeatureCache(tmp_path / "features", images, rules, towers)
     cache.build(NAMES, towers)
     tokens = TurnTokenizer(processor.tokenizer, "vicuna_v1")
-    rows = [
-        Conversation(name, name, (Turn("human", "What?", image=True), Turn("gpt", f"It is {name}")))
-        for name in NAMES[:3]
-    ]
+    rows = indexed([row(name, name, "<image>\nWhat?", f"It is {name}") for name in NAMES[:3]], tokens, tmp_path)
     losses = []
     for kept in (None, cache):
-        examples = Examples(InMemory(rows, tokens), tokens, Sight(images, rules, model.image_tokens, kept))
+        examples = Examples(rows, tokens, Sight(images, rules, model.image_tokens, kept))
         batch = Collator(0, examples.dummy())([examples[number] for number in range(3)])
         assert ("features" in batch) == (kept is not None)
         with torch.inference_mode():
@@ -79,8 +75,8 @@ def test_text_only_batch_of_kept_features_has_one_image_of_their_shape(
     cache = FeatureCache(tmp_path / "features", images, rules_of(processor), towers)
     cache.build(NAMES[:1], towers)
     tokens = TurnTokenizer(processor.tokenizer, "vicuna_v1")
-    text = Conversation("text", None, (Turn("human", "What?"), Turn("gpt", "That.")))
-    examples = Examples(InMemory([text], tokens), tokens, Sight(images, rules_of(processor), model.image_tokens, cache))
+    text = indexed([row("text", None, "What?", "That.")], tokens, tmp_path)
+    examples = Examples(text, tokens, Sight(images, rules_of(processor), model.image_tokens, cache))
     batch = Collator(0, examples.dummy())([examples[0]])
     assert [tuple(one.shape) for one in batch["features"]] == [(1, *shape) for shape in cache.shapes]
     model.train()

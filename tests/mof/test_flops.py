@@ -17,7 +17,7 @@ from blindpairs.mof.lora import add_lora
 from blindpairs.mof.loss import IGNORE, LabelLoss
 from blindpairs.mof.presets import load_preset
 from blindpairs.mof.recipe import Lora, Rates, Recipe, Stage, with_setting
-from blindpairs.mof.training import freeze, trained_parts
+from blindpairs.mof.stages import freeze
 
 CPU = Device("a CPU", "cpu", 1 << 34, 1e11)
 IMAGES, LENGTH = 3, 80
@@ -49,7 +49,7 @@ def test_operations_of_a_step_are_those_that_torch_counts(mode: Any, rates: Rate
     model.set_attn_implementation("eager")  # fused attention computes a product again in its backward pass
     freeze(model, rates)
     flops, work = counted(model, LENGTH * (2 if mode == "interleaved" else 1))
-    assert shape_of(model, trained_parts(rates)).step(work) == flops
+    assert shape_of(model, rates.trained).step(work) == flops
 
 
 def test_adapters_are_counted_and_frozen_weights_get_no_gradient(language_model: Path) -> None:
@@ -60,7 +60,7 @@ def test_adapters_are_counted_and_frozen_weights_get_no_gradient(language_model:
     freeze(model, rates)
     flops, work = counted(model, LENGTH)
     # The first adapters of the first layer pass no gradient on to frozen embeddings; everything else is counted.
-    assert shape_of(model, trained_parts(rates)).step(work) == pytest.approx(flops, rel=0.01)
+    assert shape_of(model, rates.trained).step(work) == pytest.approx(flops, rel=0.01)
 
 
 def test_plan_of_a_recipe_is_what_its_training_would_count(language_model: Path, tmp_path: Path) -> None:

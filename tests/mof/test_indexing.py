@@ -84,6 +84,11 @@ def test_index_is_made_anew_for_other_data_tokenizers_and_damage_only(tmp_path: 
         path.write_bytes(damaged)
         assert len(opened(tokens())) == 4
         assert made
+    odd = path.with_name("vicuna_v1-odd.arrow")
+    for damage in (lambda: odd.write_bytes(odd.read_bytes()[:100]), odd.unlink):
+        damage()
+        assert [number for number, *_ in opened(tokens()).oddities] == [3, 5]
+        assert made
     assert len(opened(TurnTokenizer(qwen_like(tags=True), "vicuna_v1"))) == 4
     assert made
     save_rows(data, ROWS[:2])

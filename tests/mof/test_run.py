@@ -113,6 +113,17 @@ def test_log_has_each_step_once_after_a_rewind(tmp_path: Path) -> None:
     assert [(row["stage"], row["step"]) for row in run.rows()] == [(1, 1), (1, 2)]
 
 
+@pytest.mark.parametrize("line", [b'{"stage": 1, "st', b"\xff", b"[" * 100_000, b"5", b'{"stage": 1}', b""])
+def test_damaged_line_of_the_log_is_named(tmp_path: Path, line: bytes) -> None:
+    run = Run(tmp_path)
+    run.log([{"stage": 1, "step": 1}])
+    with (tmp_path / METRICS).open("ab") as file:
+        file.write(line + b"\n")
+    run.log([{"stage": 1, "step": 3}])
+    with pytest.raises(InputError, match=r"metrics.jsonl, line 2 is damaged \(.*\): repair it, or remove it"):
+        run.rows()
+
+
 def test_stage_ends_with_its_figures_and_without_its_checkpoints(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with run.saving(run.stage(2) / "checkpoint-3"):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from blindpairs.mof.trainer import Ranks, effective_rank
+from blindpairs.mof.meter import Ranks, effective_rank
 
 
 @pytest.mark.parametrize("directions", [1, 3, 8])
@@ -24,6 +24,12 @@ def test_rank_is_the_exponential_of_the_entropy_of_singular_values() -> None:
     features = rows * values
     shares = [value / 7 for value in (4.0, 2.0, 1.0)]
     assert effective_rank(features) == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares)), rel=1e-4)
+
+
+def test_no_more_rows_are_used_than_is_said() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(2 * Ranks.ROWS - 1, 4)
+    assert effective_rank(features) == effective_rank(features[::2])
 
 
 def test_features_that_are_all_the_same_have_no_direction() -> None:

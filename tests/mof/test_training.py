@@ -23,7 +23,8 @@ from blindpairs.mof.building import build_mof, load_mof
 from blindpairs.mof.data import StageData
 from blindpairs.mof.recipe import Lora, Rates, Recipe, with_setting
 from blindpairs.mof.run import DONE, Run
-from blindpairs.mof.training import Watching, accumulation, freeze, part_of
+from blindpairs.mof.stages import accumulation, fitted, freeze, part_of
+from blindpairs.mof.training import Watching
 from blindpairs.progress import Progress
 from blindpairs.system import child_environment
 from blindpairs.vlm import Failure
@@ -344,6 +345,9 @@ def test_batch_that_cannot_be_cut_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a batch of 4 cannot be cut into micro_batch 3 x 1 devices: choose"):
         accumulation(replace(recipe.stage1, micro_batch=3), 1)
     assert accumulation(recipe.stage1, 2) == 1
+    assert fitted(replace(recipe.stage1, micro_batch=16), 2).micro_batch == 2
+    with pytest.raises(ConfigError, match=r"a batch of 4 leaves some of 8 devices without a sample: raise batch"):
+        fitted(recipe.stage1, 8)
 
 
 def test_every_parameter_belongs_to_a_part(finished: Path) -> None:
