@@ -1,8 +1,8 @@
 """Confidence intervals, tests and the agreement of labellings, for any measurement.
 
 All intervals and p-values are two-sided. Trials that come in groups (the two images of a pair, the pairs of one image)
-are not independent: pass the groups to `bootstrap_interval`, or their `effective_count` to
-`rate_of` or `wilson_interval`.
+are not independent: pass the groups to `bootstrap_interval`, or their `effective_count` to `rate_of`
+or `wilson_interval`.
 """
 
 import math

@@ -15,8 +15,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.drafts import MinedPair
-from blindpairs.author.listing import search_words
+from blindpairs.author.drafts import MinedPair, search_words
 from blindpairs.author.revisions import Revision
 from blindpairs.author.standing import Standing, standing_of
 from blindpairs.statistics import cohen_kappa, fleiss_kappa
@@ -83,7 +82,7 @@ def agreement(database: AuthoringDatabase) -> Agreement:
     )
     last: dict[str, dict[str, Said]] = {}
     for pair_id, author, kind, *asked in rows:
-        last.setdefault(pair_id, {})[author] = _said(kind, *asked)
+        last.setdefault(pair_id, {})[author] = said_as(kind, *asked)
     return agreement_of({name: one for name, one in said.items() if one.kind != "withdrawn"} for said in last.values())
 
 
@@ -109,21 +108,6 @@ def disputes(database: AuthoringDatabase) -> list[Dispute]:
     return [_dispute(standing_of(pair, history), history) for pair, history in found]
 
 
-def independent(history: Iterable[Revision]) -> dict[str, Revision]:
-    """The last decision of each person that settles no dispute and was not taken back, by name."""
-    last: dict[str, Revision] = {}
-    for one in history:
-        if one.kind != "draft" and not one.settles:
-            last[one.author] = one
-    return {name: one for name, one in last.items() if one.kind != "withdrawn"}
-
-
-def said_of(revision: Revision) -> Said:
-    """What a decision says, as it is compared."""
-    question = revision.draft.question
-    return _said(revision.kind, *question.options, question.answers[0]) if question else Said(revision.kind)
-
-
 def answer_labels(said: Mapping[str, Said]) -> dict[str, int]:
     """Of those who accept with the options that most of them have, which option is right for image a, by name.
 
@@ -137,7 +121,8 @@ def answer_labels(said: Mapping[str, Said]) -> dict[str, int]:
     return {name: common.index(one.answer) for name, one in asked.items() if one.options == common}
 
 
-def _said(kind: str, first: str | None, other: str | None, answer: int | None) -> Said:
+def said_as(kind: str, first: str | None, other: str | None, answer: int | None) -> Said:
+    """What a decision says, as it is compared, from its kind, options and right option of image a."""
     if first is None or other is None or answer not in (0, 1):
         return Said(kind)
     options = (_words(first), _words(other))

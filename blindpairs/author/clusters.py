@@ -5,7 +5,7 @@ best ranked pairs of a cluster and names it; every name is kept, the last one co
 the pattern of its pairs until these have a text with patterns of their own.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from blindpairs.author.database import AuthoringDatabase
@@ -39,18 +39,27 @@ def clusters(database: AuthoringDatabase, typical: int = TYPICAL) -> list[Cluste
         "WHERE place <= ? ORDER BY cluster, place",
         (typical,),
     )
-    names, found = cluster_names(database), []
-    for number in sorted({cluster for cluster, *_ in counted}):
-        states: Counter[str] = Counter()
-        patterns: Counter[str] = Counter()
-        for cluster, state, pattern, count in counted:
-            if cluster == number:
-                states[state] += count
-                patterns[pattern] += count if pattern else 0
-        name, person = names.get(number, ("", ""))
-        shown = tuple(pair_id for cluster, pair_id in best if cluster == number)
-        found.append(Cluster(number, name, person, states.total(), states, +patterns, shown))
-    return found
+    states: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    patterns: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for number, state, pattern, count in counted:
+        states[number][state] += count
+        if pattern:  # a pair without a text has none
+            patterns[number][pattern] += count
+    shown: defaultdict[int, list[str]] = defaultdict(list)
+    for number, pair_id in best:
+        shown[number].append(pair_id)
+    names = cluster_names(database)
+    return [
+        Cluster(
+            number,
+            *names.get(number, ("", "")),
+            states[number].total(),
+            states[number],
+            patterns[number],
+            tuple(shown[number]),
+        )
+        for number in sorted(states)
+    ]
 
 
 def cluster_names(database: AuthoringDatabase) -> Names:

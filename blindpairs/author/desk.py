@@ -14,10 +14,10 @@ from typing import Any
 from blindpairs.author.clusters import cluster_names, name_cluster
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft, MinedPair
-from blindpairs.author.edits import Edit, draft_of_form, form_of, open_edit, save_edit
+from blindpairs.author.edits import Edit, draft_of_form, open_edit, save_edit
 from blindpairs.author.live_checks import live_checks
 from blindpairs.author.queue import Queue, Rules, Wish
-from blindpairs.author.revisions import Decision, Revision, last_words
+from blindpairs.author.revisions import Decision, Revision, last_words, shown_to
 from blindpairs.author.taxonomy import NINE, Taxonomy
 from blindpairs.errors import InputError
 from blindpairs.mine.maps import DifferenceMap
@@ -150,9 +150,9 @@ class Desk:
     def _view(self, person: str, pair: MinedPair, history: Sequence[Revision]) -> Json:
         own = last_words(history).get(person)
         drafts = [one for one in history if one.kind == "draft"]
-        shown = own or (drafts[-1] if drafts else None)
+        shown = shown_to(history, person)
         edit = open_edit(self.database, pair.pair_id, person)
-        form = edit.form if edit else form_of(shown.draft if shown else Draft())
+        form = edit.form if edit else (shown.draft if shown else Draft()).as_json()
         found = self.map_of(pair.pair_id)
         names = cluster_names(self.database)
         return {
@@ -200,7 +200,7 @@ def _image(key: str, uri: str) -> Json:
 
 def _revision(one: Revision) -> Json:
     names = {"author": visible_text(one.author), "source": visible_text(one.source)}
-    return {"revision": one.id, "kind": one.kind, **names, "form": form_of(one.draft)}
+    return {"revision": one.id, "kind": one.kind, **names, "form": one.draft.as_json()}
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

@@ -110,7 +110,12 @@ def _fault(question: Question | None) -> str:
 
 def same_words(one: str, other: str) -> bool:
     """Whether two texts differ at most in case and in white space."""
-    return one.casefold().split() == other.casefold().split()
+    return search_words(one) == search_words(other)
+
+
+def search_words(text: str) -> str:
+    """A text as it is compared and searched: case and the kind of white space are nothing."""
+    return " ".join(text.casefold().split())
 
 
 def _as_json(question: Question | None) -> dict[str, Any] | None:

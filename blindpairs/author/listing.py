@@ -7,8 +7,8 @@ nothing of these rows added revisions, or there are no rows yet, they are made a
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
-from blindpairs.author.drafts import MinedPair
-from blindpairs.author.revisions import Revision, last_words
+from blindpairs.author.drafts import MinedPair, search_words
+from blindpairs.author.revisions import Revision, last_decisions, last_words, latest_draft
 from blindpairs.author.standing import standing_of
 
 BETWEEN = "\x1f"  # around each pattern of a row, so that one can be looked for; no keyboard types it
@@ -57,37 +57,20 @@ def place_of(uri: str) -> str:
     return uri.rpartition("/")[0]
 
 
-def search_words(text: str) -> str:
-    """A text as it is searched: case and the kind of white space are nothing."""
-    return " ".join(text.casefold().split())
-
-
 def _row(pair: MinedPair, history: Sequence[Revision]) -> tuple[object, ...]:
     standing = standing_of(pair, history)
-    shown = _shown(history)
+    said = last_decisions(history)  # also those that a settled dispute made count no longer
+    shown = max(said.values(), key=lambda one: one.id, default=None) or latest_draft(history)
     draft = shown.draft if shown else None
     patterns = draft.patterns if draft else ()
     question = draft.question.text if draft and draft.question else ""
     return (
         *(pair.pair_id, pair.rank, pair.control_of, pair.cluster, place_of(pair.uri_a), pair.clip_sim, pair.dino_sim),
-        *(standing.state, _deciders(history), standing.drafted, patterns[0] if patterns else ""),
+        *(standing.state, len(said), standing.drafted, patterns[0] if patterns else ""),
         *(BETWEEN + BETWEEN.join(patterns) + BETWEEN if patterns else "", question, standing.why),
         search_words("\n".join(_texts(pair, shown, standing.why))),
         history[-1].id if history else 0,
     )
-
-
-def _deciders(history: Sequence[Revision]) -> int:
-    """How many people decided, also where a settled dispute made a decision count no longer."""
-    return sum(one.kind != "withdrawn" for one in last_words(history).values())
-
-
-def _shown(history: Sequence[Revision]) -> Revision | None:
-    """The revision whose text stands for the pair: of the last decision, else of the last draft."""
-    last = max(
-        (one for one in last_words(history).values() if one.kind != "withdrawn"), key=lambda one: one.id, default=None
-    )
-    return last or next((one for one in reversed(history) if one.kind == "draft"), None)
 
 
 def _texts(pair: MinedPair, shown: Revision | None, why: str) -> Iterator[str]:

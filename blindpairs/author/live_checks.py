@@ -7,10 +7,9 @@ They are those of `benchmark.checks`, so that nothing passes here and fails at e
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from blindpairs.author.edits import Form, parts_of_form
+from blindpairs.author.edits import Form, form_refused, is_written, parts_of_form, patterns_of_form, statements_of_form
 from blindpairs.benchmark import Question
 from blindpairs.benchmark.checks import of_patterns, of_question, of_statements, shown_by_one
-from blindpairs.errors import InputError
 
 # The part of a question that a check is about; the others are about its text.
 _PARTS = {"same_answer": "answers", "equal_options": "options", "bracket": "options", "read_as_missing": "options"}
@@ -32,16 +31,14 @@ class LiveFinding:
 
 def live_checks(form: Form, taxonomy: Sequence[str] = ()) -> list[LiveFinding]:
     """Every finding about a form. InputError for JSON of another shape."""
-    try:
+    with form_refused():
         return list(_findings(form, taxonomy))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"a form has another shape than the page writes ({error!r}): reload the page") from error
 
 
 def _findings(form: Form, taxonomy: Sequence[str]) -> Iterator[LiveFinding]:
-    statements = (str(form.get("statement_a") or ""), str(form.get("statement_b") or ""))
+    statements = statements_of_form(form)
     questions = {name: parts_of_form(form.get(name)) for name in ("question", "second")}
-    written = {name for name, (text, options, _) in questions.items() if _any_text(text, *options)}
+    written = {name for name, (text, options, _) in questions.items() if is_written(text, options)}
     if "question" not in written and not all(one.strip() for one in statements):
         yield LiveFinding("", "unfinished", "write a question, or a statement for each image")
     if "second" in written and "question" not in written:
@@ -54,8 +51,7 @@ def _findings(form: Form, taxonomy: Sequence[str]) -> Iterator[LiveFinding]:
         message = "the answers of the second question are not exchanged"
         yield LiveFinding("second.answers", "second_not_exchanged", message)
     yield from (LiveFinding("statements", word, message) for word, message in of_statements(statements))
-    names = tuple(str(one) for one in form.get("patterns") or ())
-    yield from (LiveFinding("patterns", *one) for one in of_patterns(names, taxonomy))
+    yield from (LiveFinding("patterns", *one) for one in of_patterns(patterns_of_form(form), taxonomy))
 
 
 def _of_question(
@@ -82,7 +78,3 @@ def _of_question(
             yield LiveFinding(f"{name}.{part}", word, message)
     if not missing and (why := shown_by_one(question, statements)):
         yield LiveFinding(f"{name}.text", "shown_by_one", why, refuses=False)
-
-
-def _any_text(*texts: str) -> bool:
-    return any(text.strip() for text in texts)

@@ -14,9 +14,8 @@ from blindpairs.author.agreement import agreement, disputes
 from blindpairs.author.clusters import clusters
 from blindpairs.author.desk import Desk
 from blindpairs.author.drafts import MinedPair
-from blindpairs.author.edits import form_of
 from blindpairs.author.pair_list import Filters, page
-from blindpairs.author.revisions import Revision, last_words
+from blindpairs.author.revisions import Revision, last_decisions
 from blindpairs.author.standing import State, answer_text
 from blindpairs.author.yields import yields
 
@@ -93,7 +92,7 @@ def _ids(pairs: Any) -> list[str]:
 
 def _people(history: list[Revision]) -> list[str]:
     """Who has decided; not what, so that nobody is led by others."""
-    return [name for name, last in last_words(history).items() if last.kind != "withdrawn"]
+    return list(last_decisions(history))
 
 
 def _dispute(pair: MinedPair, why: str, decisions: tuple[Revision, ...], revision: int) -> dict[str, Any]:
@@ -105,7 +104,7 @@ def _dispute(pair: MinedPair, why: str, decisions: tuple[Revision, ...], revisio
             "draft": one.draft,
             "answers": [answer_text(one.draft.question, side) for side in (0, 1)] if one.draft.question else [],
             "second": [answer_text(one.draft.second, side) for side in (0, 1)] if one.draft.second else [],
-            "form": form_of(one.draft),
+            "form": one.draft.as_json(),
         }
         for one in decisions
     ]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.listing import BETWEEN, search_words
+from blindpairs.author.drafts import search_words
+from blindpairs.author.listing import BETWEEN
 from blindpairs.author.standing import State
 from blindpairs.errors import InputError
 
@@ -26,9 +27,6 @@ class Filters:
     state: State | Literal["", "open"] = ""  # open: undecided or disputed
     pattern: str = ""
     cluster: int | None = None
-    annotator: str = ""  # decided by this person
-    undecided_by: str = ""  # not decided by this person
-    drafted: bool | None = None
     controls: bool | None = None  # None: blind pairs and controls
 
 
@@ -73,23 +71,6 @@ def page(database: AuthoringDatabase, filters: Filters | None = None, after: str
     return Page(pairs, total, f"{pairs[-1].rank}:{pairs[-1].pair_id}" if len(rows) > size else "")
 
 
-def neighbours(database: AuthoringDatabase, pair_id: str, filters: Filters | None = None) -> tuple[str, str]:
-    """The ids of the pairs before and after a pair among those that the filters let through; "" where there is none."""
-    where, values = _where(filters or Filters())
-    there = database.read("SELECT rank, pair_id FROM listed WHERE pair_id = ?", (pair_id,))
-    if not there:
-        return "", ""
-    found = []
-    for sign, order in (("<", "DESC"), (">", "ASC")):
-        rows = database.read(
-            f"SELECT pair_id FROM listed WHERE {where} AND (rank, pair_id) {sign} (?, ?) "
-            f"ORDER BY rank {order}, pair_id {order} LIMIT 1",
-            [*values, *there[0]],
-        )
-        found.append(rows[0][0] if rows else "")
-    return found[0], found[1]
-
-
 def _where(filters: Filters) -> tuple[str, list[Any]]:
     if len(filters.text) > LONGEST_SEARCH:
         raise InputError(f"a search has {LONGEST_SEARCH} characters at most")
@@ -102,13 +83,6 @@ def _where(filters: Filters) -> tuple[str, list[Any]]:
         parts.append(("instr(patterns, ?)", [BETWEEN + filters.pattern + BETWEEN]))
     if filters.cluster is not None:
         parts.append(("cluster = ?", [filters.cluster]))
-    decided_by = "pair_id {}IN (SELECT pair_id FROM last_decisions WHERE annotator = ?)"
-    if filters.annotator:
-        parts.append((decided_by.format(""), [filters.annotator]))
-    if filters.undecided_by:
-        parts.append((decided_by.format("NOT "), [filters.undecided_by]))
-    if filters.drafted is not None:
-        parts.append(("drafted = ?", [filters.drafted]))
     if filters.controls is not None:
         parts.append(("control_of IS NOT NULL" if filters.controls else "control_of IS NULL", []))
     conditions = " AND ".join(condition for condition, _ in parts) or "1"

@@ -123,19 +123,6 @@ class Queue:
                 (person, pair_id),
             )
 
-    def holders(self, pair_id: str) -> list[str]:
-        """Who holds a pair now."""
-        where = "pair_id = ? AND until >= ? ORDER BY annotator"
-        rows = self._database.read(f"SELECT annotator FROM leases WHERE {where}", (pair_id, self.rules.clock()))
-        return [name for (name,) in rows]
-
-    def at_work(self) -> list[str]:
-        """Who holds a pair now, by name."""
-        rows = self._database.read(
-            "SELECT DISTINCT annotator FROM leases WHERE until >= ? ORDER BY annotator", (self.rules.clock(),)
-        )
-        return [name for (name,) in rows]
-
     def progress(self, annotator: str = "", taxonomy: Collection[str] = ()) -> WorkProgress:
         """How far the work is, with the accepted pairs of each pattern against the target."""
         rows = self._database.read("SELECT control_of IS NULL, state, count(*) FROM listed GROUP BY 1, 2")

@@ -67,9 +67,10 @@ class Saved:
     superseded: tuple[str, ...]  # pair ids whose decision was kept before, and replaced by the same person since
 
 
-def latest_draft(history: Iterable[Revision], drafter: str) -> Revision | None:
-    """The last draft of one drafter."""
-    return next((one for one in reversed(list(history)) if one.kind == "draft" and one.author == drafter), None)
+def latest_draft(history: Iterable[Revision], drafter: str | None = None) -> Revision | None:
+    """The last draft of one drafter, or of any."""
+    drafts = [one for one in history if one.kind == "draft" and drafter in (None, one.author)]
+    return drafts[-1] if drafts else None
 
 
 def last_words(history: Iterable[Revision]) -> dict[str, Revision]:
@@ -77,10 +78,14 @@ def last_words(history: Iterable[Revision]) -> dict[str, Revision]:
     return {one.author: one for one in history if one.kind != "draft"}
 
 
+def last_decisions(history: Iterable[Revision]) -> dict[str, Revision]:
+    """The last decision of each person who did not take it back, by name."""
+    return {name: one for name, one in last_words(history).items() if one.kind != "withdrawn"}
+
+
 def latest_decision(history: Iterable[Revision], annotator: str) -> Revision | None:
     """The last decision of one person; None also where it was withdrawn."""
-    last = last_words(history).get(annotator)
-    return None if last is None or last.kind == "withdrawn" else last
+    return last_decisions(history).get(annotator)
 
 
 def shown_to(history: Iterable[Revision], annotator: str) -> Revision | None:
@@ -88,15 +93,14 @@ def shown_to(history: Iterable[Revision], annotator: str) -> Revision | None:
     draft. What others said is not shown, so that people decide independently.
     """
     history = list(history)
-    own = last_words(history).get(annotator)
-    return own or next((one for one in reversed(history) if one.kind == "draft"), None)
+    return last_words(history).get(annotator) or latest_draft(history)
 
 
 def latest_standing(history: Iterable[Revision]) -> Revision | None:
     """The latest revision of anyone that nobody replaced or took back: a draft, or a person's last decision."""
     history = list(history)
-    last = last_words(history)
-    stands = [one for one in history if one.kind == "draft" or (one == last[one.author] and one.kind != "withdrawn")]
+    said = last_decisions(history)
+    stands = [one for one in history if one.kind == "draft" or one == said.get(one.author)]
     return stands[-1] if stands else None
 
 

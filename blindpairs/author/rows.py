@@ -64,8 +64,7 @@ def rows_of(
     for pair, history in database.histories():
         shown = latest_standing(history)
         if annotator:
-            drafts = [one for one in history if one.kind == "draft"]
-            shown = latest_decision(history, annotator) or (drafts[-1] if drafts else None)
+            shown = latest_decision(history, annotator) or latest_draft(history)
         yield pair, shown, _row(pair, shown, annotator)
 
 

@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import Literal
 
 from blindpairs.author.drafts import MinedPair, same_words
-from blindpairs.author.revisions import Revision, last_words
+from blindpairs.author.revisions import Revision, last_decisions
 from blindpairs.benchmark import BenchmarkPair, Question
 
 State = Literal["undecided", "accepted", "rejected", "disputed"]
@@ -76,8 +76,7 @@ def standing_of(pair: MinedPair, history: Sequence[Revision]) -> Standing:
 
 def counting(history: Sequence[Revision]) -> tuple[Revision, ...]:
     """The decisions that count, one a person, the latest last."""
-    decisions = [one for one in last_words(history).values() if one.kind != "withdrawn"]
-    decisions.sort(key=lambda one: one.id)
+    decisions = sorted(last_decisions(history).values(), key=lambda one: one.id)
     settled = next((one for one in reversed(decisions) if one.settles), None)
     if settled is None:
         return tuple(decisions)

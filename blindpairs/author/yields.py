@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.listing import search_words
+from blindpairs.author.drafts import search_words
 from blindpairs.statistics import Rate, rate_of
 
 BAND = 0.05  # of a cosine

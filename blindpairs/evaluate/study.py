@@ -140,7 +140,7 @@ class Study:
         """
         with self._lock:
             one = self._participant(name)
-            left = [key for key in one.order if key not in one.file.keys][:count]
+            left = [key for key in one.order if key not in one.said][:count]
             return [self._item(one, key) for key in left]
 
     def answer(self, name: str, token: str, option: int | None, seconds: float | None = None) -> Participation:
@@ -173,7 +173,7 @@ class Study:
             return self._participation(self._participant(name))
 
     def _participation(self, one: "_Participant") -> Participation:
-        answered = sum(key in one.file.keys for key in one.order)
+        answered = sum(key in one.said for key in one.order)
         return Participation(one.setup.model.removeprefix(HUMAN), answered, len(one.order))
 
     def _participant(self, name: str) -> "_Participant":
@@ -208,23 +208,23 @@ class _Participant:
 
 def recorded_human(folder: Path, spec: str, benchmark: Benchmark | None = None) -> Path:
     """Where the answers of `human:NAME` are among the results on one benchmark. InputError names who is there."""
-    people = {read_setup(one, benchmark).model: one for one in recorded(folder) if _is_human(one)}
+    people = _people(folder)
     if spec not in people:
         there = ", ".join(people) or "nobody has answered"
         raise InputError(f"{spec}: no answers are recorded in {folder} ({there}): `blindpairs study` records them")
+    read_setup(people[spec], benchmark)  # refuses answers about another revision
     return people[spec]
 
 
 def participants(folder: Path) -> list[str]:
     """The specs of the people whose answers are recorded among the results on one benchmark."""
-    return sorted(read_setup(one).model for one in recorded(folder) if _is_human(one))
+    return sorted(_people(folder))
 
 
 def study_scores(truth: Benchmark, folder: Path) -> dict[str, StudyScores]:
     """The scores of each participant by spec, of what each has answered, and of all together under "" if any did."""
     said = {}
-    for spec in participants(folder):
-        place = recorded_human(folder, spec)
+    for spec, place in sorted(_people(folder).items()):
         answers = list(read_answers(place / ANSWERS))
         check_origin(place, read_setup(place), answers)
         said[spec] = answers
@@ -278,5 +278,7 @@ def _token(model: str, key: Key) -> str:
     return digest(["study", model, *key])[:24]
 
 
-def _is_human(folder: Path) -> bool:
-    return read_setup(folder).model.startswith(HUMAN)
+def _people(folder: Path) -> dict[str, Path]:
+    """The folder of each participant by spec, among the results on one benchmark."""
+    found = {read_setup(one).model: one for one in recorded(folder)}
+    return {spec: one for spec, one in found.items() if spec.startswith(HUMAN)}

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.edits import Edit, draft_of_form, form_of, save_edit
+from blindpairs.author.edits import Edit, draft_of_form, save_edit
 from blindpairs.author.queue import Queue, Rules
 from blindpairs.author.revisions import Decision, shown_to
 
@@ -35,7 +35,7 @@ def work(database: AuthoringDatabase, name: str, pair_id: str) -> None:
     """Write about one pair and decide it, now and then twice as a double click does."""
     shown = shown_to(database.history(pair_id), name)
     assert shown is not None  # every pair is drafted
-    form = form_of(shown.draft)
+    form = shown.draft.as_json()
     for number in range(2):
         form["statement_a"] += f" {name}"
         save_edit(database, Edit(pair_id, name, form, shown.id, f"window of {name}", number))

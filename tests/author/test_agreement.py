@@ -16,12 +16,11 @@ from blindpairs.author.agreement import (
     agreement_of,
     answer_labels,
     disputes,
-    independent,
-    said_of,
+    said_as,
 )
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft
-from blindpairs.author.revisions import Decision, Revision
+from blindpairs.author.revisions import Decision, Revision, last_decisions
 from blindpairs.benchmark import Question
 
 TURNED = Draft(Question("Is the door open?", ("closed", "Open "), (1, 0)))  # the answers of DRAFT, in another order
@@ -39,6 +38,17 @@ def database(tmp_path: Path) -> Iterator[AuthoringDatabase]:
 def say(database: AuthoringDatabase, pair: int, name: str, draft: Draft | None) -> None:
     """Accept a pair with this text; without one, reject it."""
     database.decide(Decision(f"p{pair}", name, draft is not None, draft or DRAFT, based_on=pair + 1))
+
+
+def independent(history: list[Revision]) -> dict[str, Revision]:
+    """The last decision of each person that settles no dispute and was not taken back, by name."""
+    return last_decisions(one for one in history if not one.settles)
+
+
+def said_of(revision: Revision) -> Said:
+    """What a decision says, as it is compared."""
+    question = revision.draft.question
+    return said_as(revision.kind, *question.options, question.answers[0]) if question else Said(revision.kind)
 
 
 def of_answers(found: Agreement) -> tuple[int, int, float]:
@@ -63,10 +73,10 @@ def test_the_same_key_with_another_answer_disagrees(database: AuthoringDatabase)
 
 def test_people_who_answer_by_lot_agree_by_chance() -> None:
     draw = random.Random(0)
-    said = (DRAFT, TURNED, OTHERWISE, SAME_KEYS)
+    texts = (DRAFT, TURNED, OTHERWISE, SAME_KEYS)
 
     def accepted(name: str) -> Said:
-        return said_of(Revision(0, "p", name, "accepted", draw.choice(said), "", "", False, None, ""))
+        return said_of(Revision(0, "p", name, "accepted", draw.choice(texts), "", "", False, None, ""))
 
     found = agreement_of([{name: accepted(name) for name in ("Ann", "Ben", "Cleo")} for _ in range(300)])
     assert found.answers.items == 300
@@ -126,8 +136,8 @@ def test_people_who_decided_nothing_together_are_not_compared(database: Authorin
 def test_the_label_does_not_depend_on_who_wrote_the_options_how(database: AuthoringDatabase) -> None:
     for name, draft in (("Ann", DRAFT), ("Ben", TURNED), ("Cleo", SAME_KEYS)):
         say(database, 0, name, draft)
-    said = {name: said_of(one) for name, one in independent(database.history("p0")).items()}
-    assert answer_labels(said) == {"Ann": 1, "Ben": 1, "Cleo": 0}  # of closed and open
+    answers = {name: said_of(one) for name, one in independent(database.history("p0")).items()}
+    assert answer_labels(answers) == {"Ann": 1, "Ben": 1, "Cleo": 0}  # of closed and open
 
 
 def test_a_dispute_has_what_everybody_said_and_is_settled_by_that(database: AuthoringDatabase) -> None:

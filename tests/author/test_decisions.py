@@ -1,6 +1,5 @@
 """Which decision counts."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +8,9 @@ import pytest
 from authored import DOOR, DRAFT, EXCHANGED, authoring, mined
 
 from blindpairs.author.database import AuthoringDatabase
-from blindpairs.author.decisions import Counts, accepted_pairs, counts, standings
+from blindpairs.author.decisions import accepted_pairs, standings
 from blindpairs.author.drafts import Draft
+from blindpairs.author.queue import Queue
 from blindpairs.author.revisions import Decision
 from blindpairs.benchmark import BenchmarkPair, Question
 
@@ -100,6 +100,15 @@ def test_counts_tell_blind_pairs_from_controls(database: AuthoringDatabase) -> N
     database.decide(Decision("p0", "Ann", True, DRAFT))
     database.decide(Decision("p1", "Ann", False, DRAFT))
     database.decide(Decision("p3", "Ann", True, Draft(statement_a="a", statement_b="b", patterns=("Texts", "mine"))))
-    blind, controls = counts(database)
-    assert blind == Counts(3, 3, Counter(accepted=1, rejected=1, undecided=1), Counter({"State and Condition": 1}))
-    assert controls == Counts(2, 0, Counter(accepted=1, undecided=1), Counter({"Texts": 1, "mine": 1}))
+    found = Queue(database).progress()
+    assert (found.pairs, found.accepted, found.rejected, found.decided) == (3, 1, 1, 2)
+    assert found.patterns == {"State and Condition": 1}
+    assert (found.controls, found.controls_accepted) == (2, 1)
+    assert [(one.pair.pair_id, one.drafted, one.state) for one in standings(database)] == [
+        ("p0", True, "accepted"),
+        ("p1", True, "rejected"),
+        ("p2", True, "undecided"),
+        ("p3", False, "accepted"),
+        ("p4", False, "undecided"),
+    ]
+    assert accepted_pairs(database)[1].patterns == ("Texts", "mine")

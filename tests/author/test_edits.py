@@ -23,7 +23,6 @@ from blindpairs.author.edits import (
     EditConflict,
     draft_of_form,
     edits_of,
-    form_of,
     open_edit,
     save_edit,
 )
@@ -125,6 +124,15 @@ def test_what_cannot_be_kept_is_said(database: AuthoringDatabase) -> None:
     assert save_edit(database, typed(2, "\ud800")).form["question"]["text"] == "?"
 
 
+def test_a_keystroke_takes_about_400_bytes(database: AuthoringDatabase) -> None:
+    form = replace(DRAFT, second=EXCHANGED).as_json()
+    before = database.read("PRAGMA page_count")[0][0]
+    for number in range(300):
+        save_edit(database, Edit("p0", "Ann", form, 1, "0123456789abcdef", number))
+    pages = database.read("PRAGMA page_count")[0][0] - before
+    assert 300 < pages * database.read("PRAGMA page_size")[0][0] / 300 < 500
+
+
 def test_the_file_itself_refuses_to_change_or_delete_an_edit(database: AuthoringDatabase) -> None:
     save_edit(database, typed(1, "Is"))
     raw = sqlite3.connect(database.path)
@@ -153,7 +161,7 @@ def test_a_full_disk_loses_nothing_and_is_said(database: AuthoringDatabase) -> N
 
 @pytest.mark.parametrize("draft", [DRAFT, replace(DRAFT, second=EXCHANGED), Draft(), Draft(statement_a="a")])
 def test_a_draft_in_a_form_is_the_draft(draft: Draft) -> None:
-    assert draft_of_form(form_of(draft)) == (draft, ())
+    assert draft_of_form(draft.as_json()) == (draft, ())
 
 
 def test_a_question_without_answers_is_named_and_left_out() -> None:

@@ -8,7 +8,6 @@ import pytest
 from authored import DOOR, DRAFT, EXCHANGED
 
 from blindpairs.author.drafts import Draft
-from blindpairs.author.edits import form_of
 from blindpairs.author.live_checks import LiveFinding, live_checks
 from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.benchmark.checks import check
@@ -23,14 +22,14 @@ def said(form: dict[str, Any], taxonomy: tuple[str, ...] = TAXONOMY) -> list[tup
 
 def written(**changes: Any) -> dict[str, Any]:
     """The form of DRAFT with other fields; those of its question by name."""
-    form = form_of(DRAFT)
+    form = DRAFT.as_json()
     question = {name: changes.pop(name) for name in ("text", "options", "answers") if name in changes}
     return {**form, **changes, "question": {**form["question"], **question}}
 
 
 def test_a_good_pair_has_no_finding() -> None:
-    assert said(form_of(DRAFT)) == []
-    assert said(form_of(replace(DRAFT, second=EXCHANGED))) == []
+    assert said(DRAFT.as_json()) == []
+    assert said(replace(DRAFT, second=EXCHANGED).as_json()) == []
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_a_good_pair_has_no_finding() -> None:
         (written(statement_b=""), ("statements", "one_statement", True)),
         (written(statement_b="An open  door"), ("statements", "equal_statements", True)),
         (written(statement_b="door " * 90), ("statements", "long_statement", True)),
-        (written(second=form_of(Draft(DOOR))["question"]), ("second.answers", "second_not_exchanged", True)),
+        (written(second=Draft(DOOR).as_json()["question"]), ("second.answers", "second_not_exchanged", True)),
     ],
 )
 def test_each_fault_is_found_at_its_field(form: dict[str, Any], found: tuple[str, str, bool]) -> None:
@@ -69,7 +68,7 @@ def test_each_fault_is_found_at_its_field(form: dict[str, Any], found: tuple[str
             [("question.answers", "unfinished"), ("question.options", "equal_options")],
         ),
         (
-            {"second": form_of(Draft(DOOR))["question"]},
+            {"second": Draft(DOOR).as_json()["question"]},
             [("", "unfinished"), ("question.text", "unfinished")],
         ),
     ],
@@ -115,7 +114,7 @@ def test_what_is_said_here_is_what_the_export_says() -> None:
         written = (draft.question, draft.second, draft.patterns, draft.statement_a, draft.statement_b)
         pair = BenchmarkPair(f"p{number}", "a", "b", "", "", *written)
         exported = [one for one in check(Benchmark("b", (pair,), HeldImages({}), TAXONOMY)) if one.pair_id]
-        live = live_checks(form_of(draft), TAXONOMY)
+        live = live_checks(draft.as_json(), TAXONOMY)
         if not draft.question and not (draft.statement_a and draft.statement_b):
             exported = [one for one in exported if one.check != "nothing_asked"]
             live = [one for one in live if one.check != "unfinished"]
