@@ -2,11 +2,17 @@
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from author_pages import PEOPLE, Served, drawn_work, serve, serving
+
+from blindpairs.cli.serving import Serving, access_for
+from blindpairs.system import child_environment
+from blindpairs.workspace import Workspace
 
 PAGES = ("/", "/pairs", "/clusters", "/adjudication", "/statistics", "/static/edit.js", "/api/next", "/api/progress")
 
@@ -320,6 +326,23 @@ def test_taken_port_is_named_and_another_database_is_refused(tmp_path: Path, pag
     refused = CliRunner().invoke(app, ["author", "--work", str(tmp_path), "--port", "0"])
     assert (refused.exit_code, refused.stdout) == (3, "")
     assert "damaged or no database" in refused.stderr
+
+
+def test_full_disk_at_the_first_start_is_one_line_and_the_next_start_makes_the_secret(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from blindpairs.workspace import Workspace\n"
+        "from blindpairs.cli.serving import Serving, access_for; from blindpairs.errors import InputError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))\n"
+        "try: access_for(Serving(), ['ada'], Workspace(Path(sys.argv[1])), 'author')\n"
+        "except InputError as error: print(error)"
+    )
+    pytest.importorskip("resource", reason="no limits on this system")
+    line = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, env=child_environment(), check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"no room to write {tmp_path / '.page-secret'}: ")
+    assert len(access_for(Serving(), ["ada"], Workspace(tmp_path), "author").people) == 1
+    assert (tmp_path / ".page-secret").stat().st_size == 32
 
 
 def test_full_disk_is_said_and_what_was_saved_is_kept(tmp_path: Path) -> None:
