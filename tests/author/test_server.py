@@ -238,10 +238,20 @@ def test_time_that_no_clock_shows_is_refused_with_a_sentence(pages: Served, pers
     assert (status, "no number of seconds" in body["error"]) == (422, True)
 
 
-@pytest.mark.parametrize("cluster", ["x", "--5", "9" * 5000, "%C2%B2"], ids=["x", "--5", "long", "square"])
+@pytest.mark.parametrize(
+    "cluster", ["x", "--5", "9" * 30, "9" * 5000, "%C2%B2"], ids=["x", "--5", "large", "long", "square"]
+)
 def test_cluster_that_is_no_number_is_refused_with_a_sentence(pages: Served, person: str, cluster: str) -> None:
     status, body = pages.ask("GET", f"/api/next?cluster={cluster}", person=person)
     assert (status, "is no number of a cluster" in body["error"]) == (422, True)
+    answer, _ = pages.raw("GET", f"/pairs?cluster={cluster}", headers={"Authorization": f"Bearer {pages.token()}"})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("cluster", [10**30, True, "1", None], ids=["huge", "true", "text", "none"])
+def test_name_of_what_is_no_cluster_is_refused_with_a_sentence(pages: Served, cluster: object) -> None:
+    status, body = pages.ask("PUT", "/api/cluster", {"cluster": cluster, "name": "Doors"})
+    assert (status, "reload the page" in body["error"]) == (422, True)
 
 
 def test_replayed_save_and_double_decision_are_kept_once(pages: Served, person: str) -> None:
