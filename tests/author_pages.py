@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
@@ -212,6 +212,22 @@ class Visit:
     def value(self, field: str) -> str:
         """What a field holds."""
         return str(self.page.locator(f"#{field}").input_value())
+
+
+@contextmanager
+def visits(browser: Any, served: Served) -> Iterator[Callable[..., Visit]]:
+    """Opens pages, with the arguments of a Visit after the first two; none may have had a problem by the end."""
+    opened: list[Visit] = []
+
+    def open_page(person: str, path: str = "/", **context: Any) -> Visit:
+        opened.append(Visit(browser, served, person, path, **context))
+        return opened[-1]
+
+    yield open_page
+    problems = [problem for one in opened for problem in one.problems]
+    for one in opened:
+        one.context.close()
+    assert problems == []
 
 
 def serious_findings(visit: Visit) -> list[str]:

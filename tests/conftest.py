@@ -7,6 +7,7 @@ tests start inherit them.
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,16 +114,7 @@ def person(idle_people: list[str]) -> str:
 @pytest.fixture
 def visit(browser: Any, pages: "Served", person: str) -> "Iterator[Callable[..., Visit]]":
     """Opens a page of `pages` as `person`. At the end nothing may have gone wrong in any of them."""
-    from author_pages import Visit
+    from author_pages import visits
 
-    opened: list[Visit] = []
-
-    def open_page(path: str = "/", **context: Any) -> Visit:
-        opened.append(Visit(browser, pages, person, path, **context))
-        return opened[-1]
-
-    yield open_page
-    problems = [problem for one in opened for problem in one.problems]
-    for one in opened:
-        one.context.close()
-    assert problems == []
+    with visits(browser, pages) as opening:
+        yield partial(opening, person)

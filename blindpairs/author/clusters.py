@@ -6,11 +6,13 @@ the pattern of its pairs until these have a text with patterns of their own.
 """
 
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.deciding import clean_name, now
 from blindpairs.errors import InputError
+from blindpairs.pages.safety import visible_text
 
 TYPICAL = 12  # pairs that are shown of a cluster
 Names = dict[int, tuple[str, str]]  # number of a cluster -> its name, and who gave it
@@ -27,6 +29,15 @@ class Cluster:
     states: Counter[str]
     patterns: Counter[str]  # of those of its pairs that have a text: what people and drafts call them
     typical: tuple[str, ...]  # the ids of its best ranked pairs
+
+
+def cluster_number(given: str) -> int | None:
+    """The cluster that an address names, None for an empty text; InputError for what is no number that a file holds."""
+    with suppress(ValueError):  # also for one of thousands of digits
+        number = int(given) if given else None
+        if number is None or abs(number) < 1 << 62:
+            return number
+    raise InputError(f"{visible_text(given[:20])} is no number of a cluster")
 
 
 def clusters(database: AuthoringDatabase, typical: int = TYPICAL) -> list[Cluster]:

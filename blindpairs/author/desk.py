@@ -78,11 +78,11 @@ class Desk:
             _text(body, "pair_id"),
             person,
             _object(body, "form"),
-            _number(body, "based_on"),
+            number_of(body, "based_on"),
             _text(body, "client"),
-            _number(body, "number") or 0,
+            number_of(body, "number") or 0,
         )
-        kept = save_edit(self.database, edit, _number(body, "seen"))
+        kept = save_edit(self.database, edit, number_of(body, "seen"))
         self._renew(person)
         return {"edit": kept.id, "findings": self.findings(edit.form)}
 
@@ -100,7 +100,7 @@ class Desk:
             accepted,
             draft,
             str(body.get("reason") or ""),
-            _number(body, "based_on"),
+            number_of(body, "based_on"),
             seconds_of(body),
             bool(body.get("settles")),
         )
@@ -191,6 +191,14 @@ def seconds_of(body: Mapping[str, Any]) -> float | None:
     raise InputError(f"{visible_text(str(value)[:20])} is no number of seconds: reload the page")
 
 
+def number_of(body: Mapping[str, Any], name: str) -> int | None:
+    """An integer of a request; None where there is none, InputError for what a database file does not hold."""
+    value = body.get(name)
+    if value is not None and not (type(value) is int and abs(value) < 1 << 62):
+        raise InputError(f"the request has no number as {name}: reload the page")
+    return value
+
+
 def _image(key: str, uri: str) -> Json:
     # A file is named with its folder, a member of a container with the container: `cats/1.jpg`, `shard.tar#1.jpg`.
     folder, _, last = uri.rpartition("/")
@@ -207,13 +215,6 @@ def _text(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str):
         raise InputError(f"the request has no {name}: reload the page")
-    return value
-
-
-def _number(body: Mapping[str, Any], name: str) -> int | None:
-    value = body.get(name)
-    if value is not None and not (isinstance(value, int) and abs(value) < 1 << 62):
-        raise InputError(f"the request has no number as {name}: reload the page")
     return value
 
 

@@ -4,6 +4,7 @@ Filters, words to search and the place in the list are in the address, so that a
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, get_args
 from urllib.parse import urlencode
@@ -11,13 +12,14 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from blindpairs.author.agreement import agreement, disputes
-from blindpairs.author.clusters import clusters
+from blindpairs.author.clusters import cluster_number, clusters
 from blindpairs.author.desk import Desk
 from blindpairs.author.drafts import MinedPair
 from blindpairs.author.pair_list import Filters, page
 from blindpairs.author.revisions import Revision, last_decisions
 from blindpairs.author.standing import State, answer_text
 from blindpairs.author.yields import yields
+from blindpairs.errors import InputError
 
 TYPICAL = 6  # pairs shown of a cluster
 DISPUTES = 20  # shown at once
@@ -79,8 +81,8 @@ def _filters(query: Mapping[str, str]) -> Filters:
     state, cluster, kind = query.get("state", ""), query.get("cluster", ""), query.get("kind", "")
     if state in STATES:
         filters = replace(filters, state=state)  # type: ignore[arg-type]
-    if cluster.lstrip("-").isdecimal():
-        filters = replace(filters, cluster=int(cluster))
+    with suppress(InputError):  # an address that was mistyped shows more, not an error
+        filters = replace(filters, cluster=cluster_number(cluster))
     if kind in ("blind", "control"):
         filters = replace(filters, controls=kind == "control")
     return filters

@@ -19,14 +19,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from blindpairs.author.desk import REASONS, Desk
+from blindpairs.author.clusters import cluster_number
+from blindpairs.author.desk import REASONS, Desk, number_of
 from blindpairs.author.pictures import LARGEST_SIDE, Maps, Pictures
 from blindpairs.author.queue import Wish
 from blindpairs.author.refusals import refusals
 from blindpairs.author.security import Access, Guard
 from blindpairs.author.shell import FOREVER, Shell, json_body, with_cookie
 from blindpairs.errors import InputError
-from blindpairs.pages.safety import visible_text
 
 Result = TypeVar("Result")
 Page = Callable[[Desk, Request], Mapping[str, Any]]
@@ -152,11 +152,7 @@ class AuthorPages:
 
     async def _next(self, request: Request) -> Response:
         query = request.query_params
-        cluster = query.get("cluster", "")
-        try:
-            wish = Wish(query.get("pattern", ""), int(cluster) if cluster else None)
-        except ValueError as error:
-            raise InputError(f"{visible_text(cluster[:20])} is no number of a cluster") from error
+        wish = Wish(query.get("pattern", ""), cluster_number(query.get("cluster", "")))
         person, besides = request.scope["state"]["person"], query.getlist("besides")[:4]
         return JSONResponse({"pair": await self._writer(lambda desk: desk.next_pair(person, wish, besides))})
 
@@ -182,8 +178,8 @@ def _skip(desk: Desk, person: str, body: Mapping[str, Any]) -> Mapping[str, Any]
 
 
 def _name_cluster(desk: Desk, person: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    number = body.get("cluster")
-    if not isinstance(number, int):
+    number = number_of(body, "cluster")
+    if number is None:
         raise InputError("the request names no cluster: reload the page")
     desk.name_cluster(person, number, str(body.get("name") or ""))
     return {}

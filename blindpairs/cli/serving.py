@@ -169,24 +169,24 @@ def _has_browser() -> bool:
 
 def _secret(space: Workspace) -> bytes:
     """The secret of the work folder, from which tokens are made; only its owner may read it."""
-    from blindpairs.access import reading, unwritable
+    from blindpairs.access import reading, remove, unwritable
 
     path = space.page_secret
+    secret = secrets.token_bytes(SECRET_BYTES)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # Only one of two commands that begin together makes the file; the other one reads it.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(secret)
     except FileExistsError:
         with reading(path):
             found = path.read_bytes()
         if len(found) >= SECRET_BYTES:
             return found
-        path.unlink()  # cut short by a kill or a full disk
+        remove(path)  # cut short by a kill or a full disk
         return _secret(space)
     except OSError as error:
         raise unwritable(path, error) from error
-    with os.fdopen(descriptor, "wb") as out:
-        secret = secrets.token_bytes(SECRET_BYTES)
-        out.write(secret)
     return secret
 
 

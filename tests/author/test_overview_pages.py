@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from author_pages import DRAFT, Served, Visit, drawn_work, serious_findings, serving
+from author_pages import DRAFT, Served, Visit, drawn_work, serious_findings, serving, visits
 from nasty_texts import NASTY
 
 from blindpairs.author.clusters import cluster_names
@@ -55,17 +55,8 @@ def decide(served: Served, pair_id: str, name: str, place: int) -> None:
 
 @pytest.fixture
 def look(browser: Any, team: Served) -> Iterator[Callable[..., Visit]]:
-    opened: list[Visit] = []
-
-    def open_page(path: str, who: str = ADA, **context: Any) -> Visit:
-        opened.append(Visit(browser, team, who, path, **context))
-        return opened[-1]
-
-    yield open_page
-    problems = [problem for one in opened for problem in one.problems]
-    for one in opened:
-        one.context.close()
-    assert problems == []
+    with visits(browser, team) as opening:
+        yield lambda path, who=ADA, **context: opening(who, path, **context)
 
 
 def test_list_finds_pairs_by_state_words_and_cluster(look: Open, team: Served) -> None:

@@ -2,11 +2,17 @@
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from author_pages import PEOPLE, Served, drawn_work, serve, serving
+
+from blindpairs.cli.serving import Serving, access_for
+from blindpairs.system import child_environment
+from blindpairs.workspace import Workspace
 
 PAGES = ("/", "/pairs", "/clusters", "/adjudication", "/statistics", "/static/edit.js", "/api/next", "/api/progress")
 
@@ -232,10 +238,20 @@ def test_time_that_no_clock_shows_is_refused_with_a_sentence(pages: Served, pers
     assert (status, "no number of seconds" in body["error"]) == (422, True)
 
 
-@pytest.mark.parametrize("cluster", ["x", "--5", "9" * 5000, "%C2%B2"], ids=["x", "--5", "long", "square"])
+@pytest.mark.parametrize(
+    "cluster", ["x", "--5", "9" * 30, "9" * 5000, "%C2%B2"], ids=["x", "--5", "large", "long", "square"]
+)
 def test_cluster_that_is_no_number_is_refused_with_a_sentence(pages: Served, person: str, cluster: str) -> None:
     status, body = pages.ask("GET", f"/api/next?cluster={cluster}", person=person)
     assert (status, "is no number of a cluster" in body["error"]) == (422, True)
+    answer, _ = pages.raw("GET", f"/pairs?cluster={cluster}", headers={"Authorization": f"Bearer {pages.token()}"})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("cluster", [10**30, True, "1", None], ids=["huge", "true", "text", "none"])
+def test_name_of_what_is_no_cluster_is_refused_with_a_sentence(pages: Served, cluster: object) -> None:
+    status, body = pages.ask("PUT", "/api/cluster", {"cluster": cluster, "name": "Doors"})
+    assert (status, "reload the page" in body["error"]) == (422, True)
 
 
 def test_replayed_save_and_double_decision_are_kept_once(pages: Served, person: str) -> None:
@@ -323,6 +339,23 @@ def test_taken_port_is_named_and_another_database_is_refused(tmp_path: Path, pag
     refused = CliRunner().invoke(app, ["author", "--work", str(tmp_path), "--port", "0"])
     assert (refused.exit_code, refused.stdout) == (3, "")
     assert "damaged or no database" in refused.stderr
+
+
+def test_full_disk_at_the_first_start_is_one_line_and_the_next_start_makes_the_secret(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from blindpairs.workspace import Workspace\n"
+        "from blindpairs.cli.serving import Serving, access_for; from blindpairs.errors import InputError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))\n"
+        "try: access_for(Serving(), ['ada'], Workspace(Path(sys.argv[1])), 'author')\n"
+        "except InputError as error: print(error)"
+    )
+    pytest.importorskip("resource", reason="no limits on this system")
+    line = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, env=child_environment(), check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"no room to write {tmp_path / '.page-secret'}: ")
+    assert len(access_for(Serving(), ["ada"], Workspace(tmp_path), "author").people) == 1
+    assert (tmp_path / ".page-secret").stat().st_size == 32
 
 
 def test_full_disk_is_said_and_what_was_saved_is_kept(tmp_path: Path) -> None:

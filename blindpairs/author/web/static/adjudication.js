@@ -1,5 +1,5 @@
 // Settling disputes: one of the texts that people wrote, or a rejection, becomes the decision that counts.
-import { ask, find, showBanner } from "/static/common.js";
+import { ask, showBanner, showSaved } from "/static/common.js";
 
 document.addEventListener("click", async event => {
   const button = event.target.closest("button[data-form]"), dispute = event.target.closest(".dispute");
@@ -13,8 +13,7 @@ document.addEventListener("click", async event => {
     dispute.querySelector(".settled").textContent = `Settled: ${accepted === "true" ? "accepted" : "rejected"}.`;
     for (const one of dispute.querySelectorAll("button")) one.disabled = true;
     showBanner("");
-    find("saved").dataset.state = "saved";
-    find("saved").textContent = "saved";
+    showSaved("saved");
   } catch (error) {
     delete dispute.dataset.settled;
     showBanner(`NOT SAVED: ${error.message}${error.status === 409 ? ". Reload the page to see what is new" : ""}.`);

@@ -1,14 +1,9 @@
 // Names of clusters, saved while they are written: one request at a time for each, the newest name last.
-import { ask, find, showBanner } from "/static/common.js";
+import { ask, showBanner, showSaved } from "/static/common.js";
 
 const RETRY = 1500;  // ms
 const waiting = new Map();  // input -> name to save
 const busy = new Set();
-
-function show(state, text) {
-  find("saved").dataset.state = state;
-  find("saved").textContent = text;
-}
 
 async function save(input) {
   if (busy.has(input)) return;
@@ -18,9 +13,9 @@ async function save(input) {
     try {
       await ask("PUT", "/api/cluster", { cluster: Number(input.dataset.cluster), name });
       if (waiting.get(input) === name) waiting.delete(input);
-      if (!waiting.size) { show("saved", "saved"); showBanner(""); }
+      if (!waiting.size) { showSaved("saved"); showBanner(""); }
     } catch (error) {
-      show("failed", "not saved");
+      showSaved("failed");
       showBanner(`NOT SAVED: ${error.message}. Keep this page open: the name is sent again until it is saved.`);
       await new Promise(resume => setTimeout(resume, RETRY));
     }
@@ -31,7 +26,7 @@ async function save(input) {
 document.addEventListener("input", event => {
   if (!event.target.dataset.cluster) return;
   waiting.set(event.target, event.target.value);
-  show("saving", "saving …");
+  showSaved("saving");
   save(event.target);
 });
 addEventListener("beforeunload", event => { if (waiting.size) event.preventDefault(); });

@@ -44,6 +44,17 @@ export function newId() {
 
 export const imageAddress = (id, side) => `/image/${encodeURIComponent(id)}${side ? `?side=${side}` : ""}`;
 
+const SMALL = 256;  // pixels: an image up to this size is enlarged without interpolation
+export const isSmall = image => Math.max(image.naturalWidth, image.naturalHeight) <= SMALL;
+
+const SAVED = { idle: "ready", saving: "saving …", saved: "saved", failed: "not saved" };
+
+// Whether what was done last is on the server's disk; every page with a script has this mark in its bar.
+export function showSaved(state) {
+  find("saved").dataset.state = state;
+  find("saved").textContent = SAVED[state];
+}
+
 export function showBanner(text) {
   const banner = find("banner");
   banner.hidden = !text;

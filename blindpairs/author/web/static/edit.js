@@ -1,27 +1,26 @@
 // The desk: one pair, the question about it, and the keys. A pair is left only when the server has saved what was decided.
-import { ask, element, find, showBanner } from "/static/common.js";
+import { ask, element, find, showBanner, showSaved } from "/static/common.js";
 import * as form from "/static/form.js";
 import { Saving, sendLeftovers } from "/static/saving.js";
 import * as viewer from "/static/viewer.js";
 
 const main = find("main"), target = Number(main.dataset.target);
+const ACTIONS = ["accept", "reject", "skip", "undo"];  // ids of the buttons that leave a pair
 const IDLE = 60_000;  // ms without a key or a movement, after which nobody is taken to be looking
-const SAVED = { idle: "ready", saving: "saving …", saved: "saved", failed: "not saved" };
 let current = null;  // the pair that is shown, with its pictures decoded
 let next = null;  // a promise of the one after it
 let trail = [];  // ids of the pairs shown before
 let busy = false, looked = 0, lastSeen = 0;
 
 const saving = new Saving((state, findings) => {
-  find("saved").dataset.state = state;
-  find("saved").textContent = SAVED[state];
+  showSaved(state);
   if (findings) showFindings(findings);
 }, error => askWhichCounts(error.message, () => { saving.pair.seen = error.body.edit; saving.resume(); }));
 
 // ---- showing a pair ----
 
 function wantedQuery(besides) {
-  const [kind, value] = [find("wanted").value.split(":", 1)[0], find("wanted").value.replace(/^[^:]*:/, "")];
+  const [, kind, value] = find("wanted").value.match(/^([^:]*):(.*)$/s) ?? [];
   const query = new URLSearchParams(besides.map(id => ["besides", id]));
   if (kind) query.set(kind, value);
   return `/api/next?${query}`;
@@ -131,16 +130,17 @@ function showNothingLeft() {
     element("p", { class: "row" }, ...(wanted ? [element("button", { type: "button", id: "all-kinds" }, "Go on with all kinds")] : []),
       element("a", { class: "button", href: "/pairs" }, "Look through the pairs"), element("a", { class: "button", href: "/statistics" }, "Statistics")),
     element("p", { class: "quiet small" }, "To write them as a benchmark: blindpairs export"));
-  find("all-kinds")?.addEventListener("click", () => { find("wanted").value = ""; advance(); });
+  find("all-kinds")?.addEventListener("click", () => { find("wanted").value = ""; alone(advance); });
   delete main.dataset.shown;
 }
 
 // ---- moving on ----
 
+// To the next pair: the one that arrived early, else, as after an error, one that is asked for now.
 async function advance() {
   const early = next;
   next = null;
-  const ready = await (early?.catch(() => fetchNext([])) ?? fetchNext([]));  // what did not arrive early is asked for again
+  const ready = await (early?.catch(() => fetchNext([])) ?? fetchNext([]));
   if (current) trail.push(current.pair.pair_id);
   if (ready) { show(ready); prepareNext(); } else showNothingLeft();
 }
@@ -149,10 +149,10 @@ async function advance() {
 async function alone(action) {
   if (busy) return;
   busy = true;
-  for (const id of ["accept", "reject", "skip", "undo"]) find(id).setAttribute("aria-disabled", "true");
+  for (const id of ACTIONS) find(id).setAttribute("aria-disabled", "true");
   try { await action(); } catch (error) { explain(error); } finally {
     busy = false;
-    for (const id of ["accept", "reject", "skip", "undo"]) find(id).removeAttribute("aria-disabled");
+    for (const id of ACTIONS) find(id).removeAttribute("aria-disabled");
   }
 }
 
@@ -282,8 +282,7 @@ find("drafts").addEventListener("change", event => {
 find("wanted").addEventListener("change", () => alone(async () => {
   next = null;
   if (!await saving.settled()) return;
-  const ready = await fetchNext([]);
-  if (ready) { if (current) trail.push(current.pair.pair_id); show(ready); prepareNext(); } else showNothingLeft();
+  await advance();
 }));
 find("reject").addEventListener("click", openReject);
 find("reject-with").addEventListener("click", () => rejectWith(find("reason").value.trim()));

@@ -1,7 +1,7 @@
 // The study: one image, one question, two answers. The next question is shown when the answer is saved, not before.
-import { ask, find, imageAddress, showBanner } from "/static/common.js";
+import { ask, find, imageAddress, isSmall, showBanner, showSaved } from "/static/common.js";
 
-const RETRY = 1500, SMALL = 256;  // ms; pixels up to which an image is enlarged without interpolation
+const RETRY = 1500;  // ms
 let items = [], busy = false, since = 0, counted = 0;
 const answeredHere = new Set();  // tokens
 
@@ -51,7 +51,7 @@ async function show() {
   find("unread").hidden = Boolean(image);
   if (image) {
     find("image").src = image.src;
-    find("image").className = Math.max(image.naturalWidth, image.naturalHeight) <= SMALL ? "pixels" : "";
+    find("image").className = isSmall(image) ? "pixels" : "";
   } else find("unread").textContent = "This image cannot be shown. Choose “I cannot tell”.";
   find("asked").textContent = item.question;
   document.querySelectorAll(".choices button").forEach((button, place) => { button.querySelector("span").textContent = item.options[place]; });
@@ -64,16 +64,14 @@ async function answer(option) {
   if (busy || !item || find("question").hidden) return;
   busy = true;
   const seconds = Math.round(performance.now() - since) / 1000;
-  find("saved").dataset.state = "saving";
-  find("saved").textContent = "saving …";
+  showSaved("saving");
   for (;;) {
     try {
       const { answered, questions } = await ask("POST", "/api/answer", { token: item.token, option, seconds });
       showProgress(answered, questions);
       break;
     } catch (error) {
-      find("saved").dataset.state = "failed";
-      find("saved").textContent = "not saved";
+      showSaved("failed");
       showBanner(`NOT SAVED: ${error.message}.${error.status === 422 ? "" : " Your answer is sent again until it is saved."}`);
       if (error.status === 422) {  // such as a question that was answered in another window: go on with what is left
         await fetchItems().catch(() => {});
@@ -85,8 +83,7 @@ async function answer(option) {
     }
   }
   showBanner("");
-  find("saved").dataset.state = "saved";
-  find("saved").textContent = "saved";
+  showSaved("saved");
   answeredHere.add(item.token);
   items = items.filter(one => one.token !== item.token);
   document.activeElement?.blur();

@@ -1,8 +1,7 @@
 // The two images: side by side with one zoom for both, in place of each other, their difference, and where they differ.
-import { element, find, imageAddress } from "/static/common.js";
+import { find, imageAddress, isSmall } from "/static/common.js";
 
 const frames = { a: find("frame-a"), b: find("frame-b") };
-const SMALL = 256;  // an image up to this size is enlarged without interpolation
 const view = { mode: "sides", front: "a", map: false, scale: 1, x: 0, y: 0 };
 let shown = null;  // { pair, pictures: { a: { image, map, reason }, b } }
 
@@ -49,7 +48,7 @@ function fill(frame, side, over) {
   const stage = frame.querySelector(".stage"), { image, map } = shown.pictures[side];
   const layers = [];
   if (image) {
-    const small = Math.max(image.naturalWidth, image.naturalHeight) <= SMALL;
+    const small = isSmall(image);
     image.className = small ? "main pixels" : "main";
     image.alt = `Image ${side.toUpperCase()}: ${shown.pair[side].name}`;
     layers.push(image);
