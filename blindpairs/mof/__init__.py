@@ -6,9 +6,9 @@
     train(load_preset("demo").recipe, work / "runs" / "mine")
 
 Read in this order. The model: `modeling_mof_llava` (the file goes into every checkpoint), `towers` (an encoder spec as
-a vision tower of transformers), `building` (towers and a language model become one), `processing` (its processor). The
-data: `conversations` or `shards` (rows of a file, or of archives), `templates` (rows as ids), `indexing` (both kept),
-`checking` (what is wrong with them), `pixels` and `features` (images as the towers see them, or saw them), `examples`,
-`batches`. Training: `recipe` and `presets`, `training` (the stages of a run), `trainer` (the steps of a stage), `run`
-(its folder). What it will take: `cost`.
+a vision tower of transformers), `building` (towers and a language model become one), `processing` (its processor),
+`generation` (how it answers). The data: `conversations` or `shards` (rows of a file, or of archives), `templates` (rows
+as ids), `indexing` (both kept), `checking` (what is wrong with them), `pixels` and `features` (images as the towers see
+them, or saw them), `examples`, `batches`. Training: `recipe` and `presets`, `training` (the stages of a run), `trainer`
+(the steps of a stage), `run` (its folder). What it will take: `cost`.
 """

@@ -14,6 +14,7 @@ from torch import nn
 
 from blindpairs.encoders.weights import hub_folder, loading, quiet
 from blindpairs.errors import ConfigError
+from blindpairs.mof.generation import settings_of
 from blindpairs.mof.modeling_mof_llava import (
     CLIP_MEAN,
     CLIP_STD,
@@ -77,6 +78,7 @@ def build_mof(
         model.encode(torch.zeros(1, 3, model.config.resolution, model.config.resolution))
     except (ValueError, RuntimeError, AssertionError) as error:  # no such layer, widths or sizes that do not fit
         raise ConfigError(f"{' with '.join(filter(None, (clip, dino)))}: {error}") from error
+    model.generation_config = settings_of(language, tokenizer)
     processor = make_processor(tokenizer, model.config, next(iter(towers.values())).patch, model.image_tokens)
     return model, processor
 
@@ -207,9 +209,6 @@ def _assembled(
     if absent or found != wanted:
         odd = min(absent | (found.keys() ^ wanted.keys()) | {name for name in found if found[name] != wanted.get(name)})
         raise ConfigError(f"the parts do not make a whole model: {odd} is missing, left over or of another shape")
-    model.generation_config = language.generation_config
-    # No answer has one to learn from, and none may have one: the next step would look for its image.
-    model.generation_config.suppress_tokens = [config.image_token_id]
     model.eval()
     return model
 

@@ -91,6 +91,12 @@ class TurnTokenizer:
         repeats = np.where(encoded.ids == self.image_id, image_tokens, 1)
         return np.repeat(encoded.ids, repeats), np.repeat(labels, repeats)
 
+    def ends(self) -> list[int]:
+        """The token that ends an answer, if the template has one; what stands before the answer is none."""
+        (encoded,) = self.encoded([Conversation("", None, (Turn("human", "?"), Turn("gpt", "!")))])
+        controls = set(self._own.convert_tokens_to_ids(self._controls))
+        return [one for one in encoded.ids[encoded.learned].tolist() if one in controls][-1:]
+
     def text(self, conversation: Conversation) -> str:
         """What the language model reads, with the image as one token."""
         marked = self._marked(conversation).replace(OPEN, "").replace(CLOSE, "")

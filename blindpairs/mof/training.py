@@ -24,11 +24,13 @@ from blindpairs.mof.chat_templates import processor_template
 from blindpairs.mof.data import Instructions, Preparing, StageData, hash_of
 from blindpairs.mof.device import Device, this_device, to_precision
 from blindpairs.mof.flops import shape_of
+from blindpairs.mof.generation import end_at
 from blindpairs.mof.known_parts import language_model_path
 from blindpairs.mof.lora import add_lora, merge_lora
 from blindpairs.mof.recipe import Recipe, check
 from blindpairs.mof.run import DONE, TRAINED, Run, writing
 from blindpairs.mof.stages import accumulation, fitted, freeze, recomputing
+from blindpairs.mof.templates import TurnTokenizer
 from blindpairs.mof.trainer import StageTrainer, Training, load_trained, save_trained
 from blindpairs.progress import Notice, Progress, drop_notice, silent
 from blindpairs.workspace import sha256_file, stamp, write_json, written_atomically
@@ -227,6 +229,7 @@ class _Session:
         stage = self.recipe.stage(last)
         processor.image_processor.do_pad = stage.pad
         processor.chat_template = processor_template(stage.template, processor.tokenizer)
+        end_at(model, TurnTokenizer(processor.tokenizer, stage.template).ends())
         place = self.run.folder / f"checkpoint-{steps}"
         with self.run.saving(place) as aside:
             save_mof(model, processor, aside)
