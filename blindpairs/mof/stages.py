@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from blindpairs.errors import ConfigError
@@ -61,6 +62,24 @@ def accumulation(stage: Stage, processes: int) -> int:
             f"choose a micro_batch that divides {stage.batch // processes}"
         )
     return stage.batch // at_once
+
+
+@torch.no_grad()
+def check_packing(model: Any, source: str) -> None:
+    """ConfigError where samples that are packed into a row would see each other in the language model.
+
+    Those with a state along the row, or with positions of their own making, do (Mamba, LFM2, Bloom, OPT), and training
+    would not show it: their loss falls as others' does.
+    """
+    two = torch.arange(32)[None] % model.config.text_config.vocab_size  # (1, 2 x 16)
+    places = torch.arange(16).repeat(2)[None]  # (1, 2 x 16): they restart at the second
+    whole, alone = (
+        model.model(input_ids=ids, position_ids=at, use_cache=False).last_hidden_state[:, -16:]
+        for ids, at in ((two, places), (two[:, 16:], places[:, 16:]))
+    )
+    if not torch.allclose(whole, alone, rtol=0, atol=1e-3 * float(alone.abs().max())):
+        kind = model.config.text_config.model_type
+        raise ConfigError(f"{source}.packing: packed samples of a {kind} see each other: set {source}.packing=false")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from blindpairs.mof.known_parts import language_model_path
 from blindpairs.mof.lora import add_lora, merge_lora
 from blindpairs.mof.recipe import Recipe, check
 from blindpairs.mof.run import DONE, TRAINED, Run, writing
-from blindpairs.mof.stages import accumulation, fitted, freeze, recomputing
+from blindpairs.mof.stages import accumulation, check_packing, fitted, freeze, recomputing
 from blindpairs.mof.templates import TurnTokenizer
 from blindpairs.mof.trainer import StageTrainer, Training, load_trained, save_trained
 from blindpairs.progress import Notice, Progress, drop_notice, silent
@@ -98,6 +98,9 @@ class _Session:
         clip, dino = self.recipe.towers()
         language_model = language_model_path(self.recipe.language_model)
         model, processor = build_mof(clip, dino, language_model, self.recipe.fusion, seed=self.recipe.seed)
+        for number in stages:
+            if self.recipe.stage(number).packing:
+                check_packing(model, f"stage{number}")
         frozen = {name: state_hash(part) for name, part in parts(model).items() if "projector" not in name}
         self._start({"data": hashes, "weights": frozen})
         self._look_at_data(stages, model, processor)

@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 import torch
 from sharded_mof import trained_alone, trained_on_two_processes
-from tiny_mof import IMAGE, VOCABULARY, question, tiny_mof
+from tiny_mof import IMAGE, SHAPE, VOCABULARY, question, tiny_mof
 from torch import Tensor
+
+from blindpairs.errors import ConfigError
+from blindpairs.mof.stages import check_packing
 
 
 def gradients(model: Any, **inputs: Any) -> dict[str, Tensor]:
@@ -17,6 +20,28 @@ def gradients(model: Any, **inputs: Any) -> dict[str, Tensor]:
 
 def labels_of(ids: Tensor) -> Tensor:
     return ids.masked_fill(ids == IMAGE, -100)
+
+
+OF_OTHERS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "gpt_neox": {},
+    "bloom": {"n_layer": 2, "n_head": 2},  # positions are distances in the row
+    "mamba": {},  # a state goes on along the row
+    "lfm2": {"num_key_value_heads": 1, "layer_types": ["conv", "full_attention"]},
+}
+
+
+@pytest.mark.parametrize("family", OF_OTHERS)
+def test_language_model_that_does_not_keep_packed_samples_apart_is_refused(family: str) -> None:
+    from transformers import AutoConfig
+
+    text = AutoConfig.for_model(family, **SHAPE, vocab_size=VOCABULARY, **OF_OTHERS[family])
+    model = tiny_mof(mode="clip", text_config=text)
+    if family in ("llama", "gpt_neox"):
+        check_packing(model, "stage2")
+        return
+    with pytest.raises(ConfigError, match=rf"stage2\.packing: .* {family} see each other: set stage2.packing=false"):
+        check_packing(model, "stage2")
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
