@@ -141,16 +141,16 @@ def packed(examples: Sequence[Example]) -> Example:
 
 
 class PackedExamples(Dataset[Example]):
-    """Examples in packs of at most `capacity` ids. `set_epoch` packs anew."""
+    """Examples in packs of at most `capacity` ids, the same in every epoch; the order of the packs is the sampler's.
+
+    Packed anew, an epoch could have more packs than the Trainer has counted, which then go untrained, and a training
+    that goes on within an epoch would not be told which one it is.
+    """
 
     def __init__(self, examples: Examples, capacity: int, seed: int = 0) -> None:
         """ConfigError where an example is longer than a pack."""
-        self.examples, self.capacity, self.seed = examples, capacity, seed
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Pack in the order of another epoch."""
-        self.packs = packs_of(self.examples.lengths, self.capacity, np.random.default_rng([self.seed, epoch]))
+        self.examples = examples
+        self.packs = packs_of(examples.lengths, capacity, np.random.default_rng(seed))
 
     def __len__(self) -> int:
         return len(self.packs)

@@ -226,6 +226,27 @@ def test_packed_samples_and_low_rank_adapters_end_in_a_plain_model(tmp_path: Pat
     assert any(not torch.equal(found[name], tensor) for name, tensor in before.items())
 
 
+def test_packed_run_that_goes_on_in_a_later_epoch_does_the_steps_of_one_that_never_stopped(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    second = replace(recipe.stage2, packing=True, max_length=700, batch=2, steps=0, epochs=3, group_by_length=False)
+    packed = replace(recipe, stage1=replace(recipe.stage1, steps=1), stage2=second)
+    whole = Run(run_small(tmp_path, packed, "whole").folder).rows()
+    last = whole[-1]["step"]
+
+    def bars(label: str, unit: str) -> Progress:
+        def show(done: int, total: int, failed: int = 0, /) -> None:
+            if unit == "steps" and label.endswith("stage 2") and done == last - 1:
+                raise KeyboardInterrupt
+
+        return show
+
+    with pytest.raises(KeyboardInterrupt):
+        run_small(tmp_path, packed, "stopped", Watching(bars))
+    assert run_small(tmp_path, packed, "stopped").steps < last
+    stopped = Run(tmp_path / "runs" / "stopped").rows()
+    assert [(row["step"], row["loss"]) for row in stopped] == [(row["step"], row["loss"]) for row in whole]
+
+
 def test_run_stopped_before_its_model_was_written_takes_over_what_its_stages_trained(
     tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
