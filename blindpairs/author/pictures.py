@@ -2,13 +2,15 @@
 
 Promises: an image is addressed by its id alone, never by a path; what is sent was decoded here as the encoders' input
 is (EXIF orientation applied, transparency on white), so that a hostile file never reaches the browser; an image that
-cannot be read is named with its reason; a container (tar, Parquet) is searched once; memory stays bounded.
+cannot be read is named with its reason; a container (tar, Parquet) is searched once; memory stays bounded, by the
+cache and by one large image at a time.
 """
 
 import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from blindpairs.author.database import AuthoringDatabase
 from blindpairs.errors import BlindpairsError, Undecodable
 from blindpairs.images import Item, Limits, image_id, read_item
 from blindpairs.images.by_uri import Reference, container_of, located
-from blindpairs.images.decode import decode_pixels
+from blindpairs.images.decode import decode_pixels, pixels_held
 from blindpairs.mine.maps import MAPS, DifferenceMap, read_maps
 from blindpairs.pages.heat import heat_image
 from blindpairs.store import Store, references
@@ -27,6 +29,7 @@ from blindpairs.workspace import Workspace
 LARGEST_SIDE = 2048  # of a picture on a page, in pixels: as much as a screen shows of one of two images
 SMALL_SIDE = 256  # up to here a picture is sent without loss, since single pixels are seen
 CACHE_BYTES = 32 << 20  # of encoded pictures
+LARGE = 16_000_000  # pixels held while an image is decoded: 4 bytes each, 6 in a progressive JPEG
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Pictures:
         self._cache: OrderedDict[tuple[str, int], Picture] = OrderedDict()
         self._room = cache_bytes
         self._lock = threading.Lock()
+        self._large = threading.Lock()  # held while a large image is decoded
 
     def picture(self, key: str, side: int = LARGEST_SIDE) -> Picture:
         """The image with this id, its longest side at most `side` pixels; never enlarged."""
@@ -55,8 +59,7 @@ class Pictures:
             if found := self._cache.get((key, side)):
                 self._cache.move_to_end((key, side))
                 return found
-        pixels, _ = decode_pixels(self._read(key), self._limits, at_least=side)
-        made = _encoded(Image.fromarray(pixels), side)
+        made = self._made(self._read(key), side)
         with self._lock:
             if (key, side) not in self._cache:
                 self._cache[key, side] = made
@@ -65,6 +68,11 @@ class Pictures:
                 _, oldest = self._cache.popitem(last=False)
                 self._room += len(oldest.data)
         return made
+
+    def _made(self, data: bytes, side: int) -> Picture:
+        with self._large if pixels_held(data) > LARGE else nullcontext():
+            pixels, _ = decode_pixels(data, self._limits, at_least=side)
+        return _encoded(Image.fromarray(pixels), side)
 
 
 class CorpusImages:

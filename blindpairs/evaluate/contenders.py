@@ -9,6 +9,7 @@ image. Promises: only blind pairs count, unless there are none; answers to excha
 they count like any others; a pair that one of several models lacks is an error that names it.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ class Contenders:
         try:
             run = outcomes(self._pairs(), options)
         except InputError as error:
-            raise InputError(f"{folder.name}: {error}") from error
+            raise InputError(f"{folder.name}: {error}: {_next_step(setup, folder)}") from error
         scores = score(run)
         patterns = {name: one.pair_accuracy for name, one in by_pattern(self._truth, run).items()}
         right = {one.pair.pair_id: one.pair_right for one in run}
@@ -207,6 +208,16 @@ def _spec(text: str) -> str:
         "(open_clip:..., hf:..., demo:clip), or the folder of its checkpoint; a model that answers is asked first, "
         "with --model"
     )
+
+
+def _next_step(setup: Setup, folder: Path) -> str:
+    """What to do about answers that are incomplete: who asks for the rest, and what scores those that are there."""
+    if setup.model.startswith(HUMAN):
+        name, spec = setup.model.removeprefix(HUMAN), setup.model
+        asks = f"`blindpairs study --participant {shlex.quote(name)}` goes on"
+    else:
+        asks, spec = "the command that asked, run again, asks for them", f"recorded:{folder.name}"
+    return f"{asks}; `blindpairs eval --model {shlex.quote(spec)} --complete-pairs` scores the pairs that are whole"
 
 
 def _answers(folder: Path) -> list[Answer]:

@@ -74,7 +74,7 @@ def outcomes(pairs: Iterable[BenchmarkPair], options: Options) -> list[PairOutco
         pair_id, side, which = missing[0]
         raise InputError(
             f"{len(missing):,} answers of {len({key[0] for key in missing}):,} pairs are missing, such as that of "
-            f"image {side} of pair {pair_id} ({which} question): answer them, or score the complete pairs by name"
+            f"image {side} of pair {pair_id} ({which} question)"
         )
     return [_outcome(pair, options) for pair in asked]
 

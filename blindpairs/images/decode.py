@@ -108,8 +108,9 @@ def decode(data: bytes, limits: Limits = Limits()) -> Decoded:
 def decode_pixels(data: bytes, limits: Limits, *, at_least: int | None = None) -> tuple[Pixels, list[str]]:
     """The pixels of one image file, (H, W, 3) upright, and what its decoder says of it: `frames>1`, `truncated`.
 
-    `at_least` is for showing images: a JPEG comes at the smallest of its full, half, quarter and eighth size whose
-    longest side has so many pixels, which bounds the memory, and torch, which takes seconds to load, is left alone.
+    `at_least` is for showing images, and bounds the memory: a JPEG comes at the smallest of its full, half, quarter and
+    eighth size whose longest side has so many pixels; where twice as many are left, any image comes as means of whole
+    blocks of pixels. Torch, which takes seconds to load, is left alone.
     Raises Undecodable with one of the codes empty, lfs_pointer, not_image, unsupported_format, unsupported_mode,
     too_many_pixels, too_small, aspect, truncated, corrupt, metadata_bomb.
     """
@@ -125,6 +126,18 @@ def decode_pixels(data: bytes, limits: Limits, *, at_least: int | None = None) -
         if animated:
             flags.append("frames>1")
     return pixels, flags
+
+
+def pixels_held(data: bytes) -> int:
+    """How many pixels of an image file are in memory at once while it is decoded to be shown.
+
+    None of a baseline JPEG, which is made smaller row by row; all others, progressive JPEGs among them, are held whole.
+    """
+    kind = sniff(data[:HEAD_BYTES])
+    if kind is None or (kind == "jpeg" and jpeg_header(data).frame in (0xC0, 0xC1)):
+        return 0
+    width, height = dimensions(data, kind) or (0, 0)
+    return width * height
 
 
 def _check_size(size: tuple[int, int] | None, limits: Limits) -> None:
@@ -200,13 +213,12 @@ def _pillow_pixels(data: bytes, kind: str, limits: Limits, at_least: int | None)
                 if image.tag_v2.get(254, 0) & 1:
                     raise Undecodable("unsupported_format", "the preview in a raw file: develop it to JPEG or TIFF")
                 check_tiff(image)
-            if at_least is not None:
-                longest = max(
-                    image.size
-                )  # `draft` takes the smallest size with so many columns and rows; JPEG alone has it
+            if at_least is not None:  # `draft` takes the smallest size with so many columns and rows; JPEG alone has it
+                longest = max(image.size)
                 image.draft(image.mode, (-(-image.width * at_least // longest), -(-image.height * at_least // longest)))
             image.load()
-            pixels = upright(to_rgb(image, data), _orientation(image, data, kind))
+            block = max(1, max(image.size) // (2 * at_least)) if at_least else 1
+            pixels = upright(to_rgb(image, data, block), _orientation(image, data, kind))
             return pixels, kind != "jpeg" and _animated(image)
     except (Undecodable, MemoryError):
         raise

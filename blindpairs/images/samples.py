@@ -46,33 +46,41 @@ def check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
         image.palette = ImagePalette.raw("RGB;L", bytes(tags[COLOUR_MAP]))
 
 
-def to_rgb(image: ImageFile.ImageFile, data: bytes) -> Pixels:
-    """The pixels of a loaded image of any of Pillow's modes, (H, W, 3); `data` is the content of its file."""
+def to_rgb(image: ImageFile.ImageFile, data: bytes, block: int = 1) -> Pixels:
+    """The pixels of a loaded image of any of Pillow's modes, (H, W, 3); `data` is the content of its file.
+
+    Each pixel is the mean of `block` rows and columns, fewer at the right and lower edge.
+    """
     if image.mode.startswith("I;16") or (image.mode == "I" and isinstance(image, PpmImagePlugin.PpmImageFile)):
-        return _scaled_grey(image)
+        return _scaled_grey(image, block)
     if image.mode in ("I", "F"):  # convert("RGB") would clip these to black or white without a word
         raise _unsupported("32-bit samples have no agreed black and white")
     if isinstance(image, PngImagePlugin.PngImageFile):
         _correct_transparent_colour(image, data[24])  # bits per sample: IHDR is always the first chunk
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return _on_white(image)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        return _averaged(_on_white(image), block)
+    return _averaged(image if image.mode == "RGB" else image.convert("RGB"), block)
+
+
+def _averaged(image: Image.Image, block: int) -> Pixels:
+    # An array takes twice its size while it is made, so that it is made of the smaller image.
+    return np.asarray(image.reduce(block) if block > 1 else image)
 
 
 def _unsupported(what: str) -> Undecodable:
     return Undecodable("unsupported_mode", f"{what}: convert it to 8 or 16 bit RGB or grey")
 
 
-def _on_white(image: ImageFile.ImageFile) -> Pixels:
-    """The pixels of an image with transparency, composited on white."""
-    layer = image.convert("RGBA")
+def _on_white(image: ImageFile.ImageFile) -> Image.Image:
+    """An image with transparency, composited on white."""
+    layer: Image.Image = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = layer.getextrema()[-1]
     if alpha != (255, 255) and not (alpha == (0, 0) and isinstance(image, BmpImagePlugin.BmpImageFile)):
         # Not reached by a BMP whose alpha is 0 everywhere: many writers leave those bytes empty, and it is opaque.
         if isinstance(image, TiffImagePlugin.TiffImageFile) and not {1, 2} & set(image.tag_v2.get(EXTRA_SAMPLES, ())):
             raise _unsupported("it has one sample more than colours, and does not say that this is alpha")
         layer = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return np.asarray(layer.convert("RGB"))
+    return layer.convert("RGB")
 
 
 def _correct_transparent_colour(image: PngImagePlugin.PngImageFile, bits: int) -> None:
@@ -88,7 +96,7 @@ def _correct_transparent_colour(image: PngImagePlugin.PngImageFile, bits: int) -
         del image.info["transparency"]
 
 
-def _scaled_grey(image: ImageFile.ImageFile) -> Pixels:
+def _scaled_grey(image: ImageFile.ImageFile, block: int) -> Pixels:
     """16-bit or 12-bit grey, scaled to 8 bits, as (H, W, 3). Pillow's convert would clip it to white."""
     samples = np.asarray(image).astype(np.uint32)
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
@@ -99,4 +107,4 @@ def _scaled_grey(image: ImageFile.ImageFile) -> Pixels:
     key = image.info.get("transparency")
     if isinstance(key, int):
         grey[samples == key] = 255
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.repeat(_averaged(Image.fromarray(grey), block)[:, :, None], 3, axis=2)

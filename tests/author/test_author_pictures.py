@@ -2,9 +2,13 @@
 
 import io
 import tarfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,8 +33,17 @@ def jpeg(size: tuple[int, int], orientation: int = 1) -> bytes:
     image = Image.open(io.BytesIO(picture(1, "PNG", size)))
     tags = Image.Exif()
     tags[0x0112] = orientation
+    return saved(image, "JPEG", exif=tags, quality=95)
+
+
+@cache
+def large_png() -> bytes:
+    return picture(1, "PNG", (5000, 2500))
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     out = io.BytesIO()
-    image.save(out, "JPEG", exif=tags, quality=95)
+    image.save(out, kind, **options)
     return out.getvalue()
 
 
@@ -57,9 +70,23 @@ def test_large_jpeg_is_decoded_no_larger_than_it_is_shown(at_least: int, longest
     assert shown.shape == (longest, -(-longest // 2), 3)
 
 
-@pytest.mark.parametrize("side", [192, 1024, 2048])
-def test_picture_of_a_large_jpeg_looks_like_one_made_of_all_its_pixels(side: int) -> None:
-    data = jpeg((5000, 2500))
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "1", "I;16"])
+def test_large_image_of_another_format_is_averaged_over_blocks_of_its_pixels(mode: str) -> None:
+    drawn = Image.open(io.BytesIO(picture(1, "PNG", (1201, 601))))
+    drawn.putalpha(Image.linear_gradient("L").resize(drawn.size))
+    if mode == "I;16":
+        drawn = Image.fromarray(np.asarray(drawn.convert("L")).astype(np.uint16) * 257)
+    data = saved(drawn.convert(mode), "PNG")
+    whole = np.pad(decode_pixels(data, Limits())[0], ((0, 2), (0, 2), (0, 0)), "edge").astype(float)
+    shown, _ = decode_pixels(data, Limits(), at_least=200)  # twice as many are left to be filtered
+    assert shown.shape == (201, 401, 3)
+    blocks = whole.reshape(201, 3, 401, 3, 3).mean((1, 3))
+    assert np.abs(shown - blocks).max() <= 1
+
+
+@pytest.mark.parametrize(("kind", "side"), [("JPEG", 192), ("JPEG", 1024), ("JPEG", 2048), ("PNG", 192)])
+def test_picture_of_a_large_image_looks_like_one_made_of_all_its_pixels(kind: str, side: int) -> None:
+    data = saved(Image.open(io.BytesIO(large_png())), kind, quality=95)
     shown = pixels(Pictures(lambda _: data, Limits()).picture("any", side).data).astype(int)
     whole = Image.fromarray(decode_pixels(data, Limits())[0]).resize((side, side // 2), Image.Resampling.LANCZOS)
     assert shown.shape == (side // 2, side, 3)
@@ -79,6 +106,31 @@ def test_what_is_no_image_never_reaches_the_browser(data: bytes, code: str) -> N
     with pytest.raises(Undecodable) as refused:
         Pictures(lambda _: data, Limits()).picture("any")
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "together"),
+    [("JPEG", {"progressive": True}, False), ("PNG", {}, False), ("JPEG", {}, True)],
+    ids=["progressive JPEG", "PNG", "baseline JPEG"],
+)
+def test_large_images_that_are_decoded_whole_wait_for_each_other(
+    kind: str, options: dict[str, bool], together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, both, met = saved(Image.new("RGB", (5000, 3500)), kind, **options), threading.Barrier(2), []
+
+    def decode(*_: object, **__: object) -> tuple[np.ndarray, list[str]]:
+        try:
+            both.wait(0.3)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            met.append(False)
+        return np.zeros((2, 2, 3), np.uint8), []
+
+    monkeypatch.setattr("blindpairs.author.pictures.decode_pixels", decode)
+    pictures = Pictures(lambda _: data, Limits())
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(pictures.picture, ("a", "b")))
+    assert met == [together, together]
 
 
 def test_cache_is_bounded_and_saves_reading() -> None:

@@ -24,6 +24,7 @@ from blindpairs.evaluate.asking import OFFICIAL, OURS, Asking, exchanged
 from blindpairs.evaluate.contenders import similarity_folder
 from blindpairs.evaluate.power import pairs_needed
 from blindpairs.evaluate.results import Setup, benchmark_folder, record_imported
+from blindpairs.evaluate.study import setup_of as setup_of_person
 from blindpairs.workspace import demo_folder
 
 VISION: dict[str, Any] = {"image_size": 64, "width": 64, "patch_size": 16, "head_width": 32}
@@ -329,4 +330,21 @@ def test_incomplete_answers_are_compared_with_nothing(work: Path, few: tuple[Pat
     assert result.exit_code == 3
     assert f"{folder.name}: " in result.stderr
     assert "answers of 17 pairs are missing" in result.stderr
+    assert ": the command that asked, run again, asks for them; `blindpairs eval --model " in result.stderr
+    assert f"recorded:{folder.name} --complete-pairs` scores the pairs that are whole" in result.stderr
     assert "partly (ours)" not in listed
+
+
+def test_unfinished_study_is_compared_with_nothing_and_the_commands_that_go_on_are_named(
+    work: Path, few: tuple[Path, Benchmark]
+) -> None:
+    setup = setup_of_person("Ada L.")
+    folder = benchmark_folder(work / "results", few[1]) / setup.folder_name
+    record_imported(folder, setup, few[1], said(few[1].pairs[0], True))
+    result = call(work, few, "--compare", "human:Ada L.", "--compare", GOOD.folder_name)
+    named = call(work, few, "--model", "human:Ada L.", "--complete-pairs")
+    shutil.rmtree(folder)
+    assert (result.exit_code, named.exit_code) == (3, 0)
+    assert "(first question): `blindpairs study --participant 'Ada L.'` goes on; " in result.stderr
+    assert "`blindpairs eval --model 'human:Ada L.' --complete-pairs` scores the pairs that are whole" in result.stderr
+    assert "human:Ada L. (study) (1 complete pairs)" in named.stdout
