@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blindpairs.encoders.from_transformers import CONFIGS, read_config, refuse_absent
+from blindpairs.encoders.from_transformers import refuse_absent
 from blindpairs.encoders.specs import Spec
+from blindpairs.encoders.text_side import MODELS
 from blindpairs.encoders.texts import Inputs, TextTower, check_shared_space, no_texts
-from blindpairs.encoders.weights import hub_extra, hub_folder, loading, quiet, state_hash
+from blindpairs.encoders.weights import CONFIGS, hub_extra, hub_folder, loading, quiet, read_config, state_hash
 from blindpairs.errors import AssetMissing, ConfigError
 
-# model_type -> transformers' class for both halves, and the pool whose image vectors share the space of the texts.
-MODELS = {"clip": ("CLIPModel", "projection"), "siglip": ("SiglipModel", "pooler")}
 VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")  # a tokenizer has one of them
 TOKENIZER = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
@@ -29,7 +28,7 @@ def load_transformers_text(spec: Spec) -> TextTower:
     SigLIP 2 has the configuration of a SigLIP (but for NaFlex, which is not supported) and is told by its tokenizer.
     """
     folder = hub_folder(spec.text, spec.target, (*CONFIGS, *TOKENIZER))
-    config = read_config(spec, folder / CONFIGS[0])
+    config = read_config(spec.text, folder / CONFIGS[0])
     if config.get("model_type") not in MODELS:
         raise no_texts(spec, f" (model_type {config.get('model_type')!r})")
     class_name, pool = MODELS[config["model_type"]]
@@ -66,12 +65,6 @@ def load_transformers_text(spec: Spec) -> TextTower:
         facts={"architecture": class_name, "tokenizer": type(tokenizer).__name__, "lower_case": lower},
         weights_hash=state_hash(model),
     )
-
-
-def compares_texts(spec: Spec) -> bool:
-    """Whether the configuration of a repository or a folder is that of a model with both halves."""
-    folder = hub_folder(spec.text, spec.target, CONFIGS)
-    return read_config(spec, folder / CONFIGS[0]).get("model_type") in MODELS
 
 
 def _dimension(model: Any) -> int:
