@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from blindpairs.encoders.encoder import Tower
 from blindpairs.encoders.specs import Spec
 from blindpairs.encoders.tokens import Transformer
-from blindpairs.encoders.weights import CONFIGS, hub_folder, loading, quiet, read_config, state_hash
+from blindpairs.encoders.weights import CONFIGS, hub_folder, loading, quiet, read_config, refuse_missing, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
 
@@ -102,19 +102,14 @@ def _model(spec: Spec, folder: Path, family: Family, raw: dict[str, Any]) -> Any
         model, report = model_class.from_pretrained(
             folder, config=config, dtype=torch.float32, output_loading_info=True, **extra
         )
-    refuse_absent(spec, folder, report)
+    refuse_untrained(spec, folder, report)
     return model
 
 
-def refuse_absent(spec: Spec, folder: Path, report: Mapping[str, Any]) -> None:
-    """ConfigError if the checkpoint lacks tensors, which transformers then fills with random numbers.
-
-    `report` is its loading info.
-    """
+def refuse_untrained(spec: Spec, folder: Path, report: Mapping[str, Any]) -> None:
+    """ConfigError if the checkpoint lacks tensors, by transformers' loading info."""
     # A mask token is only used in pretraining: a checkpoint may lack it.
-    absent = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
-    if absent:
-        raise ConfigError(f"{spec.text}: {folder} lacks {len(absent)} tensors of this model, such as {absent[0]}")
+    refuse_missing(spec.text, folder, sorted(key for key in report["missing_keys"] if not key.endswith("mask_token")))
 
 
 def _preprocess(spec: Spec, folder: Path) -> Preprocess:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blindpairs.encoders.from_transformers import refuse_absent
+from blindpairs.encoders.from_transformers import refuse_untrained
 from blindpairs.encoders.specs import Spec
 from blindpairs.encoders.text_side import MODELS
 from blindpairs.encoders.texts import Inputs, TextTower, check_shared_space, no_texts
@@ -102,7 +102,7 @@ def _model(spec: Spec, folder: Path, class_name: str) -> Any:
         model, report = getattr(transformers, class_name).from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True
         )
-    refuse_absent(spec, folder, report)
+    refuse_untrained(spec, folder, report)
     model.vision_model = None
     if class_name == "CLIPModel":
         model.visual_projection = None

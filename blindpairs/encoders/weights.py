@@ -9,7 +9,7 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,12 @@ def read_config(spec: str, path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{spec}: {path} is missing or not JSON; the hub's layout has it") from error
     return content if isinstance(content, dict) else {}
+
+
+def refuse_missing(spec: str, source: object, missing: Sequence[str]) -> None:
+    """ConfigError if a checkpoint lacks tensors of its model: libraries leave random numbers in their place."""
+    if missing:
+        raise ConfigError(f"{spec}: {source} lacks {len(missing)} tensors of this model, such as {missing[0]}")
 
 
 def require_weights(spec: str, folder: Path, patterns: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blindpairs.encoders.from_transformers import refuse_absent
+from blindpairs.encoders.from_transformers import refuse_untrained
 from blindpairs.encoders.specs import LOCAL_DIR, Spec, parse_spec, without_demo
 from blindpairs.encoders.weights import CONFIGS, hub_folder, loading, local_folder, quiet, read_config
 from blindpairs.errors import ConfigError
@@ -103,7 +103,7 @@ def _of_transformers(spec: Spec) -> VisionTower:
         processor = transformers.AutoImageProcessor.from_pretrained(folder)
     # An untrained pooler is dropped with the blocks that are not needed.
     needed = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
-    refuse_absent(spec, folder, {"missing_keys": needed})
+    refuse_untrained(spec, folder, {"missing_keys": needed})
     size = processor.crop_size if processor.do_center_crop else processor.size
     side = int(size.height or size.shortest_edge)
     mean, std = tuple(processor.image_mean), tuple(processor.image_std)
