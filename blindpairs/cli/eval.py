@@ -93,7 +93,7 @@ class _Who:
 
 def _who(asking: AskingOptions, words: "Asking", space: Workspace, found: "Benchmark", truth: "Benchmark") -> _Who:
     """Those who are named, else those who are there. ConfigError for one who has nothing to answer."""
-    from blindpairs.encoders.texts import has_text_side
+    from blindpairs.encoders.text_side import has_text_side
     from blindpairs.evaluate.session import Asked
 
     specs, questions = asking.specs(), any(pair.question for pair in found.pairs)

@@ -16,7 +16,7 @@ def models_there(space: Workspace, truth: "Benchmark") -> list[str]:
     """The CLIP-style model to evaluate where none is named: the store's, else the demo's for its own benchmark."""
     from blindpairs.access import present
     from blindpairs.defaults import COLUMNS, DEMO_ENCODERS
-    from blindpairs.encoders.texts import has_text_side
+    from blindpairs.encoders.text_side import has_text_side
     from blindpairs.store import Store
 
     if not any(pair.statement_a and pair.statement_b for pair in truth.pairs):

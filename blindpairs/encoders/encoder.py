@@ -4,17 +4,16 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from blindpairs.encoders.specs import FORMS, LOCAL_DIR, Spec, parse_spec
+from blindpairs.encoders.specs import Spec, parse_spec, without_demo
 from blindpairs.encoders.tokens import Layer, Tokens, Transformer, no_patches
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
-from blindpairs.workspace import demo_folder
 
 
 @dataclass(frozen=True)
@@ -165,14 +164,3 @@ def _tower(asked: Spec) -> Tower:
     from blindpairs.encoders.from_transformers import load_transformers
 
     return load_transformers(spec)
-
-
-def without_demo(spec: Spec) -> Spec:
-    """The spec of a demo encoder as that of the folder in which it ships; any other spec as it is."""
-    if spec.library != "demo":
-        return spec
-    if spec.target == "clip":
-        return replace(spec, library="open_clip", target=f"{LOCAL_DIR}{demo_folder() / 'clip'}")
-    if spec.target == "dino":
-        return replace(spec, library="hf", target=str(demo_folder() / "dino"))
-    raise ConfigError(f"{spec.text!r} is not an encoder spec: give {FORMS}")

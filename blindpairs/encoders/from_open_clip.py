@@ -1,8 +1,13 @@
-"""open_clip models: both towers of a CLIP, with the activation that its weights were trained with."""
+"""open_clip models: both towers of a CLIP.
+
+Promises: the tower runs the activation that its weights were trained with, which open_clip only warns about; a model
+is never built with random weights; a name that open_clip does not know is an error that lists the closest ones.
+"""
 
 import difflib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,16 +35,16 @@ def load_open_clip(spec: Spec) -> Tower:
     """
     import open_clip
 
-    name, pretrained, model, origin = _created(spec)
+    source, model = _created(spec)
     visual: nn.Module = model.visual
     preprocess = _preprocess(spec, open_clip.get_model_preprocess_cfg(model))
     transformer = _transformer(spec, visual, preprocess.size)
     if transformer is not None:
         spec.check_size(transformer.patch_size[0])
-    embed_dim = open_clip.get_model_config(name)["embed_dim"]
+    embed_dim = open_clip.get_model_config(source.name)["embed_dim"]
     pool = spec.pool_among(_pools(transformer))
     # Recorded in the store: the path of a local folder would mean nothing on another machine.
-    architecture = type(visual).__name__ if pretrained is None else name
+    architecture = type(visual).__name__ if source.pretrained is None else source.name
     facts = {"library": "open_clip", "version": open_clip.__version__, "architecture": architecture}
     return Tower(
         module=visual,
@@ -49,7 +54,7 @@ def load_open_clip(spec: Spec) -> Tower:
         preprocess=preprocess,
         facts=facts | {"pool": pool, "activation": _activation(visual)},
         weights_hash=state_hash(visual),
-        origin=origin,
+        origin=source.tag_file,
     )
 
 
@@ -58,9 +63,9 @@ def load_open_clip_text(spec: Spec) -> TextTower:
     import open_clip
 
     check_shared_space(spec, "projection")
-    name, _, model, _ = _created(spec)
+    source, model = _created(spec)
     with loading(spec.text, f"the tokenizer of {spec.target}"):
-        tokenizer = open_clip.get_tokenizer(name)
+        tokenizer = open_clip.get_tokenizer(source.name)
     model.visual = None  # encode_text runs without it
     return TextTower(
         module=model,
@@ -68,7 +73,7 @@ def load_open_clip_text(spec: Spec) -> TextTower:
         vectors=lambda inputs: model.encode_text(inputs["text"], normalize=False),  # (n, D)
         count=partial(_count, tokenizer),
         context=int(tokenizer.context_length),
-        dimension=int(open_clip.get_model_config(name)["embed_dim"]),
+        dimension=int(open_clip.get_model_config(source.name)["embed_dim"]),
         logit_scale=float(model.logit_scale.detach().exp()),
         facts={"architecture": type(model).__name__, "tokenizer": type(tokenizer).__name__},
         weights_hash=state_hash(model),
@@ -82,57 +87,68 @@ def _count(tokenizer: Any, text: str) -> int:
     if not hasattr(tokenizer, "tokenizer"):  # its own tokenizer; the others wrap one of transformers
         return len(tokenizer.encode(text)) + 2
     cleaned = getattr(tokenizer, "clean_fn", get_clean_fn("canonicalize"))(text)
-    marked = getattr(tokenizer, "tokenizer_mode", "") == "clips"  # adds three marks of its own
+    adds_own_marks = getattr(tokenizer, "tokenizer_mode", "") == "clips"  # three of them
     with quiet():  # transformers warns of texts beyond a limit that is not the model's
-        ids = tokenizer.tokenizer(cleaned, add_special_tokens=not marked).input_ids
-    return len(ids) + (3 if marked else 0)
+        ids = tokenizer.tokenizer(cleaned, add_special_tokens=not adds_own_marks).input_ids
+    return len(ids) + (3 if adds_own_marks else 0)
 
 
-def _created(spec: Spec) -> tuple[str, str | None, Any, Path | None]:
-    """(open_clip's name of the model, tag or file, the model with both towers, the file that a tag stands for)."""
+@dataclass(frozen=True)
+class _Source:
+    """Where a spec's model comes from, in open_clip's words."""
+
+    name: str  # open_clip's name of the model, or `local-dir:FOLDER`
+    weights: str  # what an error calls them
+    pretrained: str | None = None  # a tag or a checkpoint file; None for a local folder, which holds its own
+    quick_gelu: bool = False  # whether to force QuickGELU
+    tag_file: Path | None = None  # the file of the weights that a tag stands for
+
+
+def _created(spec: Spec) -> tuple[_Source, Any]:
+    """Where the model comes from, and the model with both towers."""
     import open_clip
 
-    if (folder := local_dir(spec)) is not None:
-        name, pretrained, quick_gelu, source, origin = f"{LOCAL_DIR}{folder}", None, False, str(folder), None
-    else:
-        name, pretrained, quick_gelu, source, origin = _named(spec)
-    with loading(spec.text, source):
+    source = _source(spec)
+    with loading(spec.text, source.weights):
         model = open_clip.create_model(
-            name,
-            pretrained=pretrained,
-            force_quick_gelu=quick_gelu,
+            source.name,
+            pretrained=source.pretrained,
+            force_quick_gelu=source.quick_gelu,
             force_image_size=spec.size,
             require_pretrained=True,  # else a local folder without weights gives a random model
             weights_only=True,
         )
-    return name, pretrained, model, origin
+    return source, model
 
 
-def _named(spec: Spec) -> tuple[str, str, bool, str, Path | None]:
-    """(model, tag or file, whether to force QuickGELU, what to call the weights in an error, the file of a tag).
+def _source(spec: Spec) -> _Source:
+    """The model and the weights that a spec names; ConfigError where open_clip has no such model or tag.
 
     A checkpoint file does not say what it was trained with: `ViT-L-14-quickgelu/FILE` is for weights from OpenAI's.
     """
     import open_clip
 
+    if (folder := local_dir(spec)) is not None:
+        return _Source(f"{LOCAL_DIR}{folder}", str(folder))
     model, _, pretrained = spec.target.partition("/")
     models = open_clip.list_models()
     if model not in models:
         near = ", ".join(difflib.get_close_matches(model, models, n=5, cutoff=0.5)) or "none"
         raise ConfigError(f"{spec.text}: open_clip has no model {model!r}; close: {near}\nlist all: {LISTING}")
     if os.path.sep in pretrained or Path(pretrained).is_file():
-        if not Path(pretrained).expanduser().is_file():
+        file = Path(pretrained).expanduser()
+        if not file.is_file():
             raise ConfigError(f"{spec.text}: there is no checkpoint file {pretrained}")
-        return model, str(Path(pretrained).expanduser()), False, pretrained, None
+        return _Source(model, pretrained, str(file))
     tag = open_clip.get_pretrained_cfg(model, pretrained)
     if not tag:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none, so give a checkpoint file"
         raise ConfigError(f"{spec.text}: {model} has no pretrained weights {pretrained!r}; it has {tags}")
-    source = str(tag.get("hf_hub") or tag.get("url")).rstrip("/")
-    with loading(spec.text, source):  # before the model is built, so that a missing file is reported at once
-        found = open_clip.download_pretrained(tag)
+    weights = str(tag.get("hf_hub") or tag.get("url")).rstrip("/")
+    with loading(spec.text, weights):  # before the model is built, so that a missing file is reported at once
+        tag_file = open_clip.download_pretrained(tag)
     # open_clip only warns when ViT-L-14/openai, trained with QuickGELU, is built with GELU, and the vectors are wrong.
-    return model, pretrained, bool(tag.get("quick_gelu")), source, Path(found) if found else None
+    return _Source(model, weights, pretrained, bool(tag.get("quick_gelu")), Path(tag_file) if tag_file else None)
 
 
 def _activation(visual: nn.Module) -> str:
@@ -146,7 +162,7 @@ def _preprocess(spec: Spec, config: dict[str, Any]) -> Preprocess:
     spec.check_square(height, width)
     if config["resize_mode"] not in ("shortest", "squash"):
         mode = config["resize_mode"]
-        raise ConfigError(f"{spec.text}: resize_mode={mode} is not supported; blindpairs does shortest and squash")
+        raise ConfigError(f"{spec.text}: resize_mode={mode} is not supported; blindpairs supports shortest and squash")
     return Preprocess(
         size=height,
         resize=config["resize_mode"],
@@ -188,7 +204,7 @@ def _norm(visual: Any) -> nn.Module | None:
 
 def _normed_tokens(visual: Any, pixels: Tensor) -> Tensor:
     """(B, 3, S, S) -> (B, 1 + N, D): the class token and the patches after the last block, and after the norm."""
-    found = visual.forward_intermediates(
+    last = visual.forward_intermediates(
         pixels,
         indices=1,
         normalize_intermediates=_norm(visual) is not None,
@@ -196,7 +212,8 @@ def _normed_tokens(visual: Any, pixels: Tensor) -> Tensor:
         output_fmt="NLC",
         output_extra_tokens=True,
     )
-    return torch.cat([found["image_intermediates_prefix"][0], found["image_intermediates"][0]], dim=1)
+    class_token, patches = last["image_intermediates_prefix"][0], last["image_intermediates"][0]  # (B, 1, D), (B, N, D)
+    return torch.cat([class_token, patches], dim=1)
 
 
 def _pools(transformer: Transformer | None) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""timm models: any backbone that timm knows, with timm's own evaluation preprocessing."""
+"""timm models: any backbone that timm knows, with timm's own evaluation preprocessing.
+
+Promise: a tensor of the backbone that a checkpoint file lacks is an error.
+"""
 
 import difflib
 import math
@@ -11,7 +14,7 @@ from torch import nn
 from blindpairs.encoders.encoder import Tower
 from blindpairs.encoders.specs import LOCAL_DIR, Spec
 from blindpairs.encoders.tokens import Transformer
-from blindpairs.encoders.weights import loading, local_dir, state_hash
+from blindpairs.encoders.weights import loading, local_dir, refuse_missing, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
 
@@ -27,12 +30,12 @@ def load_timm(spec: Spec) -> Tower:
     import timm
 
     # Without classes there is no classifier: the model returns the vector that it would classify.
-    wanted: dict[str, Any] = {"num_classes": 0, "pretrained": spec.checkpoint is None}
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": spec.checkpoint is None}
     if spec.size is not None:
-        wanted["img_size"] = spec.size
+        options["img_size"] = spec.size
     name, source = _named(spec)
     with loading(spec.text, source):
-        model: Any = _created(spec, name, wanted)
+        model: Any = _created(spec, name, options)
     if spec.checkpoint is not None:
         _load_checkpoint(spec, model)
     config = timm.data.resolve_model_data_config(model)
@@ -56,11 +59,11 @@ def load_timm(spec: Spec) -> Tower:
     )
 
 
-def _created(spec: Spec, name: str, wanted: dict[str, Any]) -> Any:
+def _created(spec: Spec, name: str, options: dict[str, Any]) -> Any:
     import timm
 
     try:
-        return timm.create_model(name, **wanted)
+        return timm.create_model(name, **options)
     except (AssertionError, TypeError) as error:
         if spec.size is None:
             raise
@@ -116,9 +119,8 @@ def _load_checkpoint(spec: Spec, model: Any) -> None:
     with loading(spec.text, path):
         state = load_state_dict(str(path), weights_only=True)
         # Not strict: a checkpoint has the classifier that this model was built without.
-        absent = model.load_state_dict(state, strict=False).missing_keys
-    if absent:
-        raise ConfigError(f"{spec.text}: {path} lacks {len(absent)} tensors of this model, such as {absent[0]}")
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    refuse_missing(spec.text, path, missing)
 
 
 def _patch_size(model: Any) -> tuple[int, int]:
@@ -137,9 +139,9 @@ def _preprocess(spec: Spec, config: dict[str, Any]) -> Preprocess:
     spec.check_square(height, width)
     mode, interpolation = config["crop_mode"], config["interpolation"]
     if mode not in ("center", "squash") or interpolation not in ("bicubic", "bilinear"):
-        wanted = f"crop_mode={mode} with interpolation={interpolation}"
+        given = f"crop_mode={mode} with interpolation={interpolation}"
         raise ConfigError(
-            f"{spec.text}: {wanted} is not supported; blindpairs does center and squash, bicubic and bilinear"
+            f"{spec.text}: {given} is not supported; blindpairs supports center and squash, bicubic and bilinear"
         )
     size = spec.size or height
     return Preprocess(

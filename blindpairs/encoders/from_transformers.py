@@ -6,7 +6,6 @@ Promises: the tower runs in float32 for checkpoints of any precision; a tensor t
 (transformers fills it with random numbers and a log line); the text half of a CLIP or SigLIP is never built here.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,11 +18,9 @@ from torch import Tensor, nn
 from blindpairs.encoders.encoder import Tower
 from blindpairs.encoders.specs import Spec
 from blindpairs.encoders.tokens import Transformer
-from blindpairs.encoders.weights import hub_folder, loading, quiet, state_hash
+from blindpairs.encoders.weights import CONFIGS, hub_folder, loading, quiet, read_config, refuse_missing, state_hash
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
-
-CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def load_transformers(spec: Spec) -> Tower:
     import transformers
 
     folder = hub_folder(spec.text, spec.target, CONFIGS)
-    config = read_config(spec, folder / CONFIGS[0])
+    config = read_config(spec.text, folder / CONFIGS[0])
     family = _family(spec, config)
     preprocess = _preprocess(spec, folder)
     model = _model(spec, folder, family, config)
@@ -81,15 +78,6 @@ def load_transformers(spec: Spec) -> Tower:
         },
         weights_hash=state_hash(model),
     )
-
-
-def read_config(spec: Spec, path: Path) -> dict[str, Any]:
-    """A JSON file of the folder; ConfigError where it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{spec.text}: {path} is missing or not JSON; the hub's layout has it") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _family(spec: Spec, config: dict[str, Any]) -> Family:
@@ -114,19 +102,14 @@ def _model(spec: Spec, folder: Path, family: Family, raw: dict[str, Any]) -> Any
         model, report = model_class.from_pretrained(
             folder, config=config, dtype=torch.float32, output_loading_info=True, **extra
         )
-    refuse_absent(spec, folder, report)
+    refuse_untrained(spec, folder, report)
     return model
 
 
-def refuse_absent(spec: Spec, folder: Path, report: Mapping[str, Any]) -> None:
-    """ConfigError if the checkpoint lacks tensors, which transformers then fills with random numbers.
-
-    `report` is its loading info.
-    """
+def refuse_untrained(spec: Spec, folder: Path, report: Mapping[str, Any]) -> None:
+    """ConfigError if the checkpoint lacks tensors, by transformers' loading info."""
     # A mask token is only used in pretraining: a checkpoint may lack it.
-    absent = sorted(key for key in report["missing_keys"] if not key.endswith("mask_token"))
-    if absent:
-        raise ConfigError(f"{spec.text}: {folder} lacks {len(absent)} tensors of this model, such as {absent[0]}")
+    refuse_missing(spec.text, folder, sorted(key for key in report["missing_keys"] if not key.endswith("mask_token")))
 
 
 def _preprocess(spec: Spec, folder: Path) -> Preprocess:
@@ -157,8 +140,8 @@ def _preprocess(spec: Spec, folder: Path) -> Preprocess:
 def _processor_config(spec: Spec, folder: Path) -> dict[str, Any]:
     """preprocessor_config.json, or its part in the processor_config.json that transformers 5 writes for a CLIP."""
     if not (folder / CONFIGS[1]).is_file() and (folder / CONFIGS[2]).is_file():
-        return dict(read_config(spec, folder / CONFIGS[2]).get("image_processor") or {})
-    return read_config(spec, folder / CONFIGS[1])
+        return dict(read_config(spec.text, folder / CONFIGS[2]).get("image_processor") or {})
+    return read_config(spec.text, folder / CONFIGS[1])
 
 
 def _geometry(spec: Spec, processor: Any) -> tuple[str, int, int]:

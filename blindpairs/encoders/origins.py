@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs import __version__
-from blindpairs.encoders.encoder import without_demo
-from blindpairs.encoders.from_transformers import CONFIGS
-from blindpairs.encoders.specs import LOCAL_DIR, parse_spec
-from blindpairs.encoders.weights import hub_folder, local_folder
+from blindpairs.encoders.specs import LOCAL_DIR, parse_spec, without_demo
+from blindpairs.encoders.weights import CONFIGS, hub_folder, local_folder
 from blindpairs.workspace import sha256_file
 
 LIBRARIES = ("torch", "open_clip_torch", "transformers", "timm", "tokenizers")  # another release may compute otherwise

@@ -1,9 +1,10 @@
 """Parses a spec string: library, model, and options after `?`."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blindpairs.errors import ConfigError
+from blindpairs.workspace import demo_folder
 
 FORMS = (
     "open_clip:MODEL/PRETRAINED (a tag or a checkpoint file), open_clip:local-dir:FOLDER, hf:REPO_OR_FOLDER, "
@@ -64,3 +65,14 @@ def parse_spec(text: str) -> Spec:
     if size is not None and (not size.isdecimal() or int(size) < 1):
         raise ConfigError(f"{text}: size={size} is not a number of pixels, such as size=336")
     return Spec(text, match["library"], match["target"], pool, int(size) if size else None, options.get("checkpoint"))
+
+
+def without_demo(spec: Spec) -> Spec:
+    """The spec of a demo encoder as that of the folder in which it ships; any other spec as it is."""
+    if spec.library != "demo":
+        return spec
+    if spec.target == "clip":
+        return replace(spec, library="open_clip", target=f"{LOCAL_DIR}{demo_folder() / 'clip'}")
+    if spec.target == "dino":
+        return replace(spec, library="hf", target=str(demo_folder() / "dino"))
+    raise ConfigError(f"{spec.text!r} is not an encoder spec: give {FORMS}")

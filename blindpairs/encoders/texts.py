@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from blindpairs.encoders.encoder import without_demo
-from blindpairs.encoders.specs import Spec, parse_spec
+from blindpairs.encoders.specs import Spec, parse_spec, without_demo
 from blindpairs.errors import ConfigError
 
 BATCH = 64  # texts
@@ -88,22 +87,6 @@ def load_text_encoder(spec: str, *, device: str = "cpu") -> TextEncoder:
     texts share. AssetMissing: no local weights or tokenizer, and the download failed.
     """
     return TextEncoder(spec, _tower(parse_spec(spec)), device)
-
-
-def has_text_side(spec: str) -> bool:
-    """Whether a spec names a CLIP or a SigLIP, whose images and texts share a space; weights are not loaded.
-
-    Of `hf:` models the configuration tells it; a language model that sees images has no such space. Raises AssetMissing
-    where the configuration is not here.
-    """
-    library = spec.partition(":")[0]
-    if library in ("open_clip", "demo"):
-        return True
-    if library != "hf":
-        return False
-    from blindpairs.encoders.texts_from_transformers import compares_texts
-
-    return compares_texts(parse_spec(spec))
 
 
 def _tower(asked: Spec) -> TextTower:

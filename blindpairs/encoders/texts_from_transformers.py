@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blindpairs.encoders.from_transformers import CONFIGS, read_config, refuse_absent
+from blindpairs.encoders.from_transformers import refuse_untrained
 from blindpairs.encoders.specs import Spec
+from blindpairs.encoders.text_side import MODELS
 from blindpairs.encoders.texts import Inputs, TextTower, check_shared_space, no_texts
-from blindpairs.encoders.weights import hub_extra, hub_folder, loading, quiet, state_hash
+from blindpairs.encoders.weights import CONFIGS, hub_extra, hub_folder, loading, quiet, read_config, state_hash
 from blindpairs.errors import AssetMissing, ConfigError
 
-# model_type -> transformers' class for both halves, and the pool whose image vectors share the space of the texts.
-MODELS = {"clip": ("CLIPModel", "projection"), "siglip": ("SiglipModel", "pooler")}
 VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")  # a tokenizer has one of them
 TOKENIZER = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
@@ -29,7 +28,7 @@ def load_transformers_text(spec: Spec) -> TextTower:
     SigLIP 2 has the configuration of a SigLIP (but for NaFlex, which is not supported) and is told by its tokenizer.
     """
     folder = hub_folder(spec.text, spec.target, (*CONFIGS, *TOKENIZER))
-    config = read_config(spec, folder / CONFIGS[0])
+    config = read_config(spec.text, folder / CONFIGS[0])
     if config.get("model_type") not in MODELS:
         raise no_texts(spec, f" (model_type {config.get('model_type')!r})")
     class_name, pool = MODELS[config["model_type"]]
@@ -68,12 +67,6 @@ def load_transformers_text(spec: Spec) -> TextTower:
     )
 
 
-def compares_texts(spec: Spec) -> bool:
-    """Whether the configuration of a repository or a folder is that of a model with both halves."""
-    folder = hub_folder(spec.text, spec.target, CONFIGS)
-    return read_config(spec, folder / CONFIGS[0]).get("model_type") in MODELS
-
-
 def _dimension(model: Any) -> int:
     config = model.config
     return int(getattr(config, "projection_dim", None) or config.text_config.projection_size)
@@ -109,7 +102,7 @@ def _model(spec: Spec, folder: Path, class_name: str) -> Any:
         model, report = getattr(transformers, class_name).from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True
         )
-    refuse_absent(spec, folder, report)
+    refuse_untrained(spec, folder, report)
     model.vision_model = None
     if class_name == "CLIPModel":
         model.visual_projection = None

@@ -1,29 +1,35 @@
 """Weights on this machine: finds them, refuses broken ones, identifies them by a hash of their content.
 
 Promises: no pickled code is ever run; any exception of a library that loads weights becomes one sentence that names the
-file and says what to do; two towers with the same numbers have the same hash, whatever file they come from.
+file and says what to do; two towers with the same numbers have the same hash, whatever file they come from. torch is
+loaded only to hash.
 """
 
 import hashlib
+import json
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from blindpairs.encoders.specs import LOCAL_DIR, Spec
 from blindpairs.errors import AssetMissing, BlindpairsError, ConfigError
 
+if TYPE_CHECKING:
+    from torch import nn
+
 REPO = re.compile(r"[\w.-]+(/[\w.-]+)?")
+CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json")  # beside the weights
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 
 
-def state_hash(module: nn.Module) -> str:
+def state_hash(module: "nn.Module") -> str:
     """sha256 over name, dtype, shape and bytes of every tensor of the state, in the order of the names."""
+    import torch
+
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         # The store compares this hash before it adds vectors: the same model on a GPU must have the same.
@@ -51,6 +57,21 @@ def local_dir(spec: Spec) -> Path | None:
     folder = local_folder(spec.text, spec.target.removeprefix(LOCAL_DIR))
     require_weights(spec.text, folder, ("*.safetensors", "*.bin", "*.pth"))
     return folder
+
+
+def read_config(spec: str, path: Path) -> dict[str, Any]:
+    """A JSON file in the hub's layout; ConfigError where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{spec}: {path} is missing or not JSON; the hub's layout has it") from error
+    return content if isinstance(content, dict) else {}
+
+
+def refuse_missing(spec: str, source: object, missing: Sequence[str]) -> None:
+    """ConfigError if a checkpoint lacks tensors of its model: libraries leave random numbers in their place."""
+    if missing:
+        raise ConfigError(f"{spec}: {source} lacks {len(missing)} tensors of this model, such as {missing[0]}")
 
 
 def require_weights(spec: str, folder: Path, patterns: tuple[str, ...]) -> None:

@@ -15,13 +15,13 @@ scores are derived, and cost nothing to derive again.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.access import present
 from blindpairs.benchmark import Benchmark, BenchmarkPair
-from blindpairs.encoders import Encoder, TextEncoder, choose_device, load_encoder, load_text_encoder
 from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.evaluate.matching import Blocks, MatchingScores, image_right, score_blocks
 from blindpairs.evaluate.scores import BOOTSTRAP_FROM
@@ -38,6 +38,9 @@ from blindpairs.images import Limits
 from blindpairs.images.decode import decode_pixels
 from blindpairs.progress import Progress, silent
 from blindpairs.statistics import bootstrap_interval
+
+if TYPE_CHECKING:
+    from blindpairs.encoders import Encoder, TextEncoder
 
 OFFICIAL_TEMPLATE = "a photo of {}"  # of tsb0601/MMVP, scripts/evaluate_vlm.py
 BATCH = 64  # images
@@ -97,6 +100,8 @@ def evaluate_similarity(
     a text side, a text that is too long, a wrong template, a folder of other settings. InputError: no statements, or an
     image that cannot be read.
     """
+    from blindpairs.encoders import choose_device  # with torch, which the scores of an earlier run do without
+
     pairs = _stated(benchmark)
     _check_templates(templates)
     similarities = _known(benchmark, spec, folder, templates)
@@ -124,6 +129,8 @@ def _measured(
     progress: Progress,
 ) -> Similarities:
     """What is in the folder, if the model (spec, device) is the one that it is of; else of that model, and written."""
+    from blindpairs.encoders import load_encoder, load_text_encoder
+
     spec, device = model
     weights = SeenWeights(spec)
     texts = load_text_encoder(spec, device=device)  # the first, because many encoders have no text side
@@ -205,7 +212,9 @@ def _check_templates(templates: Sequence[str]) -> None:
         raise ConfigError("give at least one template, and each once")
 
 
-def _settings(benchmark: Benchmark, templates: Sequence[str], images: Encoder, texts: TextEncoder) -> dict[str, object]:
+def _settings(
+    benchmark: Benchmark, templates: Sequence[str], images: "Encoder", texts: "TextEncoder"
+) -> dict[str, object]:
     return {
         "benchmark": benchmark.name,
         "fingerprint": benchmark.fingerprint,
@@ -217,7 +226,7 @@ def _settings(benchmark: Benchmark, templates: Sequence[str], images: Encoder, t
     }
 
 
-def _text_vectors(pairs: Sequence[BenchmarkPair], templates: Sequence[str], encoder: TextEncoder) -> Vectors:
+def _text_vectors(pairs: Sequence[BenchmarkPair], templates: Sequence[str], encoder: "TextEncoder") -> Vectors:
     texts = {
         filled(template, statement): None
         for pair in pairs
@@ -233,7 +242,7 @@ def filled(template: str, statement: str) -> str:
 
 
 def _image_vectors(
-    benchmark: Benchmark, pairs: Sequence[BenchmarkPair], encoder: Encoder, progress: Progress
+    benchmark: Benchmark, pairs: Sequence[BenchmarkPair], encoder: "Encoder", progress: Progress
 ) -> Vectors:
     """The vector of each image of the pairs. InputError that names the pair of an image without one."""
     import torch
@@ -262,7 +271,7 @@ def _image_vectors(
 
 
 def _squares(
-    benchmark: Benchmark, wanted: Sequence[str], encoder: Encoder, fail: Callable[[str, str], None]
+    benchmark: Benchmark, wanted: Sequence[str], encoder: "Encoder", fail: Callable[[str, str], None]
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """(image id, the encoder's input (3, S, S)) of each image that can be read; `fail` is told of the others."""
     for key, data in benchmark.images(wanted):

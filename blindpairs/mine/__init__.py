@@ -18,20 +18,20 @@ from blindpairs.lazily import lazily
 
 if TYPE_CHECKING:
     from blindpairs.mine.files import mine_store
-    from blindpairs.mine.images import Images
+    from blindpairs.mine.images import Images, pair_id
     from blindpairs.mine.mining import Mined, mine
     from blindpairs.mine.options import MiningOptions
-    from blindpairs.mine.ranking import pair_id, rarity
+    from blindpairs.mine.ranking import rarity
     from blindpairs.mine.reading import read_pairs
     from blindpairs.mine.search import ExactJoin, Running
 else:
     __getattr__ = lazily(
         __name__,
         files="mine_store",
-        images="Images",
+        images="Images pair_id",
         mining="Mined mine",
         options="MiningOptions",
-        ranking="pair_id rarity",
+        ranking="rarity",
         reading="read_pairs",
         search="ExactJoin Running",
     )

@@ -1,5 +1,6 @@
 """The images of a corpus, and which of them take part in the search: each unique image once, blank ones left out."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,11 @@ ALIKE = 0.999  # the least cosine of one image embedded twice: batch size and ma
 
 Indices = NDArray[np.int64]
 Vectors = NDArray[Any]
+
+
+def pair_id(image_id: str, other: str) -> str:
+    """The id of a pair, the same in either order: the first 16 digits of the sha256 of both ids, the smaller first."""
+    return hashlib.sha256("".join(sorted((image_id, other))).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

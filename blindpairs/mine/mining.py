@@ -29,10 +29,10 @@ from blindpairs.mine.controls import (
     Pool,
     find_controls,
 )
-from blindpairs.mine.images import Images
+from blindpairs.mine.images import Images, pair_id
 from blindpairs.mine.maps import DifferenceMap
 from blindpairs.mine.options import MiningOptions
-from blindpairs.mine.ranking import Chosen, pair_id, quantiles
+from blindpairs.mine.ranking import Chosen, quantiles
 from blindpairs.mine.search import LOCAL, Running, Search, SearchSummary, Vectors
 from blindpairs.progress import Progress, silent
 

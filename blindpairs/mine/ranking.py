@@ -12,7 +12,6 @@ Ranks (`--rank`). Equal scores are ordered by gap, then by pair id.
             does not. n random pairs cannot resolve a share below 1 / n, so smaller shares count as 1 / n.
 """
 
-import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blindpairs.mine.candidates import Cosines, Groups, Pairs
-from blindpairs.mine.images import Indices
+from blindpairs.mine.images import Indices, pair_id
 from blindpairs.mine.options import MiningOptions
 from blindpairs.selfjoin import UnitRows
 from blindpairs.selfjoin.bound import product_error
@@ -44,11 +43,6 @@ class Chosen:
     capped: int  # an image of the pair already has max_per_image pairs
     similar: int  # a better pair shows the same two things; see KeptPairs
     beyond_top: int
-
-
-def pair_id(image_id: str, other: str) -> str:
-    """The id of a pair, the same in either order: the first 16 digits of the sha256 of both ids, the smaller first."""
-    return hashlib.sha256("".join(sorted((image_id, other))).encode()).hexdigest()[:16]
 
 
 def score_by(rank: str, random_sims: tuple[Cosines, Cosines]) -> Callable[[Pairs], Cosines]:

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blindpairs.encoders.encoder import without_demo
-from blindpairs.encoders.from_transformers import CONFIGS, read_config, refuse_absent
-from blindpairs.encoders.specs import LOCAL_DIR, Spec, parse_spec
-from blindpairs.encoders.weights import hub_folder, loading, local_folder, quiet
+from blindpairs.encoders.from_transformers import refuse_untrained
+from blindpairs.encoders.specs import LOCAL_DIR, Spec, parse_spec, without_demo
+from blindpairs.encoders.weights import CONFIGS, hub_folder, loading, local_folder, quiet, read_config
 from blindpairs.errors import ConfigError
 from blindpairs.images.preprocess import Preprocess
 from blindpairs.mof.modeling_mof_llava import tower_patch
@@ -91,7 +90,7 @@ def _of_transformers(spec: Spec) -> VisionTower:
     import transformers
 
     folder = hub_folder(spec.text, spec.target, CONFIGS)
-    model_type = str(read_config(spec, folder / CONFIGS[0]).get("model_type"))
+    model_type = str(read_config(spec.text, folder / CONFIGS[0]).get("model_type"))
     with loading(spec.text, folder), quiet():
         if model_type in VISION_PARTS:
             kind = getattr(transformers, VISION_PARTS[model_type])
@@ -104,7 +103,7 @@ def _of_transformers(spec: Spec) -> VisionTower:
         processor = transformers.AutoImageProcessor.from_pretrained(folder)
     # An untrained pooler is dropped with the blocks that are not needed.
     needed = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
-    refuse_absent(spec, folder, {"missing_keys": needed})
+    refuse_untrained(spec, folder, {"missing_keys": needed})
     size = processor.crop_size if processor.do_center_crop else processor.size
     side = int(size.height or size.shortest_edge)
     mean, std = tuple(processor.image_mean), tuple(processor.image_std)
@@ -206,7 +205,7 @@ def _wrapped(spec: Spec, model: Any) -> Any:
         raise ConfigError(f"{spec.text}: this network has no patch tokens; take a vision transformer (ViT)")
     architecture, options = spec.target.partition(".")[0], {}
     if spec.target.startswith(LOCAL_DIR):
-        stored = read_config(spec, local_folder(spec.text, spec.target.removeprefix(LOCAL_DIR)) / CONFIGS[0])
+        stored = read_config(spec.text, local_folder(spec.text, spec.target.removeprefix(LOCAL_DIR)) / CONFIGS[0])
         architecture, options = str(stored.get("architecture")), dict(stored.get("model_args") or {})
     if spec.size is not None:
         options["img_size"] = spec.size

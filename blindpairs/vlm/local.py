@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from blindpairs.encoders.encoder import choose_device
-from blindpairs.encoders.weights import hub_folder, loading, quiet, state_hash
+from blindpairs.encoders.weights import hub_folder, loading, quiet, refuse_missing, state_hash
 from blindpairs.errors import AssetMissing, ConfigError, Undecodable
 from blindpairs.images.decode import decode
 from blindpairs.vlm.asking import Ask, Failure, Keep, Part, Reply, keep_nothing
@@ -175,9 +175,7 @@ def load_local(spec: str, target: str, *, device: str = "auto", trusted: bool = 
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, trust_remote_code=trusted, output_loading_info=True
         )
-    if report["missing_keys"]:
-        lacking = sorted(report["missing_keys"])
-        raise ConfigError(f"{spec}: {folder} lacks {len(lacking)} tensors of this model, such as {lacking[0]}")
+    refuse_missing(spec, folder, sorted(report["missing_keys"]))
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise ConfigError(f"{spec}: {folder} has no processor for texts and images together, which asking needs")
     processor.tokenizer.padding_side = "left"  # generation continues at the right end of every prompt

@@ -220,7 +220,7 @@ def test_padding_resize_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load_encoder("clip", f"open_clip:local-dir:{folder}")
     assert str(refused.value) == (
-        f"open_clip:local-dir:{folder}: resize_mode=longest is not supported; blindpairs does shortest and squash"
+        f"open_clip:local-dir:{folder}: resize_mode=longest is not supported; blindpairs supports shortest and squash"
     )
 
 

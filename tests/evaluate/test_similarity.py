@@ -23,7 +23,6 @@ from blindpairs.demo.benchmark import demo_benchmark
 from blindpairs.demo.world import CATEGORIES
 from blindpairs.encoders import Encoder, TextEncoder, load_text_encoder
 from blindpairs.errors import ConfigError, InputError, Undecodable
-from blindpairs.evaluate import similarity
 from blindpairs.evaluate.matching import score_blocks
 from blindpairs.evaluate.seen_weights import LOADED
 from blindpairs.evaluate.similarity import (
@@ -143,7 +142,7 @@ def test_second_run_loads_no_model_unless_its_files_have_changed(
         loaded.append(spec)
         return load_text_encoder(spec, device=device)
 
-    monkeypatch.setattr(similarity, "load_text_encoder", counted)
+    monkeypatch.setattr("blindpairs.encoders.texts.load_text_encoder", counted)
     second = evaluate_similarity(few, spec, tmp_path / "scores", device="cpu")
     assert (loaded, summary(second)) == ([], summary(first))
     (tmp_path / "scores" / LOADED).unlink()
