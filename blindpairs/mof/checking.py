@@ -23,7 +23,7 @@ from blindpairs.images.item import Image, Outcome
 from blindpairs.images.workers import DecodePool, Decoding
 from blindpairs.mof.conversations import Oddity
 from blindpairs.mof.indexing import InstructionIndex
-from blindpairs.mof.pixels import Pictures, item_of, shown
+from blindpairs.mof.pixels import Pictures, item_of, place_of, shown
 from blindpairs.mof.templates import IGNORE, TurnTokenizer
 from blindpairs.progress import Progress, silent
 
@@ -204,7 +204,7 @@ def _too_long(index: InstructionIndex, tokens: TurnTokenizer, check: Check) -> I
 
 def _of_images(names: list[str], pictures: Pictures, check: Check, progress: Progress) -> Iterator[tuple[str, Oddity]]:
     """What is wrong with each image. Those that another stage or run has looked at are not decoded again."""
-    places = {name: shown(pictures, name) for name in names}
+    places = {name: place_of(pictures, name) for name in names}
     new = [name for name in names if places[name] not in check.looked]
     if new:
         decoding, failed = Decoding(()), 0  # without preprocesses, workers send facts and no pixels
@@ -213,7 +213,7 @@ def _of_images(names: list[str], pictures: Pictures, check: Check, progress: Pro
             items = (item_of(pictures, name) for name in new)
             for done, (name, (_, outcome)) in enumerate(zip(new, pool.outcomes(items), strict=True), 1):
                 failed += not isinstance(outcome, Image)
-                check.looked[places[name]] = tuple(_oddities(outcome, check.known, places[name]))
+                check.looked[places[name]] = tuple(_oddities(outcome, check.known, shown(pictures, name)))
                 progress(done - failed, len(new), failed)
     yield from ((name, oddity) for name in names for oddity in check.looked[places[name]])
 

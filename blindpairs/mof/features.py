@@ -3,7 +3,7 @@
     clip-0123456789abcdef/       the features of one tower, of one size and layer and one way to prepare pixels
         description.json         all that they depend on; the name of the folder is its hash
         images-00000.npy         (images, N, D) float16, mapped
-        images-00000.json        of which images: image_id, and the names, sizes and times of files; written last
+        images-00000.json        of which images: image_id, and the places, sizes and times of files; written last
 
 Promises: a feature belongs to the bytes of an image (files with the same bytes share one), to the tower's weights,
 layer and normalisation, and to the rules from file to pixels; a file that has changed since is an error until the next
@@ -29,7 +29,7 @@ from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.images import read_item
 from blindpairs.images.decode import image_id
 from blindpairs.mof.modeling_mof_llava import MofLlavaForConditionalGeneration
-from blindpairs.mof.pixels import Pictures, PixelRules, item_of, shown, square_of
+from blindpairs.mof.pixels import Pictures, PixelRules, item_of, place_of, shown, square_of
 from blindpairs.progress import Progress, silent
 from blindpairs.workspace import RunLock, digest, prepare_folder, read_json, stamp, write_json, written_atomically
 
@@ -84,7 +84,7 @@ class _Kept:
         self.folder = folder / f"{name}-{digest(facts)[:16]}"
         self._facts = facts
         self.by_id: dict[str, _Place] = {}
-        self.files: dict[str, tuple[int, int, str]] = {}  # name -> size, time, image_id
+        self.files: dict[str, tuple[int, int, str]] = {}  # place -> size, time, image_id
         self.shape: tuple[int, int] = (0, 0)
         self._blocks = 0
         for path in listed(self.folder):
@@ -95,13 +95,13 @@ class _Kept:
         block = read_json(path)
         array = str(path.with_suffix(".npy"))
         self.by_id |= {name: _Place(array, row) for row, name in enumerate(block["image_ids"])}
-        self.files |= {name: (size, time, identity) for name, size, time, identity in block["files"]}
+        self.files |= {place: (size, time, identity) for place, size, time, identity in block["files"]}
         self.shape = (block["shape"][0], block["shape"][1])
         self._blocks = max(self._blocks, int(path.stem.removeprefix("images-")) + 1)
 
-    def has(self, name: str, size: int, time: int) -> bool:
+    def has(self, place: str, size: int, time: int) -> bool:
         """Whether the features of this very file are here."""
-        return self.files.get(name, ())[:2] == (size, time)
+        return self.files.get(place, ())[:2] == (size, time)
 
     def add(self, files: Sequence[tuple[str, int, int, str]], new: Mapping[str, Features]) -> None:
         """Write a block: features of new images, by image_id, and files that have these or earlier ones."""
@@ -116,9 +116,9 @@ class _Kept:
         write_json(path, {"shape": list(shape), "image_ids": list(new), "files": [list(file) for file in files]})
         self._read(path)
 
-    def __getitem__(self, name: str) -> Tensor:
-        place = self.by_id[self.files[name][2]]
-        return torch.from_numpy(np.array(_mapped(place.path)[place.row]))  # a copy, which torch may write to
+    def __getitem__(self, place: str) -> Tensor:
+        kept = self.by_id[self.files[place][2]]
+        return torch.from_numpy(np.array(_mapped(kept.path)[kept.row]))  # a copy, which torch may write to
 
 
 @lru_cache(maxsize=4096)  # maps, of four million images
@@ -150,11 +150,12 @@ class FeatureCache:
             raise InputError(
                 f"{shown(self.images, name)} has no features, or has changed since: run the same command again"
             )
-        return tuple(kept[name] for kept in self._kept)
+        return tuple(kept[place_of(self.images, name)] for kept in self._kept)
 
     def _has(self, name: str) -> bool:
         item = item_of(self.images, name)
-        return all(kept.has(name, item.size, item.mtime_ns) for kept in self._kept)
+        place = place_of(self.images, name)
+        return all(kept.has(place, item.size, item.mtime_ns) for kept in self._kept)
 
     def build(self, names: Sequence[str], towers: Towers, progress: Progress = silent) -> None:
         """Keep the features of all these images. InputError names one that cannot be used; those before it stay."""
@@ -206,11 +207,12 @@ class FeatureCache:
             kept.add(files, {one: feature for one, feature in features.items() if one not in kept.by_id})
 
     def _seen(self, name: str) -> tuple[tuple[str, int, int, str], npt.NDArray[np.uint8]]:
-        """(name, size, time, image_id) of a file, and its square of pixels."""
+        """(place, size, time, image_id) of a file, and its square of pixels."""
         item = item_of(self.images, name)  # before it is read: a change during that shows later
         try:
             data = read_item(item)
-            return (name, item.size, item.mtime_ns, image_id(data)), square_of(data, self.rules)
+            file = (place_of(self.images, name), item.size, item.mtime_ns, image_id(data))
+            return file, square_of(data, self.rules)
         except Undecodable as failure:
             raise InputError(
                 f"{shown(self.images, name)} cannot be used ({failure.code}: {failure.message}): check the data first, "

@@ -100,6 +100,14 @@ def item_of(pictures: Pictures, name: str) -> Item:
     return file_item(str(pictures / name)) if isinstance(pictures, Path) else pictures.item(name)
 
 
+def place_of(pictures: Pictures, name: str) -> str:
+    """Where the bytes of an image lie, unlike those of any other folder or archive, in which it may have this name."""
+    if isinstance(pictures, Path):
+        return str((pictures / name).absolute())
+    item = pictures.item(name)
+    return f"{Path(item.container).absolute()}#{item.offset}+{item.size}"
+
+
 def shown(pictures: Pictures, name: str) -> str:
     """The image of a row in a message."""
     return str(pictures / name) if isinstance(pictures, Path) else pictures.shown(name)

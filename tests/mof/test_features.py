@@ -115,6 +115,22 @@ def test_features_are_computed_once_and_shared(language_model: Path, images: Pat
     assert sum(seen) == 7, "another way to prepare pixels"
 
 
+def test_images_of_one_name_size_and_time_in_two_folders_have_features_of_their_own(
+    language_model: Path, tmp_path: Path
+) -> None:
+    # Bitmaps have one size, and archives that are unpacked, or images of containers, may have one time.
+    model, processor = demo_mof(language_model)
+    towers, folders = Towers.of(model), [tmp_path / name for name in ("one", "two")]
+    caches = []
+    for seed, folder in enumerate(folders):
+        os.utime(picture(folder / "0.bmp", seed), ns=(0, 1))
+        caches.append(FeatureCache(tmp_path / "features", folder, rules_of(processor), towers))
+        caches[-1].build(["0.bmp"], towers)
+    again = FeatureCache(tmp_path / "features", folders[0], rules_of(processor), towers)
+    assert not torch.equal(caches[0]["0.bmp"][0], caches[1]["0.bmp"][0])
+    assert torch.equal(again["0.bmp"][0], caches[0]["0.bmp"][0])
+
+
 def test_changed_image_is_an_error_until_its_features_are_made_again(
     language_model: Path, images: Path, tmp_path: Path
 ) -> None:

@@ -150,6 +150,20 @@ def test_archive_that_changes_during_training_is_noticed(shards: Shards, tmp_pat
     assert "pixel_values" in Examples(index, tokens(), Sight(again, RULES, 4))[0]
 
 
+def test_archives_of_one_name_in_two_folders_are_looked_at_both(images: Path, tmp_path: Path) -> None:
+    # img2dataset calls the first archive of every data set 00000.tar, and its first image 000000000.jpg.
+    good = (images / "1.png").read_bytes()
+    looked: dict[str, Any] = {}
+    found = []
+    for folder, content in (("captions", good), ("instructions", good[:60])):
+        told = json.dumps(caption("", "x.png")).encode()
+        archive = save_tar(tmp_path / folder / "00000.tar", [("0.png", content), ("0.json", told)])
+        shards = Shards([str(archive)])
+        index = open_index(shards, tokens(), tmp_path / f"index-{folder}")
+        found.append(check_instructions(index, tokens(), Check(shards, 4, processes=1, looked=looked)))
+    assert [len(each.unusable) for each in found] == [0, 1]
+
+
 def test_what_cannot_be_read_in_any_order_is_refused(shards: Shards, tmp_path: Path) -> None:
     plain = Path(shards.paths["000.tar"])
     squeezed = tmp_path / "000.tar.gz"
