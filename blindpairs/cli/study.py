@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from blindpairs.evaluate.study import StudyScores
     from blindpairs.statistics import Rate
 
+LONG = 30  # minutes, above which people want to be asked less
+FEWER = 50  # pairs, as an example
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -59,8 +62,7 @@ def study(
         access = access_for(serving, people, space, "study")
         with Study(space.results, found, limit=asked.limit or None) as going:
             pages = StudyPages(going, found, access)
-            hint = "open it in a browser and answer"
-            serve(pages.application, access, serving, as_json=as_json, hint=hint)
+            serve(pages.application, access, serving, as_json=as_json, hint=_hint(going.questions, asked.limit))
         if as_json:
             return
     told = study_scores(found, folder)
@@ -68,6 +70,16 @@ def study(
         print_json({"benchmark": found.name, "participants": {name: _as_json(one) for name, one in told.items()}})
     else:
         _print(told)
+
+
+def _hint(questions: int, limit: int) -> str:
+    """What whoever starts a study is in for, and how to ask less of people where that is much."""
+    from blindpairs.evaluate.study import SECONDS, minutes_for
+
+    hours, minutes = divmod(minutes_for(questions), 60)
+    takes = f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    fewer = f"; --limit {FEWER} asks about {FEWER} pairs only" if not limit and (hours or minutes > LONG) else ""
+    return f"open it in a browser and answer: {questions:,} questions, about {takes} at {SECONDS:g} s each{fewer}"
 
 
 def _print(told: "Mapping[str, StudyScores]") -> None:

@@ -42,6 +42,8 @@ HUMAN = "human:"
 STUDY = Asking("study", "{question}\n(a) {first}\n(b) {second}")
 CANNOT_TELL = "I cannot tell."  # read as no option, so it counts as wrong, and as unreadable
 LONGEST_NAME = 40
+SECONDS = 5.0  # that a question is taken to need from who has answered fewer than PACE_FROM
+PACE_FROM = 10
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,11 @@ class Study:
             self._open.clear()
 
     @property
+    def questions(self) -> int:
+        """How many everybody is asked."""
+        return len(self._questions)
+
+    @property
     def image_ids(self) -> set[str]:
         """The images that are shown."""
         return set(self._images.values())
@@ -165,12 +172,20 @@ class Study:
                 settings = one.setup.answer_settings()
                 one.file.append([Answer(key, said, STUDY.name, prompt, one.setup.model, settings, seconds, "stop")])
                 one.said[key] = said
+                one.took += [] if seconds is None else [seconds]
             return self._participation(one)
 
     def participation(self, name: str) -> Participation:
         """How far a participant is."""
         with self._lock:
             return self._participation(self._participant(name))
+
+    def minutes_left(self, name: str) -> int:
+        """About how long the rest takes a participant, by the pace until now."""
+        with self._lock:
+            one = self._participant(name)
+            seconds = median(one.took) if len(one.took) >= PACE_FROM else SECONDS
+            return minutes_for(sum(key not in one.said for key in one.order), seconds)
 
     def _participation(self, one: "_Participant") -> Participation:
         answered = sum(key in one.said for key in one.order)
@@ -183,13 +198,15 @@ class Study:
             file = AnswerFile(folder / ANSWERS)
             try:
                 write_setup(folder, setup, self._whole)
-                said = {answer.key: answer.text for answer in read_answers(folder / ANSWERS)}
+                answers = list(read_answers(folder / ANSWERS))
             except BaseException:
                 file.close()
                 raise
+            said = {answer.key: answer.text for answer in answers}
+            took = [answer.seconds for answer in answers if answer.seconds is not None]
             order = asked_order(self._questions, f"{setup.model} {self._whole.fingerprint}")
             tokens = {_token(setup.model, key): key for key in order}
-            self._open[setup.model] = _Participant(setup, file, said, order, tokens)
+            self._open[setup.model] = _Participant(setup, file, said, took, order, tokens)
         return self._open[setup.model]
 
     def _item(self, one: "_Participant", key: Key) -> StudyItem:
@@ -202,8 +219,14 @@ class _Participant:
     setup: Setup
     file: AnswerFile
     said: dict[Key, str]
+    took: list[float]  # seconds of each answer, where they are known
     order: list[Key]
     tokens: dict[str, Key]
+
+
+def minutes_for(questions: int, seconds: float = SECONDS) -> int:
+    """So many questions of so many seconds, in whole minutes."""
+    return math.ceil(questions * seconds / 60)
 
 
 def recorded_human(folder: Path, spec: str, benchmark: Benchmark | None = None) -> Path:

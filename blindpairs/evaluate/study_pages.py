@@ -84,7 +84,8 @@ class StudyPages:
 
         def found() -> dict[str, Any]:
             items = [asdict(item) for item in self._study.next_items(person)]
-            return {"items": items, **asdict(self._study.participation(person))}
+            left = {"minutes": self._study.minutes_left(person)}
+            return {"items": items, **asdict(self._study.participation(person)), **left}
 
         return JSONResponse(await self._run(found))
 

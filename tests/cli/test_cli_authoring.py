@@ -15,6 +15,7 @@ from blindpairs.benchmark.checks import Finding
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.benchmark.native import read_native
 from blindpairs.cli import app
+from blindpairs.cli.app import say
 from blindpairs.cli.export import why_nothing
 from blindpairs.cli.serving import people_of
 from blindpairs.errors import ConfigError
@@ -228,3 +229,29 @@ def test_a_name_that_is_typed_in_two_ways_is_one_person() -> None:
     assert people_of([decomposed]) == people_of([composed]) == [composed]
     with pytest.raises(ConfigError, match="is named twice: everybody gets one address"):
         people_of([composed, decomposed], "participant")
+
+
+def told_on_serving(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """What stands on stderr once a page is served: the hint last."""
+    command = str(arguments[0])
+    monkeypatch.setattr(f"blindpairs.cli.{command}.serve", lambda *_, hint, **__: say(hint))
+    done = call(*arguments)
+    assert done.exit_code == 0, done.output
+    return done.stderr
+
+
+def test_study_says_how_many_questions_how_long_and_how_to_ask_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = told_on_serving(monkeypatch, "study", "--work", tmp_path)
+    assert "1,152 questions, about 1 h 36 min at 5 s each; --limit 50 asks about 50 pairs only" in bare
+    limited = told_on_serving(monkeypatch, "study", "--limit", 9, "--work", tmp_path)
+    assert "36 questions, about 3 min at 5 s each\n" in limited
+
+
+def test_overlap_of_more_people_than_there_are_is_said_in_a_line(
+    drafted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = told_on_serving(monkeypatch, "author", "--overlap", 5, "--annotator", "ada", "--work", drafted)
+    asks = "note: --overlap 5 asks 5 people about each pair, and 1 can: give --annotator once for each of them\n"
+    assert asks in told

@@ -1,6 +1,7 @@
 """People answer as models do: nothing lost, nothing twice, no key in sight, and scores that a hand count gives."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -223,6 +224,18 @@ def test_a_limit_asks_everybody_about_the_same_first_pairs(tmp_path: Path) -> No
         asked = {tokens_of(study, "Ann")[token][0] for token in answer_all(study, benchmark, "Ann")}
         assert study.participation("Ann") == Participation("Ann", 4, 4)
     assert asked == {pair.pair_id for pair in benchmark.pairs[:2]}
+
+
+def test_what_is_left_takes_five_seconds_a_question_until_there_is_a_pace(tmp_path: Path) -> None:
+    benchmark = benchmark_of(30, **PLAIN)
+    with Study(tmp_path, benchmark) as study:
+        assert (study.questions, study.minutes_left("Ann")) == (60, 5)
+        for answered in range(10):
+            assert study.minutes_left("Ann") == math.ceil((60 - answered) * 5 / 60)
+            study.answer("Ann", study.next_items("Ann", 1)[0].token, 0, 24.0)
+        assert study.minutes_left("Ann") == 20
+    with Study(tmp_path, benchmark) as study:  # another day
+        assert study.minutes_left("Ann") == 20
 
 
 def test_a_benchmark_of_statements_alone_asks_nobody(tmp_path: Path) -> None:

@@ -94,6 +94,24 @@ def test_questions_are_answered_by_keys_resumed_and_scored(study: Served, benchm
     assert (found["human:bob"]["questions"]["right"], found["human:bob"]["questions"]["of"]) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "takes", "advises"), [(PAIRS, "about 1 min", False), (600, "about 1 h 40 min", True)]
+)
+def test_start_says_how_many_questions_and_how_long_and_how_to_ask_fewer(
+    pairs: int, takes: str, advises: bool, tmp_path: Path, browser: Any
+) -> None:
+    (tmp_path / "benchmark" / DATA).parent.mkdir(parents=True)
+    write_native(benchmark_of(pairs, second=None), tmp_path / "benchmark" / DATA)
+    with (
+        serving(tmp_path, "--port", 0, "--participant", "ada", command="study") as served,
+        Visit(browser, served, "ada") as visit,
+    ):
+        visit.page.wait_for_selector("main[data-loaded]")
+        assert f"You are asked {2 * pairs:,} short questions, " in visit.text("#intro")
+        assert f"They take {takes}. There is no time limit" in visit.text("#intro")
+        assert ("blindpairs study --limit 50" in visit.text("#intro")) is advises
+
+
 def test_people_stand_in_the_table_of_eval(study: Served, benchmark: Benchmark, browser: Any) -> None:
     with Visit(browser, study, "ada") as visit:
         started(visit)
