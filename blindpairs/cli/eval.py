@@ -148,9 +148,9 @@ class _Evaluation:
         from blindpairs.vlm import Meter, open_cache, open_model
 
         with open_cache(space.replies) as cache, progress_bars() as bar:
-            conditions = Conditions(cache, Meter(self.spending.budget()), self.how.shard, bar("judge", "answers"))
+            conditions = Conditions(cache, Meter(self.spending.budget()), bar("judge", "answers"))
             opened = partial(open_model, work=space.root, notice=say)
-            session = Session(space.results, found, conditions, opened, truth)
+            session = Session(space.results, found, conditions, opened, truth, self.how.shard)
             both = self.who.runs and of_the_demo(found, self.how.shard)
             axes = BothAxes(session, conditions, space) if both else None
             for one in self.who.asks:

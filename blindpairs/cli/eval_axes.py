@@ -34,11 +34,9 @@ class BothAxes:
 
     def __init__(self, session: "Session", conditions: "Conditions", space: Workspace) -> None:
         from blindpairs.evaluate.suite_session import SuiteSession
-        from blindpairs.evaluate.suites import Asking
 
-        asking = Asking(conditions.cache, conditions.budget)
         # The model that the session has just asked is there still.
-        self._session = SuiteSession(space.results, open_following(space), asking, session.model)
+        self._session = SuiteSession(space.results, open_following(space), conditions, session.model)
         self._entries: dict[str, SuiteEntry] = {}
 
     def plan(self, one: "Asked") -> "Planned":

@@ -15,9 +15,10 @@ from blindpairs.errors import TooManyFailures
 if TYPE_CHECKING:
     from blindpairs.evaluate.following import FollowingFigures, FollowingScores
     from blindpairs.evaluate.llava_bench import BenchFigures, BenchScores
-    from blindpairs.evaluate.pope import Figure, PopeFigures, PopeScores
+    from blindpairs.evaluate.pope import PopeFigures, PopeScores
     from blindpairs.evaluate.suite_questions import Suite
     from blindpairs.evaluate.suite_session import SuiteContestant, SuiteEntry, SuiteScores, SuiteSession
+    from blindpairs.evaluate.suites import Figure
     from blindpairs.vlm import Answerer
 
 POPE_COLUMNS = {

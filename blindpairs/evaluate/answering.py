@@ -20,7 +20,9 @@ from blindpairs.evaluate.baselines import Baseline
 from blindpairs.evaluate.pictures import upright_picture
 from blindpairs.evaluate.results import (
     ANSWERS,
+    WHOLE,
     Setup,
+    Shard,
     answer_files,
     check_revision,
     shard_folder,
@@ -39,16 +41,15 @@ BLANK = Picture(b"", "image/png")  # stands for an image where only the cost is 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a run may spend, which share of it is ours, and whom it tells."""
+    """Where replies are kept, what a run may spend, and whom it tells how far it is."""
 
     cache: Cache
     budget: Budget | Meter = field(default_factory=Budget)  # a meter is one that several runs share
-    shard: tuple[int, int] = (0, 1)  # index and count
     progress: Progress = silent
 
 
 @dataclass(frozen=True)
-class Report:
+class AnsweringReport:
     """What a run did. `stopped` is what ended it early; what was answered before is recorded."""
 
     answered: int
@@ -58,19 +59,24 @@ class Report:
 
 
 def answer_questions(
-    setup: Setup, answerer: Answerer | Baseline, benchmark: Benchmark, folder: Path, conditions: Conditions
-) -> Report:
+    setup: Setup,
+    answerer: Answerer | Baseline,
+    benchmark: Benchmark,
+    folder: Path,
+    conditions: Conditions,
+    shard: Shard = WHOLE,
+) -> AnsweringReport:
     """Ask what is missing. `benchmark` has the questions as they are shown: with exchanged options where `setup` says.
 
     Raises Locked while another run records the same share, and InputError for a folder that cannot be used.
     """
-    place = shard_folder(folder, conditions.shard)
+    shard_path = shard_folder(folder, shard)
     check_revision(folder, benchmark)
-    with AnswerFile(place / ANSWERS) as file:
+    with AnswerFile(shard_path / ANSWERS) as file:
         write_setup(folder, setup, benchmark)
-        others = (file for file in answer_files(folder) if file != place / ANSWERS)
+        others = (path for path in answer_files(folder) if path != shard_path / ANSWERS)
         before = file.keys | {answer.key for other in others for answer in read_answers(other)}
-        questions = shard_questions(benchmark, conditions.shard)
+        questions = shard_questions(benchmark, shard)
         missing = {key: question for key, question in questions.items() if key not in before}
         recorder = Recorder(setup, file, {key: setup.asking.text(question) for key, question in missing.items()})
         stopped: BlindpairsError | None = None
@@ -82,15 +88,15 @@ def answer_questions(
                 recorder.take(outcomes_of(answerer, asks, conditions, len(missing)))
         except (BudgetSpent, EndpointFailed) as error:
             stopped = error
-        write_failures(place, recorder.failed)
-    return Report(recorder.answered, len(questions) - len(missing), recorder.failed, stopped)
+        write_failures(shard_path, recorder.failed)
+    return AnsweringReport(recorder.answered, len(questions) - len(missing), recorder.failed, stopped)
 
 
-def shard_questions(benchmark: Benchmark, shard: tuple[int, int]) -> dict[Key, Question]:
+def shard_questions(benchmark: Benchmark, shard: Shard) -> dict[Key, Question]:
     """The questions of every n-th pair, from pair i on; the two questions of a pair stay together."""
     index, count = shard
-    ours = {pair.pair_id for place, pair in enumerate(benchmark.pairs) if place % count == index}
-    return {key: question for key, question in questions_of(benchmark).items() if key[0] in ours}
+    pair_ids = {pair.pair_id for number, pair in enumerate(benchmark.pairs) if number % count == index}
+    return {key: question for key, question in questions_of(benchmark).items() if key[0] in pair_ids}
 
 
 def missing_plan(setup: Setup, missing: dict[Key, Question]) -> Plan:

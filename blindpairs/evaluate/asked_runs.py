@@ -6,7 +6,7 @@ Promise: a run is loaded only where a question is missing, or a file of its chec
 from dataclasses import replace
 from pathlib import Path
 
-from blindpairs.evaluate.answering import Report
+from blindpairs.evaluate.answering import AnsweringReport
 from blindpairs.evaluate.asking import questions_of
 from blindpairs.evaluate.results import recorded_answers
 from blindpairs.evaluate.seen_weights import SeenWeights, as_remembered
@@ -50,5 +50,5 @@ def _known(session: Session, asked: Asked, checkpoint: Path) -> Entry | None:
         if same and setup.images and as_remembered(entry.folder, asked.spec, checkpoint):
             there = {answer.key for answer in recorded_answers(entry.folder)}
             if wanted <= there:
-                return replace(entry, report=Report(0, len(wanted), {}))
+                return replace(entry, report=AnsweringReport(0, len(wanted), {}))
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blindpairs.benchmark import Benchmark, Question
 from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, InputError
-from blindpairs.evaluate.answering import Conditions, Recorder, Report, name_of, outcomes_of
+from blindpairs.evaluate.answering import AnsweringReport, Conditions, Recorder, name_of, outcomes_of
 from blindpairs.evaluate.answers import AnswerFile
 from blindpairs.evaluate.asking import Asking, questions_of
 from blindpairs.evaluate.results import ANSWERS, Setup, recorded_answers, write_failures, write_setup
@@ -45,7 +45,7 @@ def verdict_folder(folder: Path, setup: Setup) -> Path:
     return folder / setup.folder_name
 
 
-def judge_answers(judge: Answerer, benchmark: Benchmark, folder: Path, conditions: Conditions) -> Report:
+def judge_answers(judge: Answerer, benchmark: Benchmark, folder: Path, conditions: Conditions) -> AnsweringReport:
     """Ask the judge about every answer of a folder that it has not judged yet."""
     setup = judge_setup(judge)
     place = verdict_folder(folder, setup)
@@ -62,7 +62,7 @@ def judge_answers(judge: Answerer, benchmark: Benchmark, folder: Path, condition
         except (BudgetSpent, EndpointFailed) as error:
             stopped = error
         write_failures(place, recorder.failed)
-    return Report(recorder.answered, len(answers) - len(missing), recorder.failed, stopped)
+    return AnsweringReport(recorder.answered, len(answers) - len(missing), recorder.failed, stopped)
 
 
 def judged_text(template: str, question: Question, answer: str, truth: str = "") -> str:

@@ -18,20 +18,20 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile
 from blindpairs.evaluate.pope_files import SPLITS, SUFFIX, PopeQuestion
 from blindpairs.evaluate.scores import BOOTSTRAP_FROM
-from blindpairs.evaluate.suites import Asking, Item, Manner, ask_items, texts_by_item
+from blindpairs.evaluate.suites import Figure, Manner, Rule, SuiteItem, ask_items, texts_by_item
 from blindpairs.statistics import bootstrap_interval, effective_count, wilson_interval
 from blindpairs.vlm import Answerer, Failure
 
-Rule = Literal["ours", "llava", "lmms-eval"]
 Counts = NDArray[np.float64]  # (..., 6), see _KINDS
 # LLaVA's 128 tokens and greedy decoding, which lmms-eval uses, too.
 MANNER = Manner("pope", max_tokens=128)
@@ -40,14 +40,6 @@ _KINDS = {(True, True): 0, (False, True): 1, (False, False): 2, (True, False): 3
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _WORD = re.compile(r"(?<![\w'])(yes|no)(?![\w'])", re.IGNORECASE)
 _FIRST = re.compile(r"\W*(yes|no)\b(?=\s*(?:[.,;:!*-]|$))", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A share with its 95 % interval; None where too few images allow none. nan where nothing was counted."""
-
-    share: float
-    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -74,10 +66,12 @@ class PopeScores:
     notes: tuple[str, ...] = ()
 
 
-def ask_pope(questions: Sequence[PopeQuestion], model: Answerer, answers: AnswerFile, asking: Asking) -> list[Failure]:
+def ask_pope(
+    questions: Sequence[PopeQuestion], model: Answerer, answers: AnswerFile, conditions: Conditions
+) -> list[Failure]:
     """Ask the questions that `answers` lacks, with LLaVA's prompt; see `suites.ask_items`."""
-    items = [Item(one.item_id, one.text + SUFFIX, one.uri) for one in questions]
-    return ask_items(model, items, MANNER, answers, asking)
+    items = [SuiteItem(one.item_id, one.text + SUFFIX, one.uri) for one in questions]
+    return ask_items(model, items, MANNER, answers, conditions)
 
 
 def score_pope(questions: Sequence[PopeQuestion], answers: Sequence[Answer], rule: Rule = "llava") -> PopeScores:

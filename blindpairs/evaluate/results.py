@@ -27,6 +27,8 @@ from blindpairs.vlm import Failure
 from blindpairs.workspace import digest, read_json, stamp, write_json
 
 ASKED, ANSWERS, UNANSWERED, SCORES = "asked.json", "answers.jsonl", "unanswered.json", "scores.json"
+Shard = tuple[int, int]  # index from 0, and count
+WHOLE: Shard = (0, 1)
 LONGEST_NAME = 60  # characters of a readable folder name
 
 
@@ -182,7 +184,7 @@ def answer_files(folder: Path) -> list[Path]:
     return [folder / ANSWERS, *sorted(folder.glob(f"shard-*/{ANSWERS}"))]
 
 
-def shard_folder(folder: Path, shard: tuple[int, int]) -> Path:
+def shard_folder(folder: Path, shard: Shard) -> Path:
     """Where a shard (index, count) records; a run that is not one of several, in the folder itself."""
     index, count = shard
     return folder if count == 1 else folder / f"shard-{index}-of-{count}"

@@ -19,7 +19,7 @@ from typing import Any
 from blindpairs.benchmark import Benchmark
 from blindpairs.benchmark.sidecar import read_sidecar
 from blindpairs.errors import BlindpairsError, ConfigError, InputError
-from blindpairs.evaluate.answering import Conditions, Report, answer_questions, missing_plan, shard_questions
+from blindpairs.evaluate.answering import AnsweringReport, Conditions, answer_questions, missing_plan, shard_questions
 from blindpairs.evaluate.answers import Answer
 from blindpairs.evaluate.as_official import recorded_replies
 from blindpairs.evaluate.asking import FREE_FORM, PROTOCOLS, Asking, exchanged
@@ -28,7 +28,9 @@ from blindpairs.evaluate.foreign_answers import import_answers
 from blindpairs.evaluate.judging import judge_answers, judge_setup, official_replies, verdict_folder
 from blindpairs.evaluate.readers import OURS, READERS, Difference, explain, read_with
 from blindpairs.evaluate.results import (
+    WHOLE,
     Setup,
+    Shard,
     benchmark_folder,
     check_origin,
     read_failures,
@@ -92,7 +94,7 @@ class Entry:
 
     folder: Path
     setup: Setup
-    report: Report | None = None  # None where nothing was asked
+    report: AnsweringReport | None = None  # None where nothing was asked
     notes: Sequence[str] = ()
     summary: Summary | None = None
     verdicts: Sequence[Answer] | None = None  # of a judge, which were scored in place of the answers
@@ -111,11 +113,13 @@ class Session:
         conditions: Conditions,
         open_model: Callable[[str], Answerer],
         truth: Benchmark | None = None,
+        shard: Shard = WHOLE,
     ) -> None:
         self.benchmark = benchmark
         self.truth = truth or benchmark
         self.folder = benchmark_folder(results, benchmark)
         self._conditions = conditions
+        self._shard = shard
         self._open = open_model
         self._opened: dict[str, Answerer] = {}
 
@@ -154,7 +158,7 @@ class Session:
         """What asking somebody would take."""
         setup, answerer = self._introduced(asked)
         before = {answer.key: answer for answer in recorded_answers(self.folder / setup.folder_name)}
-        wanted = shard_questions(self._shown(setup), self._conditions.shard)
+        wanted = shard_questions(self._shown(setup), self._shard)
         missing = {key: question for key, question in wanted.items() if key not in before}
         asks = not isinstance(answerer, Baseline | None)
         took = [answer.seconds for answer in before.values() if answer.seconds is not None]
@@ -168,7 +172,7 @@ class Session:
         if answerer is None:
             return Entry(folder, setup)
         conditions = replace(self._conditions, progress=progress)
-        report = answer_questions(setup, answerer, self._shown(setup), folder, conditions)
+        report = answer_questions(setup, answerer, self._shown(setup), folder, conditions, self._shard)
         return Entry(folder, setup, report)
 
     def take_over(self, file: Path, beside: Path) -> Entry:

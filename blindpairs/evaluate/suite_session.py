@@ -2,7 +2,7 @@
 
     with open_cache(space.replies) as cache:
         suite = PopeSuite(folder, read_pope(folder))
-        session = SuiteSession(space.results, suite, Asking(cache), partial(open_model, work=space.root))
+        session = SuiteSession(space.results, suite, Conditions(cache), partial(open_model, work=space.root))
         entry = session.answer(session.introduce("openai:llava@http://localhost:8000/v1"))
         session.score(entry, ["llava"])
 
@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, InputError
-from blindpairs.evaluate import suites
-from blindpairs.evaluate.answering import BLANK
+from blindpairs.evaluate.answering import BLANK, Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
 from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import UNASKED, Baseline
@@ -34,7 +33,7 @@ from blindpairs.evaluate.llava_bench import (
 )
 from blindpairs.evaluate.llava_bench import MANNER as BENCH_MANNER
 from blindpairs.evaluate.llava_bench_files import llava_bench_reviews
-from blindpairs.evaluate.pope import PopeScores, Rule
+from blindpairs.evaluate.pope import PopeScores
 from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
@@ -49,6 +48,7 @@ from blindpairs.evaluate.results import (
 )
 from blindpairs.evaluate.session import Planned
 from blindpairs.evaluate.suite_questions import BenchSuite, Question, Suite
+from blindpairs.evaluate.suites import Rule
 from blindpairs.progress import Progress, silent
 from blindpairs.vlm import Answerer, Ask, Failure, Plan, plan
 from blindpairs.vlm.budget import CHARACTERS_PER_TOKEN
@@ -84,11 +84,11 @@ class SuiteSession:
     """Evaluations of one suite."""
 
     def __init__(
-        self, results: Path, suite: Suite, asking: suites.Asking, open_model: Callable[[str], Answerer]
+        self, results: Path, suite: Suite, conditions: Conditions, open_model: Callable[[str], Answerer]
     ) -> None:
         self.suite = suite
         self.folder = benchmark_folder(results, suite)
-        self._asking = asking
+        self._conditions = conditions
         self._open = open_model
         self._wanted = {item_key(one.item_id) for one in suite.questions}
 
@@ -129,8 +129,8 @@ class SuiteSession:
             if isinstance(contestant.answerer, Baseline):
                 _record_baseline(contestant.answerer, self.suite, file)
             else:
-                asking, model = replace(self._asking, progress=progress), contestant.answerer
-                _ask(entry, lambda: self.suite.ask(model, file, asking, images=setup.images))
+                conditions, model = replace(self._conditions, progress=progress), contestant.answerer
+                _ask(entry, lambda: self.suite.ask(model, file, conditions, images=setup.images))
             entry.answered_now = len(file.keys) - before
         return entry
 
@@ -200,10 +200,10 @@ class SuiteSession:
         assert isinstance(self.suite, BenchSuite)
         questions = self.suite.questions
         setup = _reviewing(judge)
-        place, asking = entry.folder / setup.folder_name, replace(self._asking, progress=progress)
+        place, conditions = entry.folder / setup.folder_name, replace(self._conditions, progress=progress)
         with AnswerFile(place / ANSWERS) as file:
             write_setup(place, setup, self.suite)
-            _ask(entry, lambda: judge_llava_bench(questions, answers, judge, file, asking))
+            _ask(entry, lambda: judge_llava_bench(questions, answers, judge, file, conditions))
         return recorded_answers(place)
 
     def plan_reviews(self, planned: Planned, judge: Answerer) -> Plan:
