@@ -105,6 +105,13 @@ class Benchmark:
         """Every image once, in the order of the pairs."""
         return list(dict.fromkeys(key for pair in self.pairs for key in pair.image_ids))
 
+    @property
+    def image_of_side(self) -> dict[tuple[str, str], str]:
+        """(pair id, side "a" or "b") -> the id of its image."""
+        return {
+            (pair.pair_id, side): key for pair in self.pairs for side, key in zip("ab", pair.image_ids, strict=True)
+        }
+
     def with_ground_truth(self, name: str) -> "Benchmark":
         """The benchmark with the answers of another ground truth; ConfigError for a name that it does not have."""
         if name == self.ground_truth:

@@ -163,7 +163,7 @@ class _Evaluation:
             if self.asking.free_form:
                 session.model(self.how.rules.judge)  # before anything is asked
             files = [named_folder("--answers", file) for file in self.asking.answers or ()]
-            imported = [session.take_over(file, space.exports / "mmvp") for file in files]
+            imported = [session.import_answers(file, space.exports / "mmvp") for file in files]
             entries = [*self._each(partial(self._answer, session, space, bar, axes)), *imported]
             if self.who.bare:
                 entries += session.recorded([entry.folder for entry in entries])

@@ -41,7 +41,7 @@ class BothAxes:
 
     def plan(self, one: "Asked") -> "Planned":
         """What asking a run would take."""
-        return self._session.plan(self._session.introduce(one.spec))
+        return self._session.plan(self._session.respondent(one.spec))
 
     def answer(self, spec: str, checkpoint: Path, bar: "Callable[[str, str], Progress]") -> None:
         """Ask a run what is missing, and score it. Raises what loading raises for a checkpoint without a model."""

@@ -301,7 +301,7 @@ def _side_fields(side: Side) -> dict[str, Any]:
 
 
 def _fields(one: "Comparison | SidesComparison") -> dict[str, Any]:
-    numbers = {"difference": one.difference, "interval": one.interval, "p": one.p, "told": one.told}
+    numbers = {"difference": one.difference, "interval": one.interval, "p": one.p, "told": one.significant}
     return {**numbers, "sentence": one.sentence}
 
 

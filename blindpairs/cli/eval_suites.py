@@ -104,16 +104,16 @@ def evaluate_suite(
         judge = _open_judge(reading.judge, opener) if options.suite is SuiteName.llava_bench else None
 
         def opened(spec: str) -> "Answerer":
-            # The judge may be a contestant, too; otherwise two models at once may be too many for the memory.
+            # The judge may be a respondent, too; otherwise two models at once may be too many for the memory.
             return judge if judge is not None and not isinstance(judge, Path) and judge.name == spec else opener(spec)
 
         session = SuiteSession(space.results, suite, Conditions(cache, Meter(spending.budget())), opened)
-        contestants = (session.introduce(spec) for spec in specs)  # one at a time
+        respondents = (session.respondent(spec) for spec in specs)  # one at a time
         if spending.plan:
-            print_suite_plans(session, contestants, judge, as_json=as_json)
+            print_suite_plans(session, respondents, judge, as_json=as_json)
             return
-        imported = [session.take_over(file) for file in files]
-        entries = [session.answer(one, bar(one.setup.title, "questions")) for one in contestants] + imported
+        imported = [session.import_answers(file) for file in files]
+        entries = [session.answer(one, bar(one.setup.title, "questions")) for one in respondents] + imported
         if bare:
             entries += session.recorded([entry.folder for entry in entries])
         if not entries:

@@ -53,7 +53,7 @@ def zero_shot(
 
 def power(gain: float, truth: "Benchmark", observed: float | None) -> Evaluated:
     """What a gain needs, from the discordance that was observed between two models, else a usual one."""
-    from blindpairs.evaluate.power import gain_told, pairs_needed
+    from blindpairs.evaluate.power import detectable_gain, pairs_needed
 
     count = sum(pair.control_of is None for pair in truth.pairs)
     discordance = max(gain, DISCORDANCE if observed is None else observed)
@@ -66,7 +66,7 @@ def power(gain: float, truth: "Benchmark", observed: float | None) -> Evaluated:
         need = f"a gain of {100 * gain:g} points needs {needed:,} pairs"
     except ConfigError as error:
         needed, need = None, str(error)
-    least = gain_told(count, discordance)
+    least = detectable_gain(count, discordance)
     tells = "no gain" if least is None else f"gains from {100 * least:.1f} points"
     lines = [
         "power 80 % at p < 0.05, "

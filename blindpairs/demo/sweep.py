@@ -95,7 +95,7 @@ def measured(spec: str, space: Workspace) -> dict[str, Any]:
 def _asked(suite: Suite, model: Answerer, space: Workspace, conditions: Conditions) -> dict[str, Any]:
     """The scores of a model that answers a small suite."""
     session = SuiteSession(space.results, suite, conditions, lambda _: model)
-    entry = session.answer(session.introduce(model.name))
+    entry = session.answer(session.respondent(model.name))
     session.score(entry, (suite.usual_rule,))
     return score_fields(entry.scores[0])
 

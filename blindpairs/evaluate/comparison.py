@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import InputError
-from blindpairs.evaluate.power import LEVEL, gain_told
+from blindpairs.evaluate.power import LEVEL, detectable_gain
 from blindpairs.evaluate.scores import PairOutcome
 from blindpairs.statistics import binomial_test, holm, paired_interval, student_quantile
 
@@ -58,16 +58,16 @@ class Comparison:
         return (self.gained + self.lost) / self.pairs
 
     @property
-    def told(self) -> bool:
-        """Whether the two can be told apart."""
+    def significant(self) -> bool:
+        """Whether the two can be told apart: whether the test rejects that they are equally good."""
         return self.adjusted_p < LEVEL
 
     @property
     def sentence(self) -> str:
         """What follows, in plain words."""
-        if self.told:
+        if self.significant:
             return _better(self.names, self.difference, self.interval)
-        least = gain_told(self.pairs, self.discordance)
+        least = detectable_gain(self.pairs, self.discordance)
         reach = f"{self.pairs:,} pairs tell " + (f"gains from {100 * least:.1f} points" if least else "no gain")
         corrected = "" if self.adjusted_p == self.p else f", {self.adjusted_p:.2g} among all patterns"
         return f"{_ahead(self.names, self.difference, self.interval)}, p = {self.p:.2g}{corrected}; {reach}"
@@ -87,14 +87,14 @@ class SidesComparison:
     p: float  # at which the interval would touch 0
 
     @property
-    def told(self) -> bool:
+    def significant(self) -> bool:
         """Whether the two sides can be told apart."""
         return not self.interval[0] <= 0 <= self.interval[1]
 
     @property
     def sentence(self) -> str:
         """What follows, in plain words."""
-        if self.told:
+        if self.significant:
             return _better(self.names, self.difference, self.interval)
         seeds = f"seeds of a side differ by {100 * self.spread:.1f} points (standard deviation)"
         return f"{_ahead(self.names, self.difference, self.interval)}, p = {self.p:.2g}; {seeds}"

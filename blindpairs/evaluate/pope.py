@@ -27,6 +27,7 @@ from blindpairs.errors import ConfigError
 from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile
 from blindpairs.evaluate.pope_files import SPLITS, SUFFIX, PopeQuestion
+from blindpairs.evaluate.reading import REASONING
 from blindpairs.evaluate.scores import BOOTSTRAP_FROM
 from blindpairs.evaluate.suites import Figure, Manner, Rule, SuiteItem, ask_items, texts_by_item
 from blindpairs.statistics import bootstrap_interval, effective_count, wilson_interval
@@ -37,7 +38,6 @@ Counts = NDArray[np.float64]  # (..., 6), see _KINDS
 MANNER = Manner("pope", max_tokens=128)
 FIGURES = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 _KINDS = {(True, True): 0, (False, True): 1, (False, False): 2, (True, False): 3, (True, None): 4, (False, None): 5}
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _WORD = re.compile(r"(?<![\w'])(yes|no)(?![\w'])", re.IGNORECASE)
 _FIRST = re.compile(r"\W*(yes|no)\b(?=\s*(?:[.,;:!*-]|$))", re.IGNORECASE)
 
@@ -104,7 +104,7 @@ def read_lmms_eval(text: str) -> bool | None:
 
 def read_yes_or_no(text: str) -> bool | None:
     """What an answer says: its first word if that is a verdict, else the only one of both words that occurs."""
-    said = _THOUGHT.sub(" ", text)
+    said = REASONING.sub(" ", text)
     first = _FIRST.match(said)
     found = {first[1].lower()} if first else {word.lower() for word in _WORD.findall(said)}
     return found == {"yes"} if len(found) == 1 else None

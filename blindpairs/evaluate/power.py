@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError
 
-LEVEL = 0.05  # p-values below it are told from noise
-WANTED = 0.8  # the usual power
+LEVEL = 0.05  # of significance: p-values below it are told from noise
+POWER = 0.8  # the usual one
 _COUNTS = 400  # numbers of discordant pairs that stand for all likely ones
 _MOST = 1 << 20  # pairs
 
@@ -37,11 +37,11 @@ def power(pairs: int, gain: float, discordance: float, level: float = LEVEL) -> 
     counts = np.unique(np.linspace(lowest, highest, _COUNTS).astype(np.int64))  # (M,) discordant pairs
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, pairs + 1)))])  # logarithms of factorials
     weights = _binomial(counts, np.full(len(counts), pairs), discordance, logs)
-    told = _rejected(counts, (1 + gain / discordance) / 2, level, logs)
-    return float(weights @ told / weights.sum())
+    rejected = _rejected(counts, (1 + gain / discordance) / 2, level, logs)
+    return float(weights @ rejected / weights.sum())
 
 
-def pairs_needed(gain: float, discordance: float, wanted: float = WANTED, level: float = LEVEL) -> int:
+def pairs_needed(gain: float, discordance: float, wanted: float = POWER, level: float = LEVEL) -> int:
     """The number of pairs that tells a gain with the wanted power; ConfigError where none does.
 
     Power rises with the number of pairs but for steps of a fraction of a point, and the first to reach it is returned
@@ -62,7 +62,7 @@ def pairs_needed(gain: float, discordance: float, wanted: float = WANTED, level:
     return high
 
 
-def gain_told(pairs: int, discordance: float, wanted: float = WANTED, level: float = LEVEL) -> float | None:
+def detectable_gain(pairs: int, discordance: float, wanted: float = POWER, level: float = LEVEL) -> float | None:
     """The smallest gain that `pairs` pairs tell with the wanted power, to 0.01 points; None where they tell none."""
     low, high = 0.0, discordance
     if power(pairs, high, discordance, level) < wanted:

@@ -202,11 +202,11 @@ def _linear(
         values[[rows[key] for pair in pairs for key in pair.image_ids]].astype(np.float32) for pairs in (trained, tried)
     )
     scores = ridge_scores(known, np.eye(len(answers), dtype=np.float32)[labels], asked)
-    told = {}
+    verdicts = {}
     for pair, (a, b) in zip(tried, scores.reshape(len(tried), 2, -1), strict=True):
         first, other = (answers.index(answer) for answer in pair.answers)
-        told[pair] = bool(a[first] - a[other] > b[first] - b[other])
-    return told
+        verdicts[pair] = bool(a[first] - a[other] > b[first] - b[other])
+    return verdicts
 
 
 def ridge_scores(known: Floats, targets: Floats, asked: Floats) -> Floats:
@@ -285,5 +285,5 @@ def _rate(verdicts: Sequence[bool | None], groups: Sequence[tuple[int, int]]) ->
     sizes: defaultdict[tuple[int, int], int] = defaultdict(int)
     for verdict, group in zip(verdicts, groups, strict=True):
         sizes[group] += verdict is not None
-    told = [verdict for verdict in verdicts if verdict is not None]
-    return rate_of(told, effective_count(np.array(list(sizes.values()))))
+    tried = [verdict for verdict in verdicts if verdict is not None]
+    return rate_of(tried, effective_count(np.array(list(sizes.values()))))

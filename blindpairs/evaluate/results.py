@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from blindpairs.access import present
 from blindpairs.benchmark import Benchmark
 from blindpairs.errors import InputError
-from blindpairs.evaluate.answers import Answer, AnswerFile, one_each, read_answers
+from blindpairs.evaluate.answers import Answer, AnswerFile, deduplicated, read_answers
 from blindpairs.evaluate.asking import Asking, exchanged
 from blindpairs.evaluate.scores import Key
 from blindpairs.vlm import Failure
@@ -157,7 +157,7 @@ def recorded_answers(folder: Path) -> list[Answer]:
     if len(files) == 1:
         return list(read_answers(files[0]))
     every = (answer for file in files for answer in read_answers(file))
-    return list(one_each(enumerate(every, 1), f"the files of answers in {folder}, in turn"))
+    return list(deduplicated(enumerate(every, 1), f"the files of answers in {folder}, in turn"))
 
 
 def check_origin(folder: Path, setup: Setup, answers: Iterable[Answer]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from blindpairs.benchmark import Benchmark, BenchmarkPair
 from blindpairs.evaluate.answers import Answer
-from blindpairs.evaluate.asking import exchanged, questions_of
+from blindpairs.evaluate.asking import exchanged
 from blindpairs.evaluate.readers import OURS
 from blindpairs.evaluate.reading import read_answer
 from blindpairs.evaluate.results import Setup
@@ -25,6 +25,7 @@ from blindpairs.evaluate.scores import (
     by_pattern,
     keys_of,
     outcomes,
+    questions_of,
     score,
 )
 from blindpairs.statistics import Rate, difference_interval, rate_of, wilson_interval

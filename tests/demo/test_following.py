@@ -39,7 +39,7 @@ def known(suite: FollowingSuite) -> Known:
 def asked(suite: FollowingSuite, results: Path, model: AnsweringModel) -> SuiteEntry:
     with open_cache(None) as cache:
         session = SuiteSession(results, suite, Conditions(cache), lambda _: model)
-        entry = session.answer(session.introduce("test"))
+        entry = session.answer(session.respondent("test"))
         session.score(entry, ("ours",))
     return entry
 

@@ -13,9 +13,10 @@ from scripted_models import Model
 from blindpairs.benchmark import Benchmark, HeldImages
 from blindpairs.errors import BudgetSpent, EndpointFailed
 from blindpairs.evaluate.answering import AnsweringReport, Conditions, answer_questions, missing_plan, shard_questions
-from blindpairs.evaluate.asking import OURS, exchanged, questions_of
+from blindpairs.evaluate.asking import OURS, exchanged
 from blindpairs.evaluate.baselines import UNASKED, Baseline, guessing
 from blindpairs.evaluate.results import WHOLE, Setup, Shard, read_failures, read_setup, recorded_answers
+from blindpairs.evaluate.scores import questions_of
 from blindpairs.evaluate.summary import summarise
 from blindpairs.vlm import Answerer, Budget, Cache, Meter, Plan, open_cache, open_model
 
