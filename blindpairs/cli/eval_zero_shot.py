@@ -55,7 +55,7 @@ def power(gain: float, truth: "Benchmark", observed: float | None) -> Evaluated:
     """What a gain needs, from the discordance that was observed between two models, else a usual one."""
     from blindpairs.evaluate.power import detectable_gain, pairs_needed
 
-    count = sum(pair.control_of is None for pair in truth.pairs)
+    count = sum(not pair.is_control for pair in truth.pairs)
     discordance = max(gain, DISCORDANCE if observed is None else observed)
     origin = "assumed"
     if observed is not None:

@@ -51,7 +51,7 @@ def import_answers(path: Path, benchmark: Benchmark, ids: Mapping[str, ImageSide
     left_out: dict[str, list[str]] = {}
     for row in rows:
         image_side = row.image_side or numbered.get(row.source)
-        why = _objection(row, image_side, questions)
+        why = _refusal(row, image_side, questions)
         if why or image_side is None:
             left_out.setdefault(why, []).append(row.source or " ".join(row.image_side or ()))
         else:
@@ -85,7 +85,7 @@ def _questions(benchmark: Benchmark) -> dict[ImageSide, Question]:
     return {(pair.pair_id, side): pair.question for pair in benchmark.pairs if pair.question for side in "ab"}
 
 
-def _objection(row: ForeignRow, image_side: ImageSide | None, questions: Mapping[ImageSide, Question]) -> str:
+def _refusal(row: ForeignRow, image_side: ImageSide | None, questions: Mapping[ImageSide, Question]) -> str:
     """Why an answer is to no question of the benchmark; "" where it is to one."""
     if image_side is None or image_side not in questions:
         return "the benchmark has no such question"

@@ -91,7 +91,7 @@ def labelled(benchmark: Benchmark) -> Labelled:
     """The blind pairs of a benchmark that have a question, once for each of their patterns; controls are left out."""
     pairs = []
     for pair in benchmark.pairs:
-        if pair.question is None or pair.control_of is not None:
+        if pair.question is None or pair.is_control:
             continue
         a, b = (pair.question.options[option] for option in pair.question.answers)
         answers = (_plain(a), _plain(b))

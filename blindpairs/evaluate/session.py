@@ -233,7 +233,7 @@ class Session:
     def _read_with(self, name: str, entry: Entry, answers: Sequence[Answer], rules: Rules) -> None:
         shown = exchanged(self.truth) if entry.setup.exchanged else self.truth
         keys = {answer.key for answer in answers}
-        blind = [pair for pair in shown.pairs if pair.question and pair.control_of is None]
+        blind = [pair for pair in shown.pairs if pair.question and not pair.is_control]
         pairs = tuple(pair for pair in blind or shown.pairs if pair.question and keys.issuperset(keys_of(pair)))
         part = replace(shown, pairs=pairs)
         judging = self._judging(name, part, answers, rules)

@@ -159,8 +159,8 @@ def score_similarities(benchmark: Benchmark, similarities: Similarities) -> Simi
     """The scores of similarities that were measured on this benchmark, whatever the order of either."""
     at = {pair_id: place for place, pair_id in enumerate(similarities.pair_ids)}
     pairs = [pair for pair in benchmark.pairs if pair.pair_id in at]
-    blind = [pair for pair in pairs if pair.control_of is None]
-    controls = [pair for pair in pairs if pair.control_of is not None]
+    blind = [pair for pair in pairs if not pair.is_control]
+    controls = [pair for pair in pairs if pair.is_control]
 
     def chosen(some: Sequence[BenchmarkPair], template: str) -> Blocks:
         return similarities.blocks[template][[at[pair.pair_id] for pair in some]]
@@ -196,7 +196,7 @@ def _gain(controls: Sequence[BenchmarkPair], right: Mapping[str, bool]) -> Contr
 
 def _stated(benchmark: Benchmark) -> list[BenchmarkPair]:
     pairs = [pair for pair in benchmark.pairs if pair.statement_a and pair.statement_b]
-    if not any(pair.control_of is None for pair in pairs):
+    if not any(not pair.is_control for pair in pairs):
         raise InputError(
             f"{benchmark.name} has no pair with two statements, which a CLIP-style model compares with its images: "
             "ask a model that answers questions, or write statements"

@@ -235,7 +235,7 @@ def scores_of(truth: Benchmark, said: dict[str, list[Answer]]) -> StudyScores:
     right: dict[str, list[bool]] = {}
     whole: dict[str, list[bool]] = {}
     asked = [pair for pair in truth.pairs if pair.question]
-    pairs = [pair for pair in asked if pair.control_of is None] or asked
+    pairs = [pair for pair in asked if not pair.is_control] or asked
     counted = {key for pair in pairs for key in keys_of(pair)}
     options = {key: one for key, one in questions_of(truth).items() if key[2] == "first" and key in counted}
     for answers in said.values():
