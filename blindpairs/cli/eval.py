@@ -97,7 +97,7 @@ def _who(asking: AskingOptions, words: "Asking", space: Workspace, found: "Bench
     from blindpairs.evaluate.session import Asked
 
     specs, questions = asking.specs(), any(pair.question for pair in found.pairs)
-    runs = _runs_there(space) if asking.bare and questions else []
+    runs = _usable_runs(space) if asking.bare and questions else []
     compared = models_there(space, truth) if asking.bare else [spec for spec in specs if has_text_side(spec)]
     asked = [spec for spec in [*specs, *runs] if spec not in compared and (questions or not asking.bare)]
     if asked and not questions:
@@ -119,14 +119,14 @@ def _there(who: _Who, asking: AskingOptions, reading: ReadingOptions) -> There:
     )
 
 
-def _runs_there(space: Workspace) -> list[str]:
-    """The runs of the work folder, by spec; those without a complete checkpoint are said."""
-    from blindpairs.vlm.runs import runs_there
+def _usable_runs(space: Workspace) -> list[str]:
+    """The runs of the work folder that have a model, by spec; tells why the others are left out."""
+    from blindpairs.vlm.runs import usable_runs
 
-    able, lacking = runs_there(space.runs)
-    for reason in lacking:
+    usable, reasons = usable_runs(space.runs)
+    for reason in reasons:
         say(f"left out: {reason}")
-    return [f"{RUN}{name}" for name in able]
+    return [f"{RUN}{name}" for name in usable]
 
 
 @dataclass(frozen=True)

@@ -134,13 +134,13 @@ def test_shards_part_the_pairs() -> None:
 
 def test_endpoint_that_fails_half_way_loses_nothing_and_is_asked_for_the_rest(tmp_path: Path, cache: Cache) -> None:
     benchmark = benchmark_of(10, second=None)
-    patience = replace(QUICK, concurrency=1, attempts=1, straight_failures=2)
+    retry_policy = replace(QUICK, concurrency=1, attempts=1, consecutive_failures=2)
 
     def dies(number: int, _: Received) -> Response:
         return completion("(a)") if number < 9 else error(500, "out of memory")
 
     with FakeEndpoint(dies) as endpoint:
-        model = open_model(endpoint.spec, work=tmp_path, patience=patience)
+        model = open_model(endpoint.spec, work=tmp_path, retry_policy=retry_policy)
         folder = tmp_path / "answers"
         report = answer(model, benchmark, folder, Conditions(cache))
         assert isinstance(report.stopped, EndpointFailed)
