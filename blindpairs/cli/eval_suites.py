@@ -60,8 +60,8 @@ class SuiteOptions:
         list[str] | None,
         typer.Option(
             rich_help_panel="Encoders",
-            help="Ask nobody: tell each pattern from the tokens of this encoder. Its spec, its column in the store, or "
-            "auto, for clip and dino of the store, else the demo's. Repeatable.",
+            help="Ask no model: predict the answers from the tokens of this encoder. Its spec, its column in the "
+            "store, or auto, for clip and dino of the store, else the demo's. Repeatable.",
         ),
     ] = None
     layer: Annotated[

@@ -1,4 +1,4 @@
-"""Two more answers of `blindpairs eval`: zero-shot accuracy beside that of pairs, and how many pairs tell a gain."""
+"""Two more answers of `blindpairs eval`: zero-shot accuracy beside that of pairs, and how many pairs detect a gain."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -67,12 +67,12 @@ def power(gain: float, truth: "Benchmark", observed: float | None) -> Evaluated:
     except ConfigError as error:
         needed, need = None, str(error)
     least = detectable_gain(count, discordance)
-    tells = "no gain" if least is None else f"gains from {100 * least:.1f} points"
+    detected = "no gain" if least is None else f"gains from {100 * least:.1f} points"
     lines = [
         "power 80 % at p < 0.05, "
         f"where {100 * discordance:.1f} % of the pairs are solved by one of two models only ({origin})",
         f"  {need}",
-        f"  the {count:,} pairs of this benchmark tell {tells}",
+        f"  the {count:,} pairs of this benchmark detect {detected}",
     ]
     numbers = {"gain": gain, "discordance": discordance, "observed": observed is not None and observed == discordance}
     return Evaluated("power", lines, {**numbers, "pairs_needed": needed, "pairs": count, "gain_told": least})

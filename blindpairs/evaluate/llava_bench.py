@@ -194,7 +194,7 @@ def _figures(questions: Sequence[BenchQuestion], pairs: Mapping[str, ScorePair |
     if not kept:
         return BenchFigures(math.nan, None, math.nan, math.nan, len(read), failed)
     images = list(dict.fromkeys(image for image, _ in kept))
-    groups = np.zeros((len(images), 2))  # sums of both scores, by image
+    groups = np.zeros((len(images), 2))  # (images, 2): sums of the scores of reference and model
     for image, pair in kept:
         groups[images.index(image)] += pair
     reference, model = np.mean([pair for _, pair in kept], axis=0).tolist()

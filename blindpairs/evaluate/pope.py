@@ -33,10 +33,11 @@ from blindpairs.evaluate.suites import Figure, Manner, Rule, SuiteItem, ask_item
 from blindpairs.statistics import bootstrap_interval, effective_count, wilson_interval
 from blindpairs.vlm import Answerer, Failure
 
-Counts = NDArray[np.float64]  # (..., 6), see _KINDS
+Counts = NDArray[np.float64]  # (..., 6): how many answers of each kind, see _KINDS
 # LLaVA's 128 tokens and greedy decoding, which lmms-eval uses, too.
 MANNER = Manner("pope", max_tokens=128)
 FIGURES = ("accuracy", "precision", "recall", "f1", "yes_ratio")
+# (label, what was read: yes, no or neither) -> place in Counts.
 _KINDS = {(True, True): 0, (False, True): 1, (False, False): 2, (True, False): 3, (True, None): 4, (False, None): 5}
 _WORD = re.compile(r"(?<![\w'])(yes|no)(?![\w'])", re.IGNORECASE)
 _FIRST = re.compile(r"\W*(yes|no)\b(?=\s*(?:[.,;:!*-]|$))", re.IGNORECASE)
@@ -81,7 +82,7 @@ def score_pope(questions: Sequence[PopeQuestion], answers: Sequence[Answer], rul
     said = texts_by_item(answers, [one.item_id for one in questions], "answers to POPE")
     splits = [split for split in SPLITS if any(one.split == split for one in questions)]
     images = list(dict.fromkeys(one.image for one in questions))
-    counts = np.zeros((len(images), len(splits), len(_KINDS)))
+    counts = np.zeros((len(images), len(splits), len(_KINDS)))  # (images, S, 6)
     rows = {image: row for row, image in enumerate(images)}
     for one in questions:
         kind = _KINDS[one.label, _RULES[rule](said[one.item_id])]
@@ -119,9 +120,9 @@ _RULES: Mapping[str, Callable[[str], bool | None]] = {
 
 def _figures(counts: Counts, rule: Rule) -> PopeFigures:
     """Of counts (images, S, 6): each figure is the mean of those of the S splits."""
-    asked = counts.sum(axis=(1, 2))
+    asked = counts.sum(axis=(1, 2))  # (images,)
     groups = counts[asked > 0]
-    whole = groups.sum(axis=0)
+    whole = groups.sum(axis=0)  # (S, 6)
     values = {name: _mean(whole, name, rule) for name in FIGURES}
     if len(groups) >= BOOTSTRAP_FROM:
         intervals = {
@@ -170,7 +171,7 @@ def _figure(counts: Counts, name: str, rule: Rule) -> float:
 
 
 def _notes(rule: Rule, counts: Counts) -> list[str]:
-    kinds = counts.sum(axis=(0, 1))
+    kinds = counts.sum(axis=(0, 1))  # (6,)
     said, total = float(kinds[0] + kinds[1]), float(kinds.sum())
     notes = []
     if rule == "lmms-eval":

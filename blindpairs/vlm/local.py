@@ -147,9 +147,9 @@ class LocalModel:
             torch.manual_seed(_seed(ask))
         else:
             config.update(top_k=None, top_p=None, min_p=None)  # each would give a warning
-        output = loaded.model.generate(**inputs, generation_config=config)
+        output = loaded.model.generate(**inputs, generation_config=config)  # (B, prompt + generated)
         generated = output[:, inputs["input_ids"].shape[1] :].tolist()
-        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()  # (B,), without the padding on the left
         ends = _end_tokens(config)
         return lengths, [_up_to_end(one, ends) for one in generated]
 

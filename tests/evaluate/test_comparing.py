@@ -46,10 +46,10 @@ def test_sentence_names_the_better_one_whichever_side_it_is_on() -> None:
 def test_sentence_of_noise_says_how_large_a_gain_would_be_told() -> None:
     assert compare_arrays(*table(30, 13, 10, 82)).sentence == (
         "cannot be told from noise: B is ahead by 2.2 points (-5.0 to 9.6), p = 0.68; "
-        "135 pairs tell gains from 10.2 points"
+        "135 pairs detect gains from 10.2 points"
     )
     assert compare_arrays(*table(3, 0, 0, 2)).sentence == (
-        "cannot be told from noise: A and B are level (-43.4 to 43.4), p = 1; 5 pairs tell no gain"
+        "cannot be told from noise: A and B are level (-43.4 to 43.4), p = 1; 5 pairs detect no gain"
     )
 
 
