@@ -100,7 +100,8 @@ def paired_interval(
     McNemar's exact test (`binomial_test`) does. Source: Statistics in Medicine 17:891; recommended by Fagerland,
     Lydersen and Laake 2014, Statistics in Medicine 33:2850. Raises ValueError for a count below 1.
     """
-    b, c, n = np.broadcast_arrays(*(np.asarray(one, np.float64) for one in (gained, lost, count)))
+    # Tango's letters: b and c are the discordant trials, n all of them; one shape each.
+    b, c, n = np.broadcast_arrays(*(np.asarray(given, np.float64) for given in (gained, lost, count)))
     if np.any(n < 1):
         raise ValueError("an interval of a difference needs at least one pair of trials")
     z = NormalDist().inv_cdf((1 + level) / 2)
@@ -116,7 +117,7 @@ def paired_interval(
 
 
 def _excess(b: Floats, c: Floats, n: Floats, difference: Floats, z: float) -> NDArray[np.bool_]:
-    """Whether Tango's statistic of a supposed difference is above z."""
+    """Whether Tango's statistic of a supposed difference is above z, for arrays of one shape."""
     # The share of lost trials that is most likely under that difference: the positive root of a quadratic equation.
     slope = b + c - (2 * n - b + c) * difference
     root = np.sqrt(np.maximum(0, slope**2 + 8 * n * c * difference * (1 - difference)))
@@ -126,15 +127,15 @@ def _excess(b: Floats, c: Floats, n: Floats, difference: Floats, z: float) -> ND
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values of several tests, raised so that one false alarm among all of them is as rare as each says.
+    """The p-values of several tests, adjusted so that any false alarm among all of them is as rare as each says.
 
     Source: Holm 1979, Scandinavian Journal of Statistics 6:65. It holds however the tests depend on each other.
     """
-    raised, highest = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        raised[place] = highest
-    return raised
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
 
 
 def student_test(t: float, freedom: float) -> float:
@@ -191,7 +192,7 @@ def bootstrap_interval(
         raise ValueError("a bootstrap needs at least one group")
     generator = np.random.default_rng(seed)
     drawn: Floats | list[float]
-    values, counts = np.unique(groups.reshape(len(groups), -1).mean(1), return_counts=True)
+    values, counts = np.unique(groups.reshape(len(groups), -1).mean(1), return_counts=True)  # (V,) each, V <= G
     if statistic is None and len(values) <= _FEW_VALUES:
         # How often a resample has each value is multinomial: the same distribution, for 20,000 groups 500 times faster.
         drawn = generator.multinomial(len(groups), counts / len(groups), size=resamples) @ values / len(groups)
@@ -226,14 +227,14 @@ def mann_whitney(one: Floats | NDArray[np.integer[Any]], other: Floats | NDArray
     """
     count, other_count = len(one), len(other)
     total = count + other_count
-    ranks, ties = mean_ranks(np.concatenate([one, other]))
-    away = abs(float(ranks[:count].sum()) - count * (total + 1) / 2) - 0.5
+    ranks, ties = mean_ranks(np.concatenate([one, other]))  # (n + m,), and one count for each distinct value
+    distance = abs(float(ranks[:count].sum()) - count * (total + 1) / 2) - 0.5
     # sum(t^3 - t) / (N (N - 1)) is by how much ties narrow the ranks.
     narrowed = float((ties.astype(np.float64) ** 3 - ties).sum()) / max(1, total * (total - 1))
     variance = count * other_count / 12 * (total + 1 - narrowed)
-    if variance <= 0 or away <= 0:
+    if variance <= 0 or distance <= 0:
         return 1.0
-    return 2 * NormalDist().cdf(-away / math.sqrt(variance))
+    return 2 * NormalDist().cdf(-distance / math.sqrt(variance))
 
 
 def mean_ranks(values: Floats | NDArray[np.integer[Any]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -245,7 +246,7 @@ def mean_ranks(values: Floats | NDArray[np.integer[Any]]) -> tuple[NDArray[np.fl
 def cohen_kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
     """The agreement of two people's labels of the same things beyond chance: 1 is perfect, 0 is chance (Cohen 1960).
 
-    nan without anything, and where both gave everything one same label: chance then explains all of it.
+    nan for nothing labelled, and where both gave everything the same label: chance then explains all agreement.
     """
     count = len(one)
     firsts, others = Counter(one), Counter(other)
@@ -262,11 +263,12 @@ def fleiss_kappa(items: Sequence[Counter[Any]]) -> float:
     ratings = sum(item.total() for item in rated)
     if not ratings:
         return math.nan
-    pairs = [sum(n * (n - 1) for n in item.values()) / (item.total() * (item.total() - 1)) for item in rated]
+    # Of each item, the share of pairs of people who agree.
+    agreement = [sum(n * (n - 1) for n in item.values()) / (item.total() * (item.total() - 1)) for item in rated]
     totals: Counter[Any] = sum(rated, Counter())
     # Sums that do not depend on the order of items and labels.
     chance = math.fsum((n / ratings) ** 2 for n in totals.values())
-    return _beyond_chance(math.fsum(pairs) / len(rated), chance, 1.0)
+    return _beyond_chance(math.fsum(agreement) / len(rated), chance, 1.0)
 
 
 def _beyond_chance(agreed: float, chance: float, whole: float) -> float:

@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from blindpairs.vlm import Ask, Patience, Picture
+from blindpairs.vlm import Ask, Picture, RetryPolicy
 
-QUICK = Patience(
-    attempts=3, connect=1, attempt=0.5, total=3, first_wait=0.01, longest_wait=0.02, straight_failures=1000
+QUICK = RetryPolicy(
+    attempts=3,
+    connect_timeout=1,
+    attempt_timeout=0.5,
+    total_timeout=3,
+    first_wait=0.01,
+    longest_wait=0.02,
+    consecutive_failures=1000,
 )
 PICTURE = Picture(b"\x89PNG not looked at by the client", "image/png")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from blindpairs.author.edits import Form, form_refused, is_written, parts_of_form, patterns_of_form, statements_of_form
 from blindpairs.benchmark import Question
-from blindpairs.benchmark.checks import of_patterns, of_question, of_statements, shown_by_one
+from blindpairs.benchmark.checks import pattern_faults, question_faults, shown_by_one, statement_faults
 
 # The part of a question that a check is about; the others are about its text.
 _PARTS = {"same_answer": "answers", "equal_options": "options", "bracket": "options", "read_as_missing": "options"}
@@ -50,8 +50,8 @@ def _findings(form: Form, taxonomy: Sequence[str]) -> Iterator[LiveFinding]:
     if len(written) == 2 and None not in (*first, *second) and second != first[::-1]:
         message = "the answers of the second question are not exchanged"
         yield LiveFinding("second.answers", "second_not_exchanged", message)
-    yield from (LiveFinding("statements", word, message) for word, message in of_statements(statements))
-    yield from (LiveFinding("patterns", *one) for one in of_patterns(patterns_of_form(form), taxonomy))
+    yield from (LiveFinding("statements", word, message) for word, message in statement_faults(statements))
+    yield from (LiveFinding("patterns", *one) for one in pattern_faults(patterns_of_form(form), taxonomy))
 
 
 def _of_question(
@@ -72,7 +72,7 @@ def _of_question(
         yield LiveFinding(f"{name}.answers", "unfinished", f"choose the answer for {sides}")
     # Answers that are not chosen yet stand as two different ones, about which no check has anything to say.
     question = Question(text, options, tuple(answers) if chosen else (0, 1))  # type: ignore[arg-type]
-    for word, message in of_question(question):
+    for word, message in question_faults(question):
         part = _PARTS.get(word, "answers" if word == "no_such_option" else "text")
         if word != "no_text" and not (missing and part == "options"):
             yield LiveFinding(f"{name}.{part}", word, message)

@@ -11,7 +11,7 @@ from typing import Any
 from blindpairs.benchmark.folders import FolderImages, id_of_file
 from blindpairs.benchmark.foreign import ImportedBenchmark
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair
-from blindpairs.benchmark.sidecar import Beside
+from blindpairs.benchmark.sidecar import SidecarEntry
 from blindpairs.errors import InputError
 from blindpairs.images.item import printable_uri
 from blindpairs.mine import pair_id
@@ -31,18 +31,18 @@ class Assembly:
         self,
         paths: tuple[Path, Path],
         fields: Mapping[str, Any],
-        beside: tuple[Beside | None, Beside | None] = (None, None),
+        entries: tuple[SidecarEntry | None, SidecarEntry | None] = (None, None),
     ) -> BenchmarkPair:
-        """Add the pair of two image files with fields of its own, and the id and fields that a sidecar has for it."""
+        """Add the pair of two image files with fields of its own, and the id and fields of its sidecar entries."""
         a, b = (self._image(path) for path in paths)
         name = pair_id(a, b)
-        first, other = beside
-        if first and other:
-            fields = {**first.fields, **fields}
-            if (first.image_id, other.image_id) == (a, b):
-                name = first.pair_id
+        entry_a, entry_b = entries
+        if entry_a and entry_b:
+            fields = {**entry_a.fields, **fields}
+            if (entry_a.image_id, entry_b.image_id) == (a, b):
+                name = entry_a.pair_id
             else:
-                self.notes.append(f"An image of pair {first.pair_id} was changed after the export: it is now {name}.")
+                self.notes.append(f"An image of pair {entry_a.pair_id} was changed after the export: it is now {name}.")
         if a == b:
             self.notes.append(f"Both images of pair {name} are the same file, byte for byte.")
         uri_a, uri_b = (printable_uri(str(path))[0] for path in paths)
@@ -57,8 +57,8 @@ class Assembly:
     def imported(self, path: Path, name: str, **fields: Any) -> ImportedBenchmark:
         """The benchmark of all pairs that were added; InputError if there is none."""
         if not self.pairs:
-            said = f": {self.notes[0]}" if self.notes else ""
-            raise InputError(f"{path} has no pair that can be used{said}")
+            reason = f": {self.notes[0]}" if self.notes else ""
+            raise InputError(f"{path} has no pair that can be used{reason}")
         return ImportedBenchmark(
             Benchmark(name, tuple(self.pairs), FolderImages(self._paths), **fields), tuple(self.notes)
         )

@@ -80,7 +80,7 @@ def _front_matter(benchmark: Benchmark) -> str:
 
 
 def _about(benchmark: Benchmark) -> str:
-    blind = [pair for pair in benchmark.pairs if pair.control_of is None]
+    blind = [pair for pair in benchmark.pairs if not pair.is_control]
     controls = len(benchmark.pairs) - len(blind)
     text = (
         f"{len(blind):,} pairs of images that a CLIP model takes for nearly the same, although they differ in what a "
@@ -116,7 +116,7 @@ def _patterns(benchmark: Benchmark) -> str:
     blind, controls = Counter[str](), Counter[str]()
     for pair in benchmark.pairs:
         for name in pair.patterns or ("",):
-            (blind if pair.control_of is None else controls)[name] += 1
+            (blind if not pair.is_control else controls)[name] += 1
     order = [name for name in dict.fromkeys([*benchmark.patterns, *blind, *controls]) if blind[name] or controls[name]]
     rows = [(_plain(name) or "(none)", f"{blind[name]:,}", f"{controls[name]:,}") for name in order]
     several = sum(len(pair.patterns) > 1 for pair in benchmark.pairs)

@@ -25,15 +25,15 @@ READ_AS_MISSING = {
 }
 CLIP_TOKENS = 77  # with start and end
 PROMPT = "a photo of "  # which MMVP-VLM's script puts before every statement (tsb0601/MMVP, scripts/evaluate_vlm.py)
-POLAR = {  # how questions begin that yes or no would answer
+YES_NO_STARTS = {  # how questions begin that yes or no would answer
     *("is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would"),
 }
-SAY_NOTHING = {  # words about no image; those of one or two letters neither
+STOP_WORDS = {  # words that describe no image; words of one or two letters are left out, too
     *("the", "and", "are", "has", "its", "not", "for", "with", "from", "that", "this", "there", "which", "what", "who"),
     *("image", "picture", "photo", "one", "two", "does", "have"),
 }
 MOST_USES = 2  # of an image in blind pairs; MediConfusion has one image in 14 of its 176 pairs
-UNBALANCED = 0.01  # the p-value below which an unequal split is said
+UNBALANCED = 0.01  # the p-value below which an unequal split is reported
 OTHER_IMAGE = re.compile(
     r"\b(?:other|another|first|second|left|right|both|two|each)\s+(?:image|picture|photo)s?\b|"
     r"\b(?:image|picture|photo)\s+(?:a|b|1|2|one|two)\b",
@@ -71,17 +71,17 @@ def _of_pair(pair: BenchmarkPair, patterns: Sequence[str]) -> Iterator[Finding]:
     statements = (pair.statement_a, pair.statement_b)
     for name, question in (("question", pair.question), ("second question", pair.second)):
         if question is not None:
-            for word, message in of_question(question):
+            for word, message in question_faults(question):
                 yield Finding(pair.pair_id, word, f"{name}: {message}")
             if why := shown_by_one(question, statements):
                 yield Finding(pair.pair_id, "shown_by_one", f"{name}: {why}", refuses=False)
     if pair.question and pair.second and pair.second.answers != pair.question.answers[::-1]:
         yield Finding(pair.pair_id, "second_not_exchanged", "the answers of the second question are not exchanged")
-    yield from (Finding(pair.pair_id, word, message) for word, message in of_statements(statements))
-    yield from (Finding(pair.pair_id, *one) for one in of_patterns(pair.patterns, patterns))
+    yield from (Finding(pair.pair_id, word, message) for word, message in statement_faults(statements))
+    yield from (Finding(pair.pair_id, *one) for one in pattern_faults(pair.patterns, patterns))
 
 
-def of_patterns(names: Sequence[str], taxonomy: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+def pattern_faults(names: Sequence[str], taxonomy: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
     """(word, message, whether it refuses) for what is wrong with the patterns of a pair; any, where none is known."""
     if not names:
         yield "no_pattern", "it has no visual pattern", False
@@ -92,7 +92,7 @@ def of_patterns(names: Sequence[str], taxonomy: Sequence[str]) -> Iterator[tuple
             yield "unknown_pattern", f"{name!r} is not in the taxonomy: {advice}", True
 
 
-def of_question(question: Question) -> Iterator[tuple[str, str]]:
+def question_faults(question: Question) -> Iterator[tuple[str, str]]:
     """(word, message) for each thing that is wrong with one question."""
     if not question.text.strip():
         yield "no_text", "it is empty"
@@ -120,21 +120,21 @@ def shown_by_one(question: Question, statements: tuple[str, str] = ("", "")) -> 
     statements has. A person decides: it is a note.
     """
     asked, options = _words(question.text), [_words(option) for option in question.options]
-    if asked[:1] and asked[0] in POLAR:
+    if asked[:1] and asked[0] in YES_NO_STARTS:
         return ""
     inside = [_contains(asked, option) for option in options]
     if inside[0] != inside[1]:
         return f"it has the words {question.options[inside.index(True)]!r}, which are the answer for one image only"
     first, other = (_words(one) for one in statements)
     for word in asked if first and other else ():
-        known = [any(_alike(word, one) for one in words) for words in (first, other)]
-        if len(word) > 2 and word not in SAY_NOTHING and known[0] != known[1]:
-            if not any(_alike(word, one) for option in options for one in option):
+        known = [any(_same_stem(word, one) for one in words) for words in (first, other)]
+        if len(word) > 2 and word not in STOP_WORDS and known[0] != known[1]:
+            if not any(_same_stem(word, one) for option in options for one in option):
                 return f"it has the word {word!r}, which the statement of one image only has"
     return ""
 
 
-def _alike(word: str, other: str) -> bool:
+def _same_stem(word: str, other: str) -> bool:
     """Whether two words seem to be forms of one: `cars` and `car`, `women` and `woman`."""
     return other.startswith(word[: max(3, len(word) - 3)])
 
@@ -147,7 +147,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def of_statements(statements: tuple[str, str]) -> Iterator[tuple[str, str]]:
+def statement_faults(statements: tuple[str, str]) -> Iterator[tuple[str, str]]:
     """(word, message) for each thing that is wrong with the statements of image a and image b."""
     if any(statements) and not all(statements):
         yield "one_statement", "one image has a statement and the other has none"
@@ -188,7 +188,7 @@ def _orphaned(pairs: Sequence[BenchmarkPair], refused: Set[str]) -> Iterator[Fin
 def _image_uses(pairs: Sequence[BenchmarkPair]) -> Iterator[Finding]:
     uses: defaultdict[str, list[str]] = defaultdict(list)
     for pair in pairs:
-        if pair.control_of is None:
+        if not pair.is_control:
             for key in set(pair.image_ids):
                 uses[key].append(pair.pair_id)
     for key, names in uses.items():

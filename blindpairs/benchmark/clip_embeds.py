@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from blindpairs.benchmark.model import Question
-from blindpairs.benchmark.questions import answer_of, options_of, question_or_objection
-from blindpairs.benchmark.tables import by_number, named, number_of, plain_name, read_table
+from blindpairs.benchmark.questions import answer_of, options_of, question_or_refusal
+from blindpairs.benchmark.tables import by_number, entry_named, number_of, plain_name, read_table
 
 STATEMENTS = "Questions-clip.csv"
 QUESTIONS = "Questions-llava.csv"
@@ -26,7 +26,7 @@ WRONG_OPTIONS = ("are there any bars of chocolates", {"pink", "violet"})
 
 def statements(folder: Path, notes: list[str]) -> dict[int, str]:
     """The statement of each image of MMVP by its Index; empty where the file is not there."""
-    path = named(folder, STATEMENTS)
+    path = entry_named(folder, STATEMENTS)
     if not path:
         return {}
     rows = read_table(path, {**ID, "Statement": ("caption",)}, optional=ID)
@@ -40,7 +40,7 @@ def questions(folder: Path, types: Mapping[int, str], notes: list[str]) -> dict[
 
     `types` has the Type of each id of the benchmark, by which rows without ids are checked.
     """
-    path = named(folder, QUESTIONS)
+    path = entry_named(folder, QUESTIONS)
     if not path:
         return {}
     names = {**ID, "Question": (), "Options": (), "Correct Answer": ("answer",), "Type": ("pattern",)}
@@ -88,4 +88,4 @@ def _question(row_a: Mapping[str, str], row_b: Mapping[str, str], types: tuple[s
     if plain_name(row_a["Question"]).startswith(beginning) and {one.casefold() for one in options or ()} == wrong:
         return "its options are those of another question (a known error of the file)"
     answers = {"a": answer_of(row_a["Correct Answer"], options), "b": answer_of(row_b["Correct Answer"], options)}
-    return question_or_objection(row_a["Question"], options, answers)
+    return question_or_refusal(row_a["Question"], options, answers)

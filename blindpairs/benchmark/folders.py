@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 from blindpairs.access import listed, present, reading, unwritable
 from blindpairs.benchmark.foreign import Exported
-from blindpairs.benchmark.model import Benchmark, BenchmarkPair
+from blindpairs.benchmark.model import Benchmark, BenchmarkPair, unreadable_images
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import image_id
 from blindpairs.images.decode import decode
@@ -90,6 +91,32 @@ def read_record(folder: Path) -> Mapping[str, Any]:
     return record
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The pairs that a foreign format can hold, in the order of the benchmark, and why it refuses the others."""
+
+    pairs: list[BenchmarkPair]
+    refused: dict[str, str]  # pair id -> reason
+
+    @property
+    def blind(self) -> list[BenchmarkPair]:
+        """Those that are no controls."""
+        return [pair for pair in self.pairs if not pair.is_control]
+
+    @property
+    def controls(self) -> list[BenchmarkPair]:
+        """The controls."""
+        return [pair for pair in self.pairs if pair.is_control]
+
+
+def select(tool: str, benchmark: Benchmark, refusal: Callable[[BenchmarkPair], str]) -> Selection:
+    """The pairs for which `refusal` gives no reason; InputError where no blind pair is left."""
+    refused = {pair.pair_id: reason for pair in benchmark.pairs if (reason := refusal(pair))}
+    selection = Selection([pair for pair in benchmark.pairs if pair.pair_id not in refused], refused)
+    require_blind_pairs(tool, benchmark, selection.blind, refused)
+    return selection
+
+
 def require_blind_pairs(
     tool: str, benchmark: Benchmark, blind: Sequence[BenchmarkPair], refused: Mapping[str, str]
 ) -> None:
@@ -135,13 +162,8 @@ def each_image(
             yield key, convert(data)
         except Undecodable as error:
             failed[key] = error
-    for pair in pairs if failed else ():
-        for key, uri in zip(pair.image_ids, (pair.uri_a, pair.uri_b), strict=True):
-            if key in failed:
-                raise InputError(
-                    f"{len(failed):,} images cannot be read, such as that of pair {pair.pair_id} at {uri} "
-                    f"({failed[key].message}): restore them and export again"
-                )
+    if failed:
+        raise unreadable_images(pairs, failed, "restore them and export again")
 
 
 def write_jpegs(
@@ -177,7 +199,7 @@ def as_jpeg(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def objection(texts: Iterable[str]) -> str:
+def text_refusal(texts: Iterable[str]) -> str:
     """Why a text file of a foreign format cannot hold some texts; "" if it can."""
     for text in texts:
         if "\0" in text:

@@ -69,7 +69,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _record(benchmark: Benchmark, shipped: Shipped) -> dict[str, Any]:
-    blind = [pair for pair in benchmark.pairs if pair.control_of is None]
+    blind = [pair for pair in benchmark.pairs if not pair.is_control]
     patterns = Counter(name for pair in benchmark.pairs for name in pair.patterns)
     return {
         **stamp(),

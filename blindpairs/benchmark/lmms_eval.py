@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from blindpairs.benchmark import lmms_eval_task
 from blindpairs.benchmark.card import yaml_text
-from blindpairs.benchmark.folders import each_image, new_folder, require_blind_pairs, write_record
+from blindpairs.benchmark.folders import each_image, new_folder, select, write_record
 from blindpairs.benchmark.foreign import Exported
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair
 from blindpairs.benchmark.native import IMAGE, ROW_GROUP, WRITING, file_name, typed_schema
@@ -55,16 +55,10 @@ def export_lmms_eval(benchmark: Benchmark, folder: Path) -> Exported:
 
     Raises InputError if no blind pair can be written, an image cannot be read, or the folder is not such an export.
     """
-    reasons = {pair.pair_id: _refusal(pair) for pair in benchmark.pairs}
-    kept = [pair for pair in benchmark.pairs if not reasons[pair.pair_id]]
-    refused = {key: reason for key, reason in reasons.items() if reason}
-    tables = {
-        "": [pair for pair in kept if pair.control_of is None],
-        CONTROLS: [pair for pair in kept if pair.control_of is not None],
-    }
-    require_blind_pairs("lmms-eval", benchmark, tables[""], refused)
+    selected = select("lmms-eval", benchmark, _refusal)
+    tables = {"": selected.blind, CONTROLS: selected.controls}  # by what ends the names of their tasks
     keys = pattern_keys(benchmark)
-    exported = Exported(folder, len(kept), refused, _notes(benchmark, kept))
+    exported = Exported(folder, len(selected.pairs), selected.refused, _notes(benchmark, selected.pairs))
     with new_folder(folder, FORMAT) as aside:
         (aside / "data").mkdir()
         (aside / TASK).mkdir()

@@ -52,24 +52,24 @@ def blindpairs_process_results(doc: Mapping[str, Any], results: Sequence[str]) -
 
 
 def blindpairs_accuracy(items: Sequence[Mapping[str, Any]]) -> float:
-    """The part of questions, one an image, that is answered right."""
-    return _part([item["right"] for item in items])
+    """The share of questions, one an image, that is answered right."""
+    return _share([item["right"] for item in items])
 
 
 def blindpairs_invalid_rate(items: Sequence[Mapping[str, Any]]) -> float:
-    """The part of questions whose answer names neither option or both."""
-    return _part([not item["letter"] for item in items])
+    """The share of questions whose answer names neither option or both."""
+    return _share([not item["letter"] for item in items])
 
 
 def blindpairs_pair_accuracy(items: Sequence[Mapping[str, Any]]) -> float:
-    """The part of pairs of which both answers are right: the score of MMVP."""
-    return _part([a["right"] and b["right"] for a, b in _pairs(items)])
+    """The share of pairs of which both answers are right: the score of MMVP."""
+    return _share([a["right"] and b["right"] for a, b in _pairs(items)])
 
 
 def blindpairs_confusion_rate(items: Sequence[Mapping[str, Any]]) -> float:
-    """The part of pairs with one and the same answer for both images, of those whose two answers are valid."""
+    """The share of pairs with one and the same answer for both images, of those whose two answers are valid."""
     valid = [(a["letter"], b["letter"]) for a, b in _pairs(items) if a["letter"] and b["letter"]]
-    return _part([a == b for a, b in valid])
+    return _share([a == b for a, b in valid])
 
 
 def blindpairs_pair_accuracy_low95(items: Sequence[Mapping[str, Any]]) -> float:
@@ -95,17 +95,17 @@ def _pairs(items: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], 
     return [(found[0], found[1]) for found in sides.values()]
 
 
-def _part(values: Sequence[object]) -> float:
+def _share(values: Sequence[object]) -> float:
     return sum(map(bool, values)) / len(values) if values else math.nan
 
 
-def _wilson(part: float, count: int) -> tuple[float, float]:
+def _wilson(share: float, count: int) -> tuple[float, float]:
     """Wilson's score interval (1927) at 95 %; (0, 1) of nothing."""
     if not count:
         return 0.0, 1.0
     z = 1.959963984540054
-    middle = (part + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(part * (1 - part) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
@@ -114,7 +114,7 @@ LETTERS = ("a", "b")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 NEAR = 400  # characters before an option in which a denial is looked for: three words, however long
 _STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}  # typographic quotation marks
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+REASONING = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _MARKS = " \t\r\n.,;:!?'\"`*_()[]{}<>$\\"
 # What introduces the verdict. The rest of its sentence is read by rules 1, 3 and 4.
 _VERDICT = re.compile(
@@ -158,7 +158,7 @@ class Reading:
 
 def read_answer(answer: str, options: Sequence[str]) -> Reading:
     """Which of two options an answer means. Any text is accepted; the same text always gives the same reading."""
-    said = _THOUGHT.sub(" ", answer.translate(_STRAIGHT)).strip()
+    said = REASONING.sub(" ", answer.translate(_STRAIGHT)).strip()
     if not said:
         return Reading(None, "empty")
     if found := _alone(said, options):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from blindpairs.benchmark.assembly import Assembly
 from blindpairs.benchmark.foreign import ImportedBenchmark
-from blindpairs.benchmark.questions import answer_of, question_or_objection
-from blindpairs.benchmark.tables import named, read_table
+from blindpairs.benchmark.questions import answer_of, question_or_refusal
+from blindpairs.benchmark.tables import entry_named, read_table
 from blindpairs.errors import InputError
 
 FORMAT = "mediconfusion"
@@ -41,7 +41,7 @@ def import_mediconfusion(path: Path) -> ImportedBenchmark:
         what = f"The pair {row['id'].strip() or f'of row {line}'}"
         options = (row["option_A"].strip(), row["option_B"].strip())
         answers = {side: answer_of(row[f"im_{number}_correct"], options) for side, number in SIDES}
-        question = question_or_objection(row["question"], options, answers)
+        question = question_or_refusal(row["question"], options, answers)
         paths = (_image(table, row, "im_1"), _image(table, row, "im_2"))
         missing += [each for each in paths if not each.is_file()]
         if isinstance(question, str):
@@ -61,8 +61,8 @@ def import_mediconfusion(path: Path) -> ImportedBenchmark:
 def _table(path: Path) -> Path:
     if not path.is_dir():
         return path
-    data = named(path, "data")
-    table = named(path, TABLE) or (named(data, TABLE) if data else None)
+    data = entry_named(path, "data")
+    table = entry_named(path, TABLE) or (entry_named(data, TABLE) if data else None)
     if not table:
         raise InputError(f"{path} has no {TABLE}: name the table, or the folder that holds it")
     return table

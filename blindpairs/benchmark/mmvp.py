@@ -20,17 +20,17 @@ from blindpairs.benchmark.clip_embeds import statements
 from blindpairs.benchmark.folders import (
     converted_note,
     new_folder,
-    objection,
     read_record,
-    require_blind_pairs,
+    select,
+    text_refusal,
     write_jpegs,
     write_record,
 )
 from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.model import ORIGINAL, Answers, Benchmark, BenchmarkPair, Question
-from blindpairs.benchmark.questions import answer_of, lettered, options_of, question_or_objection
-from blindpairs.benchmark.sidecar import not_carried, pairs_of, pattern_objection, read_sidecar, write_sidecar
-from blindpairs.benchmark.tables import by_number, named, numbered_images, plain_name, read_table, write_table
+from blindpairs.benchmark.questions import answer_of, lettered, options_of, question_or_refusal
+from blindpairs.benchmark.sidecar import not_carried, pairs_of, pattern_refusal, read_sidecar, write_sidecar
+from blindpairs.benchmark.tables import by_number, entry_named, numbered_images, plain_name, read_table, write_table
 from blindpairs.errors import InputError
 
 FORMAT = "mmvp"
@@ -42,7 +42,7 @@ HEADER = ("Index", "Question", "Options", "Correct Answer")
 # `lndex` is how the official file first spelled it.
 COLUMNS = {"Index": ("lndex",), "Question": (), "Options": (), "Correct Answer": ("answer",)}
 # Row of image a -> how its question begins, and the right options of images a and b, against the published file.
-WRONG = {
+WRONG_ANSWERS = {
     "99": ("does the elephant have long or short tusks", ("short", "long")),
     "279": ("is the elderly person standing or sitting", ("sitting", "standing")),
 }
@@ -54,20 +54,17 @@ def export_mmvp(benchmark: Benchmark, folder: Path) -> Exported:
     Refused are pairs without a question, with an option that holds "(" (scorers split options there), with one answer
     for both images, and with texts that a reader would not get back. InputError where no blind pair is left.
     """
-    refused = {pair.pair_id: reason for pair in benchmark.pairs if (reason := _objection(pair))}
-    kept = [pair for pair in benchmark.pairs if pair.pair_id not in refused]
-    controls = [pair for pair in kept if pair.control_of is not None]
-    blind = [pair for pair in kept if pair.control_of is None]
-    require_blind_pairs("MMVP", benchmark, blind, refused)
+    selected = select("MMVP", benchmark, _refusal)
+    controls = selected.controls
     lost = ("second", "statement_a", "annotators", "source", "license")
-    notes = not_carried(benchmark, kept, lost)
+    notes = not_carried(benchmark, selected.pairs, lost)
     if controls:
         notes.append(f"Control pairs in {CONTROLS}/, which the official scripts do not read: {len(controls):,}.")
     with new_folder(folder, FORMAT) as aside:
-        for pairs, place in ((blind, aside), (controls, aside / CONTROLS)):
+        for pairs, part in ((selected.blind, aside), (controls, aside / CONTROLS)):
             if pairs:
-                notes += _write_part(benchmark, pairs, place)
-        exported = Exported(folder, len(kept), refused, tuple(notes))
+                notes += _write_part(benchmark, pairs, part)
+        exported = Exported(folder, len(selected.pairs), selected.refused, tuple(notes))
         write_record(aside, FORMAT, benchmark, exported)
     return exported
 
@@ -80,8 +77,8 @@ def import_mmvp(folder: Path) -> ImportedBenchmark:
     """
     assembly = Assembly()
     _read_part(folder, assembly, "")
-    apart = named(folder, CONTROLS)
-    if apart and named(apart, QUESTIONS):
+    apart = entry_named(folder, CONTROLS)
+    if apart and entry_named(apart, QUESTIONS):
         _read_part(apart, assembly, f"{CONTROLS}/")
     record = read_record(folder)
     found = _known_corrections(assembly)
@@ -97,21 +94,21 @@ def import_mmvp(folder: Path) -> ImportedBenchmark:
     )
 
 
-def _objection(pair: BenchmarkPair) -> str:
+def _refusal(pair: BenchmarkPair) -> str:
     question = pair.question
     if question is None:
         return "it has no question"
     if any("(" in option for option in question.options):
         return 'an option holds "(", where scorers split the options'
     sides = dict(zip("ab", question.answers, strict=True))
-    again = question_or_objection(question.text, options_of(lettered(question.options)), sides)
+    again = question_or_refusal(question.text, options_of(lettered(question.options)), sides)
     if isinstance(again, str):
         return again
     if again != question:
         return "an option begins or ends with a space"
     if question.text in READ_AS_MISSING:
         return f"pandas, with which the official script reads, takes the question {question.text!r} for a missing one"
-    return objection((question.text, *question.options, *pair.patterns)) or pattern_objection(pair)
+    return text_refusal((question.text, *question.options, *pair.patterns)) or pattern_refusal(pair)
 
 
 def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Path) -> list[str]:
@@ -119,10 +116,10 @@ def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Pa
     (folder / IMAGES).mkdir(parents=True)
     places: dict[str, list[Path]] = {}
     rows = []
-    for place, pair in enumerate(pairs):
+    for index, pair in enumerate(pairs):
         assert pair.question  # pairs without one are refused
         for side, key in enumerate(pair.image_ids):
-            number = 2 * place + side + 1
+            number = 2 * index + side + 1
             places.setdefault(key, []).append(folder / IMAGES / f"{number}.jpg")
             letter = "ab"[pair.question.answers[side]]
             rows.append((number, pair.question.text, lettered(pair.question.options), f"({letter})"))
@@ -133,7 +130,7 @@ def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Pa
 
 
 def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
-    table, images = named(folder, QUESTIONS), named(folder, IMAGES, "images")
+    table, images = entry_named(folder, QUESTIONS), entry_named(folder, IMAGES, "images")
     if not table or not images:
         raise InputError(f"{folder} has no {QUESTIONS if not table else IMAGES}: name the folder that holds both")
     rows = by_number(table, "Index", read_table(table, COLUMNS))
@@ -143,17 +140,17 @@ def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
         raise InputError(f"{images} has no {missing[0]}.jpg ({len(missing):,} of {len(rows):,} are missing)")
     if len(files) > len(rows):
         assembly.notes.append(f"Images in {images.name} without a row in {table.name}: {len(files) - len(rows):,}.")
-    beside = read_sidecar(folder)
-    said = statements(folder, assembly.notes)
-    for a, b in pairs_of(rows, beside, table):
+    sidecar = read_sidecar(folder)
+    stated = statements(folder, assembly.notes)
+    for a, b in pairs_of(rows, sidecar, table):
         question = _question(rows[a], rows[b])
         if isinstance(question, str):
             assembly.leave_out(f"The pair of rows {prefix}{a} and {prefix}{b}", question)
             continue
         fields = {"question": question, "source_id_a": f"{prefix}{a}", "source_id_b": f"{prefix}{b}"}
-        if {a, b} <= said.keys():
-            fields |= _statements(said[a], said[b], f"{prefix}{a} and {prefix}{b}", assembly.notes)
-        assembly.add((files[a], files[b]), fields, (beside.get(a), beside.get(b)))
+        if {a, b} <= stated.keys():
+            fields |= _statements(stated[a], stated[b], f"{prefix}{a} and {prefix}{b}", assembly.notes)
+        assembly.add((files[a], files[b]), fields, (sidecar.get(a), sidecar.get(b)))
 
 
 def _statements(statement_a: str, statement_b: str, rows: str, notes: list[str]) -> dict[str, str]:
@@ -172,7 +169,7 @@ def _question(row_a: Mapping[str, str], row_b: Mapping[str, str]) -> Question | 
     if options != options_of(row_b["Options"]):
         return "its two rows have different options"
     answers = {side: answer_of(row["Correct Answer"], options) for side, row in (("a", row_a), ("b", row_b))}
-    return question_or_objection(row_a["Question"], options, answers)
+    return question_or_refusal(row_a["Question"], options, answers)
 
 
 def _known_corrections(assembly: Assembly) -> tuple[str, Mapping[str, Mapping[str, Answers]]] | None:
@@ -180,14 +177,14 @@ def _known_corrections(assembly: Assembly) -> tuple[str, Mapping[str, Mapping[st
     other: dict[str, Answers] = {}
     corrected = []
     for pair in assembly.pairs:
-        if pair.source_id_a not in WRONG or not pair.question:
+        if pair.source_id_a not in WRONG_ANSWERS or not pair.question:
             continue
-        beginning, right = WRONG[pair.source_id_a]
+        beginning, right = WRONG_ANSWERS[pair.source_id_a]
         said = [pair.question.options[answer].casefold() for answer in pair.question.answers]
         if plain_name(pair.question.text).startswith(beginning) and sorted(said) == sorted(right):
             corrected.append(tuple(said) == right)
             other[pair.pair_id] = pair.question.answers[::-1]
-    if len(other) < len(WRONG):
+    if len(other) < len(WRONG_ANSWERS):
         return None
     if len(set(corrected)) > 1:
         assembly.notes.append("Of the two pairs of MMVP with wrong published answers, only one is corrected here.")

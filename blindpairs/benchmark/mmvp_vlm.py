@@ -20,16 +20,23 @@ from blindpairs.benchmark.clip_embeds import questions
 from blindpairs.benchmark.folders import (
     converted_note,
     new_folder,
-    objection,
     read_record,
     require_blind_pairs,
+    text_refusal,
     write_jpegs,
     write_record,
 )
 from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.model import ORIGINAL, Benchmark, BenchmarkPair
-from blindpairs.benchmark.sidecar import Beside, not_carried, pairs_of, pattern_objection, read_sidecar, write_sidecar
-from blindpairs.benchmark.tables import by_number, named, numbered_images, plain_name, read_table, write_table
+from blindpairs.benchmark.sidecar import (
+    SidecarEntry,
+    not_carried,
+    pairs_of,
+    pattern_refusal,
+    read_sidecar,
+    write_sidecar,
+)
+from blindpairs.benchmark.tables import by_number, entry_named, numbered_images, plain_name, read_table, write_table
 from blindpairs.errors import InputError
 from blindpairs.mine.patterns import VisualPattern
 
@@ -65,10 +72,10 @@ def export_mmvp_vlm(benchmark: Benchmark, folder: Path, per_pattern: int | None 
     accepted, the better ranked first. Refused are the others, and pairs without two statements or of other patterns.
     InputError where no blind pair is left.
     """
-    refused = {pair.pair_id: reason for pair in benchmark.pairs if (reason := _objection(pair))}
+    refused = {pair.pair_id: reason for pair in benchmark.pairs if (reason := _refusal(pair))}
     kept = []
     for controls in (False, True):
-        pairs = [pair for pair in benchmark.pairs if (pair.control_of is not None) == controls]
+        pairs = [pair for pair in benchmark.pairs if pair.is_control == controls]
         kept.append(_chosen([pair for pair in pairs if pair.pair_id not in refused], per_pattern, refused))
     require_blind_pairs("MMVP-VLM", benchmark, kept[0], refused)
     both = [*kept[0], *kept[1]]
@@ -93,8 +100,8 @@ def import_mmvp_vlm(folder: Path) -> ImportedBenchmark:
     """
     assembly = Assembly()
     _read_part(folder, assembly, "")
-    apart = named(folder, CONTROLS)
-    if apart and named(apart, STATEMENTS):
+    apart = entry_named(folder, CONTROLS)
+    if apart and entry_named(apart, STATEMENTS):
         _read_part(apart, assembly, f"{CONTROLS}/")
     record = read_record(folder)
     used = dict.fromkeys(name for pair in assembly.pairs for name in pair.patterns)
@@ -114,7 +121,7 @@ def _pattern(pair: BenchmarkPair) -> VisualPattern | None:
     return next((pattern for pattern in known if pattern), None)
 
 
-def _objection(pair: BenchmarkPair) -> str:
+def _refusal(pair: BenchmarkPair) -> str:
     statements = (pair.statement_a, pair.statement_b)
     if not all(statement.strip() for statement in statements):
         return "it has no two statements"
@@ -126,7 +133,7 @@ def _objection(pair: BenchmarkPair) -> str:
     taken = [statement for statement in statements if statement in READ_AS_MISSING]
     if taken:
         return f"pandas, with which scripts read this table, takes the statement {taken[0]!r} for a missing one"
-    return objection((*statements, *pair.patterns)) or pattern_objection(pair)
+    return text_refusal((*statements, *pair.patterns)) or pattern_refusal(pair)
 
 
 def _chosen(pairs: Sequence[BenchmarkPair], most: int | None, refused: dict[str, str]) -> list[BenchmarkPair]:
@@ -175,15 +182,15 @@ def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Pa
 
 
 def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
-    table, images = named(folder, STATEMENTS), named(folder, *IMAGES_NAMES)
+    table, images = entry_named(folder, STATEMENTS), entry_named(folder, *IMAGES_NAMES)
     if not table or not images:
         raise InputError(f"{folder} has no {STATEMENTS if not table else IMAGES}: name the folder that holds both")
     rows = by_number(table, "Question ID", read_table(table, COLUMNS))
     types = {number: row["Type"] for number, row in rows.items()}
     files = _files(images, types, assembly.notes)
-    beside = read_sidecar(folder)
+    sidecar = read_sidecar(folder)
     asked = questions(folder, types, assembly.notes)
-    for a, b in pairs_of(rows, beside, table):
+    for a, b in pairs_of(rows, sidecar, table):
         what = f"The pair of rows {prefix}{a} and {prefix}{b}"
         kind, statements = rows[a]["Type"], (rows[a]["Statement"], rows[b]["Statement"])
         if plain_name(kind) != plain_name(rows[b]["Type"]):
@@ -193,20 +200,20 @@ def _read_part(folder: Path, assembly: Assembly, prefix: str) -> None:
         else:
             fields = {"statement_a": statements[0], "statement_b": statements[1], "question": asked.get(a)}
             fields |= {"source_id_a": f"{prefix}{a}", "source_id_b": f"{prefix}{b}"}
-            sides = (beside.get(a), beside.get(b))
-            assembly.add((files[a], files[b]), {**fields, **_patterns(kind, sides[0])}, sides)
+            entries = (sidecar.get(a), sidecar.get(b))
+            assembly.add((files[a], files[b]), {**fields, **_patterns(kind, entries[0])}, entries)
 
 
-def _patterns(kind: str, beside: Beside | None) -> dict[str, tuple[str, ...]]:
+def _patterns(kind: str, entry: SidecarEntry | None) -> dict[str, tuple[str, ...]]:
     """The field `patterns` of a pair; empty where a sidecar has it, with all patterns of the pair."""
     known = SPELLINGS.get(plain_name(kind))
-    return {} if beside else {"patterns": (known.value if known else kind.strip(),)}
+    return {} if entry else {"patterns": (known.value if known else kind.strip(),)}
 
 
 def _files(images: Path, types: dict[int, str], notes: list[str]) -> dict[int, Path]:
     """The file of each id: in the folder of its type, else beside the folders. InputError where one is missing."""
     flat = numbered_images(images, notes)
-    folders = {plain_name(kind): named(images, kind) for kind in set(types.values())}
+    folders = {plain_name(kind): entry_named(images, kind) for kind in set(types.values())}
     sorted_files = {kind: numbered_images(place, notes) if place else {} for kind, place in folders.items()}
     found = {number: sorted_files[plain_name(kind)].get(number, flat.get(number)) for number, kind in types.items()}
     missing = [number for number, path in found.items() if path is None]

@@ -9,11 +9,11 @@ are hashes of their content. A pair's revision changes with everything that can 
 the fingerprint of a benchmark with the revision of any of its pairs.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from blindpairs.errors import ConfigError, Undecodable
+from blindpairs.errors import ConfigError, InputError, Undecodable
 from blindpairs.workspace import digest
 
 ORIGINAL = "original"  # the ground truth that a benchmark was written with
@@ -72,11 +72,31 @@ class BenchmarkPair:
         return self.image_id_a, self.image_id_b
 
     @property
+    def uris(self) -> tuple[str, str]:
+        """Of image a and of image b."""
+        return self.uri_a, self.uri_b
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a control of a blind pair; else it is a blind pair itself."""
+        return self.control_of is not None
+
+    @property
     def revision(self) -> str:
         """12 hexadecimal digits that change with everything that can change a score."""
         asked = [[one.text, one.options, one.answers] if one else None for one in (self.question, self.second)]
         statements = [self.statement_a, self.statement_b]
         return digest([*self.image_ids, asked, statements, self.patterns, self.control_of])[:12]
+
+
+def unreadable_images(pairs: Iterable[BenchmarkPair], failed: Mapping[str, Undecodable], advice: str) -> InputError:
+    """The error for images of `pairs` that cannot be read, by id; it names the first pair that needs one of them."""
+    pair = next(pair for pair in pairs if failed.keys() & set(pair.image_ids))
+    key, uri = next((key, uri) for key, uri in zip(pair.image_ids, pair.uris, strict=True) if key in failed)
+    return InputError(
+        f"{len(failed):,} images cannot be read, such as that of pair {pair.pair_id} at {uri} "
+        f"({failed[key].message}): {advice}"
+    )
 
 
 @dataclass(frozen=True)
@@ -104,6 +124,13 @@ class Benchmark:
     def image_ids(self) -> list[str]:
         """Every image once, in the order of the pairs."""
         return list(dict.fromkeys(key for pair in self.pairs for key in pair.image_ids))
+
+    @property
+    def image_of_side(self) -> dict[tuple[str, str], str]:
+        """(pair id, side "a" or "b") -> the id of its image."""
+        return {
+            (pair.pair_id, side): key for pair in self.pairs for side, key in zip("ab", pair.image_ids, strict=True)
+        }
 
     def with_ground_truth(self, name: str) -> "Benchmark":
         """The benchmark with the answers of another ground truth; ConfigError for a name that it does not have."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from blindpairs.access import present, reading
-from blindpairs.benchmark.model import Benchmark, BenchmarkPair, ImageReader, Question
+from blindpairs.benchmark.model import Benchmark, BenchmarkPair, ImageReader, Question, unreadable_images
 from blindpairs.errors import InputError, Undecodable
 from blindpairs.images import image_id
 from blindpairs.images.header import HEAD_BYTES, sniff
@@ -144,13 +144,7 @@ def _encoded(images: ImageReader, pairs: Collection[BenchmarkPair]) -> Mapping[s
     read = dict(images({key for pair in pairs for key in pair.image_ids}))
     failed = {key: data for key, data in read.items() if isinstance(data, Undecodable)}
     if failed:
-        first = next(pair for pair in pairs if failed.keys() & set(pair.image_ids))
-        key = next(key for key in first.image_ids if key in failed)
-        raise InputError(
-            f"{len(failed):,} images cannot be read, such as that of pair {first.pair_id} at "
-            f"{first.uri_a if key == first.image_id_a else first.uri_b} ({failed[key].message}): restore them, or "
-            "export with --no-images"
-        )
+        raise unreadable_images(pairs, failed, "restore them, or export with --no-images")
     return {key: data for key, data in read.items() if isinstance(data, bytes)}
 
 

@@ -24,17 +24,17 @@ from blindpairs.benchmark.assembly import Assembly
 from blindpairs.benchmark.folders import (
     each_image,
     new_folder,
-    objection,
     read_record,
-    require_blind_pairs,
+    select,
+    text_refusal,
     write_record,
 )
 from blindpairs.benchmark.foreign import Exported, ImportedBenchmark
 from blindpairs.benchmark.model import ORIGINAL, Benchmark, BenchmarkPair, Question
 from blindpairs.benchmark.native import file_name
-from blindpairs.benchmark.questions import answer_of, question_or_objection
-from blindpairs.benchmark.sidecar import Beside, not_carried
-from blindpairs.benchmark.tables import named, plain_name
+from blindpairs.benchmark.questions import answer_of, question_or_refusal
+from blindpairs.benchmark.sidecar import SidecarEntry, not_carried
+from blindpairs.benchmark.tables import entry_named, plain_name
 from blindpairs.errors import InputError
 
 FORMAT = "naturalbench"
@@ -62,24 +62,21 @@ def export_naturalbench(benchmark: Benchmark, folder: Path) -> Exported:
     Refused are pairs without two questions whose answers are exchanged, and options that a reader could not tell apart.
     InputError where no blind pair is left.
     """
-    refused = {pair.pair_id: reason for pair in benchmark.pairs if (reason := _objection(pair))}
-    kept = [pair for pair in benchmark.pairs if pair.pair_id not in refused]
-    controls = [pair for pair in kept if pair.control_of is not None]
-    blind = [pair for pair in kept if pair.control_of is None]
-    require_blind_pairs("NaturalBench", benchmark, blind, refused)
-    notes = not_carried(benchmark, kept, ("statement_a", "annotators", "source", "license"))
+    selected = select("NaturalBench", benchmark, _refusal)
+    controls = selected.controls
+    notes = not_carried(benchmark, selected.pairs, ("statement_a", "annotators", "source", "license"))
     if controls:
         notes.append(f"Control pairs in {CONTROLS}, which `load_dataset` does not read: {len(controls):,}.")
     with new_folder(folder, FORMAT) as aside:
         (aside / "images").mkdir()
         names = {}
-        for key, data in each_image(benchmark, kept, bytes):
+        for key, data in each_image(benchmark, selected.pairs, bytes):
             names[key] = f"images/{file_name(key, data)}"
             (aside / names[key]).write_bytes(data)
-        _write_rows(aside / ROWS, benchmark, blind, names)
+        _write_rows(aside / ROWS, benchmark, selected.blind, names)
         if controls:
             _write_rows(aside / CONTROLS, benchmark, controls, names)
-        exported = Exported(folder, len(kept), refused, tuple(notes))
+        exported = Exported(folder, len(selected.pairs), selected.refused, tuple(notes))
         write_record(aside, FORMAT, benchmark, exported)
     return exported
 
@@ -107,7 +104,7 @@ def import_naturalbench(path: Path) -> ImportedBenchmark:
     )
 
 
-def _objection(pair: BenchmarkPair) -> str:
+def _refusal(pair: BenchmarkPair) -> str:
     if pair.question is None or pair.second is None:
         return "it has no two questions"
     if pair.second.answers != pair.question.answers[::-1]:
@@ -115,13 +112,13 @@ def _objection(pair: BenchmarkPair) -> str:
     kind = _kind(pair.question, pair.second)
     for question in (pair.question, pair.second):
         sides = dict(zip("ab", question.answers, strict=True))
-        again = question_or_objection(*_parsed(_text(question, kind), kind), sides)
+        again = question_or_refusal(*_parsed(_text(question, kind), kind), sides)
         if isinstance(again, str):
             return again
         if again != question:
             return "a question or an option would be read differently (it holds ; or Option: or outer spaces)"
     texts = (pair.question.text, *pair.question.options, pair.second.text, *pair.second.options)
-    return objection((*texts, *pair.patterns))
+    return text_refusal((*texts, *pair.patterns))
 
 
 def _kind(question: Question, second: Question) -> str:
@@ -159,7 +156,7 @@ def _row(number: int, pair: BenchmarkPair, source: str, names: Mapping[str, str]
 def _rows_file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    found = named(path, *NAMES)
+    found = entry_named(path, *NAMES)
     if not found:
         raise InputError(f"{path} has none of {', '.join(NAMES)}: name the file with the rows of NaturalBench")
     return found
@@ -190,8 +187,8 @@ def _add(assembly: Assembly, file: Path, number: int, row: Mapping[str, Any]) ->
     index = str(row.get("index", number))
     what = f"The row {index} of {file.name}"
     asked = [_asked(row, place) for place in (0, 1)]
-    sides = _beside(file, index, row)
-    first, second = asked[::-1] if sides[0] and row.get("first") == 1 else asked
+    entries = _sidecar_entries(file, index, row)
+    first, second = asked[::-1] if entries[0] and row.get("first") == 1 else asked
     if isinstance(first, str):
         assembly.leave_out(what, first)
         return
@@ -202,10 +199,12 @@ def _add(assembly: Assembly, file: Path, number: int, row: Mapping[str, Any]) ->
     ids = {f"source_id_{side}": f"{index}/{place}" for side, place in (("a", 0), ("b", 1))}
     paths = (_image(file, row, 0), _image(file, row, 1))
     exchanged = second if isinstance(second, Question) else None
-    assembly.add(paths, {"question": first, "second": exchanged, **ids}, sides)
+    assembly.add(paths, {"question": first, "second": exchanged, **ids}, entries)
 
 
-def _beside(file: Path, index: str, row: Mapping[str, Any]) -> tuple[Beside, Beside] | tuple[None, None]:
+def _sidecar_entries(
+    file: Path, index: str, row: Mapping[str, Any]
+) -> tuple[SidecarEntry, SidecarEntry] | tuple[None, None]:
     """What an export of blindpairs says in a row about each image; nothing in a row of another tool."""
     if not {"pair id", "image ids"} <= row.keys():
         return None, None
@@ -214,12 +213,12 @@ def _beside(file: Path, index: str, row: Mapping[str, Any]) -> tuple[Beside, Bes
     if not isinstance(image_ids, list) or len(image_ids) != 2 or not isinstance(patterns, list):
         raise _changed(file, index)
     texts = [name, *image_ids, *patterns, *([] if control_of is None else [control_of])]
-    if not all(isinstance(text, str) and not objection([text]) for text in texts):
+    if not all(isinstance(text, str) and not text_refusal([text]) for text in texts):
         raise _changed(file, index)
     if not all(sim is None or type(sim) in (int, float) for sim in sims):
         raise _changed(file, index)
     fields = dict(zip(OURS, (tuple(patterns), *sims, control_of), strict=True))
-    a, b = (Beside(name, side, key, fields) for side, key in zip("ab", image_ids, strict=True))
+    a, b = (SidecarEntry(name, side, key, fields) for side, key in zip("ab", image_ids, strict=True))
     return a, b
 
 
@@ -234,7 +233,7 @@ def _asked(row: Mapping[str, Any], place: int) -> Question | str:
         return f"its type {row['question type']!r} is neither yes_no nor multiple_choice"
     text, options = _parsed(row[f"question {place}"], kind)
     answers = {side: answer_of(row[f"image {image} question {place}"], options) for side, image in (("a", 0), ("b", 1))}
-    return question_or_objection(text, options, answers)
+    return question_or_refusal(text, options, answers)
 
 
 def _parsed(text: str, kind: str) -> tuple[str, tuple[str, str] | None]:

@@ -34,7 +34,7 @@ def answer_of(text: str, options: tuple[str, str] | None) -> int | None:
     return None
 
 
-def question_or_objection(
+def question_or_refusal(
     text: str, options: tuple[str, str] | None, answers: Mapping[str, int | None]
 ) -> Question | str:
     """A question, or why it is none; `answers` has the right option of image a and of image b."""

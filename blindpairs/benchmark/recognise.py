@@ -12,7 +12,7 @@ from blindpairs.access import listed, present, reading
 from blindpairs.benchmark import mediconfusion, mmvp, mmvp_vlm, naturalbench
 from blindpairs.benchmark.foreign import ImportedBenchmark
 from blindpairs.benchmark.native import DATA, is_native, read_native
-from blindpairs.benchmark.tables import encoding_of, named, plain_name, separator_of
+from blindpairs.benchmark.tables import encoding_of, entry_named, plain_name, separator_of
 from blindpairs.errors import InputError
 
 HEAD = 1 << 20  # bytes; the first row or object of a table is expected in it
@@ -94,11 +94,11 @@ def _kind_of_folder(folder: Path) -> str | None:
     for kind, fits in tests:
         if fits():
             return kind
-    data = named(folder, "data")
-    tables = [named(folder, mmvp.QUESTIONS), named(folder, mediconfusion.TABLE)]
-    tables += [named(data, mediconfusion.TABLE)] if data else []
+    data = entry_named(folder, "data")
+    tables = [entry_named(folder, mmvp.QUESTIONS), entry_named(folder, mediconfusion.TABLE)]
+    tables += [entry_named(data, mediconfusion.TABLE)] if data else []
     found = [_first(COLUMNS, _columns(table)) for table in tables if table]
-    rows = named(folder, *naturalbench.NAMES)
+    rows = entry_named(folder, *naturalbench.NAMES)
     found += [_first(FIELDS, _fields(rows))] if rows else []
     imports = (mmvp.FORMAT, mmvp_vlm.FORMAT, mediconfusion.FORMAT, naturalbench.FORMAT)
     return next((kind for kind in found if kind in imports), None)

@@ -19,7 +19,7 @@ _COLUMNS = ("Index", "pair_id", "side", "image_id", "pattern", "clip_sim", "dino
 
 
 @dataclass(frozen=True)
-class Beside:
+class SidecarEntry:
     """What the sidecar says about one numbered image."""
 
     pair_id: str
@@ -35,22 +35,22 @@ def write_sidecar(folder: Path, pairs: Sequence[BenchmarkPair], exported_ids: Ma
     """
     rows = [
         (
-            *(2 * place + at, pair.pair_id, side, exported_ids[key], SEPARATOR.join(pair.patterns)),
+            *(number, pair.pair_id, side, exported_ids[key], SEPARATOR.join(pair.patterns)),
             *("" if sim is None else repr(sim) for sim in (pair.clip_sim, pair.dino_sim)),
             pair.control_of or "",
         )
-        for place, pair in enumerate(pairs)
-        for at, side, key in ((1, "a", pair.image_id_a), (2, "b", pair.image_id_b))
+        for index, pair in enumerate(pairs)
+        for number, side, key in ((2 * index + 1, "a", pair.image_id_a), (2 * index + 2, "b", pair.image_id_b))
     ]
     write_table(folder / SIDECAR, _COLUMNS, rows)
 
 
-def read_sidecar(folder: Path) -> dict[int, Beside]:
+def read_sidecar(folder: Path) -> dict[int, SidecarEntry]:
     """What `pairs.csv` says about each numbered image; empty where there is no such file."""
     path = folder / SIDECAR
     if not path.exists():
         return {}
-    found: dict[int, Beside] = {}
+    entries: dict[int, SidecarEntry] = {}
     for number, row in by_number(path, "Index", read_table(path, dict.fromkeys(_COLUMNS, ()))).items():
         try:
             clip_sim, dino_sim = (float(row[name]) if row[name] else None for name in ("clip_sim", "dino_sim"))
@@ -62,23 +62,23 @@ def read_sidecar(folder: Path) -> dict[int, Beside]:
             "dino_sim": dino_sim,
             "control_of": row["control_of"] or None,
         }
-        found[number] = Beside(row["pair_id"], row["side"], row["image_id"], fields)
-    return found
+        entries[number] = SidecarEntry(row["pair_id"], row["side"], row["image_id"], fields)
+    return entries
 
 
-def pairs_of(numbers: Collection[int], beside: Mapping[int, Beside], path: Path) -> list[tuple[int, int]]:
+def pairs_of(numbers: Collection[int], sidecar: Mapping[int, SidecarEntry], path: Path) -> list[tuple[int, int]]:
     """The numbers of images a and b of each pair: by the sidecar, else an odd number and the one after it.
 
     InputError, naming `path`, where half of a pair is missing: scorers that count rows mispair all that follow it; and
     where the sidecar gives a side of a pair two numbers.
     """
     groups: dict[object, dict[str, int]] = {}
-    unknown = sorted(set(numbers) - beside.keys()) if beside else []
+    unknown = sorted(set(numbers) - sidecar.keys()) if sidecar else []
     if unknown:
         raise InputError(f"{path} has the row {unknown[0]}, which {SIDECAR} beside it does not know: export again")
     for number in sorted(numbers):
-        one = beside.get(number)
-        key, side = (one.pair_id, one.side) if one else ((number - 1) // 2, "a" if number % 2 else "b")
+        entry = sidecar.get(number)
+        key, side = (entry.pair_id, entry.side) if entry else ((number - 1) // 2, "a" if number % 2 else "b")
         first = groups.setdefault(key, {}).setdefault(side, number)
         if first != number:
             both = f"{first} and {number}"
@@ -94,7 +94,7 @@ def pairs_of(numbers: Collection[int], beside: Mapping[int, Beside], path: Path)
     return [(numbered["a"], numbered["b"]) for numbered in groups.values()]
 
 
-def pattern_objection(pair: BenchmarkPair) -> str:
+def pattern_refusal(pair: BenchmarkPair) -> str:
     """Why the sidecar cannot hold a pair; "" if it can."""
     torn = [name for name in pair.patterns if SEPARATOR in name or not name]
     return f"its pattern {torn[0]!r} holds {SEPARATOR}, which separates patterns" if torn else ""

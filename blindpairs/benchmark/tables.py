@@ -33,7 +33,7 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\s_]+", " ", name).strip().casefold()
 
 
-def named(folder: Path, *names: str) -> Path | None:
+def entry_named(folder: Path, *names: str) -> Path | None:
     """The entry of a folder with one of these names, in any case, with spaces or underscores; None without one."""
     wanted = [plain_name(name) for name in names]
     found = {plain_name(path.name): path for path in reversed(listed(folder))}

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.benchmark.checks import READ_AS_MISSING
-from blindpairs.benchmark.folders import each_image, new_folder, objection, require_blind_pairs, write_record
+from blindpairs.benchmark.folders import each_image, new_folder, require_blind_pairs, text_refusal, write_record
 from blindpairs.benchmark.foreign import Exported
 from blindpairs.benchmark.model import Benchmark, BenchmarkPair, Question
 from blindpairs.benchmark.native import ROW_GROUP
@@ -58,7 +58,7 @@ def export_vlmevalkit(benchmark: Benchmark, folder: Path) -> Exported:
     kept = [pair for pair in benchmark.pairs if not reasons[pair.pair_id]]
     tables = {}
     for kind, is_control in ((BLIND, False), (CONTROL, True)):
-        chosen = [pair for pair in kept if (pair.control_of is not None) == is_control]
+        chosen = [pair for pair in kept if pair.is_control == is_control]
         changed = _retyped(chosen)
         reasons |= changed
         tables[kind] = [pair for pair in chosen if pair.pair_id not in changed]
@@ -89,7 +89,7 @@ def _refusal(pair: BenchmarkPair) -> str:
     if pair.question is None:
         return "it has no question"
     for name, text in _cells(pair, pair.question).items():
-        if why := _text_refusal(text):
+        if why := _cell_refusal(text):
             return f"{name} {text[:40]!r} {why}"
     if pair.patterns and pair.patterns[0] in _REPORTED:
         return f"its pattern {pair.patterns[0]!r} is the name of another column of VLMEvalKit's report"
@@ -105,8 +105,8 @@ def _category(pair: BenchmarkPair) -> str:
     return pair.patterns[0] if pair.patterns else NO_PATTERN
 
 
-def _text_refusal(text: str) -> str:
-    if why := objection([text]):
+def _cell_refusal(text: str) -> str:
+    if why := text_refusal([text]):
         return f"cannot be written: {why}"
     if _CONTROL_CHARACTER.search(text):
         return "has a tab, a line break or another control character"

@@ -161,7 +161,7 @@ def print_findings(findings: "list[Finding]") -> None:
 
 def described(benchmark: "Benchmark") -> str:
     """Such as `135 pairs and 120 controls`."""
-    controls = sum(pair.control_of is not None for pair in benchmark.pairs)
+    controls = sum(pair.is_control for pair in benchmark.pairs)
     return f"{len(benchmark.pairs) - controls:,} pairs" + (f" and {controls:,} controls" if controls else "")
 
 
@@ -169,7 +169,7 @@ def pattern_counts(benchmark: "Benchmark") -> dict[str, int]:
     """The number of blind pairs of each pattern of the taxonomy, and of every other name."""
     counts = dict.fromkeys(benchmark.patterns, 0)
     for pair in benchmark.pairs:
-        if pair.control_of is None:
+        if not pair.is_control:
             for name in pair.patterns or ("without a pattern",):
                 counts[name] = counts.get(name, 0) + 1
     return counts
@@ -182,7 +182,7 @@ def identity(benchmark: "Benchmark") -> dict[str, Any]:
         "fingerprint": benchmark.fingerprint,
         "ground_truth": benchmark.ground_truth,
         "pairs": len(benchmark.pairs),
-        "controls": sum(pair.control_of is not None for pair in benchmark.pairs),
+        "controls": sum(pair.is_control for pair in benchmark.pairs),
     }
 
 

@@ -97,7 +97,7 @@ def _who(asking: AskingOptions, words: "Asking", space: Workspace, found: "Bench
     from blindpairs.evaluate.session import Asked
 
     specs, questions = asking.specs(), any(pair.question for pair in found.pairs)
-    runs = _runs_there(space) if asking.bare and questions else []
+    runs = _usable_runs(space) if asking.bare and questions else []
     compared = models_there(space, truth) if asking.bare else [spec for spec in specs if has_text_side(spec)]
     asked = [spec for spec in [*specs, *runs] if spec not in compared and (questions or not asking.bare)]
     if asked and not questions:
@@ -119,14 +119,14 @@ def _there(who: _Who, asking: AskingOptions, reading: ReadingOptions) -> There:
     )
 
 
-def _runs_there(space: Workspace) -> list[str]:
-    """The runs of the work folder, by spec; those without a complete checkpoint are said."""
-    from blindpairs.vlm.runs import runs_there
+def _usable_runs(space: Workspace) -> list[str]:
+    """The runs of the work folder that have a model, by spec; tells why the others are left out."""
+    from blindpairs.vlm.runs import usable_runs
 
-    able, lacking = runs_there(space.runs)
-    for reason in lacking:
+    usable, reasons = usable_runs(space.runs)
+    for reason in reasons:
         say(f"left out: {reason}")
-    return [f"{RUN}{name}" for name in able]
+    return [f"{RUN}{name}" for name in usable]
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,9 @@ class _Evaluation:
         from blindpairs.vlm import Meter, open_cache, open_model
 
         with open_cache(space.replies) as cache, progress_bars() as bar:
-            conditions = Conditions(cache, Meter(self.spending.budget()), self.how.shard, bar("judge", "answers"))
+            conditions = Conditions(cache, Meter(self.spending.budget()), bar("judge", "answers"))
             opened = partial(open_model, work=space.root, notice=say)
-            session = Session(space.results, found, conditions, opened, truth)
+            session = Session(space.results, found, conditions, opened, truth, self.how.shard)
             both = self.who.runs and of_the_demo(found, self.how.shard)
             axes = BothAxes(session, conditions, space) if both else None
             for one in self.who.asks:
@@ -163,7 +163,7 @@ class _Evaluation:
             if self.asking.free_form:
                 session.model(self.how.rules.judge)  # before anything is asked
             files = [named_folder("--answers", file) for file in self.asking.answers or ()]
-            imported = [session.take_over(file, space.exports / "mmvp") for file in files]
+            imported = [session.import_answers(file, space.exports / "mmvp") for file in files]
             entries = [*self._each(partial(self._answer, session, space, bar, axes)), *imported]
             if self.who.bare:
                 entries += session.recorded([entry.folder for entry in entries])

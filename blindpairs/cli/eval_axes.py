@@ -34,16 +34,14 @@ class BothAxes:
 
     def __init__(self, session: "Session", conditions: "Conditions", space: Workspace) -> None:
         from blindpairs.evaluate.suite_session import SuiteSession
-        from blindpairs.evaluate.suites import Asking
 
-        asking = Asking(conditions.cache, conditions.budget)
         # The model that the session has just asked is there still.
-        self._session = SuiteSession(space.results, open_following(space), asking, session.model)
+        self._session = SuiteSession(space.results, open_following(space), conditions, session.model)
         self._entries: dict[str, SuiteEntry] = {}
 
     def plan(self, one: "Asked") -> "Planned":
         """What asking a run would take."""
-        return self._session.plan(self._session.introduce(one.spec))
+        return self._session.plan(self._session.respondent(one.spec))
 
     def answer(self, spec: str, checkpoint: Path, bar: "Callable[[str, str], Progress]") -> None:
         """Ask a run what is missing, and score it. Raises what loading raises for a checkpoint without a model."""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from blindpairs.progress import Progress
 
 TASKS_DIFFER = (
-    "note: one side was asked in words, the other compares cosines: the two tasks differ, so the difference is not of "
-    "what the two see alone"
+    "note: one side answered questions, the other compares cosines: the tasks differ, so the difference is not only in "
+    "what the two see"
 )
 
 
@@ -56,7 +56,7 @@ class ComparingOptions:
         typer.Option(
             rich_help_panel="Selection",
             metavar="GAIN",
-            help="How many pairs tell a gain of so many points, and which gain the pairs of this benchmark tell.",
+            help="How many pairs detect a gain of GAIN points, and which gain the pairs of this benchmark detect.",
         ),
     ] = None
     correlation: Annotated[
@@ -301,7 +301,7 @@ def _side_fields(side: Side) -> dict[str, Any]:
 
 
 def _fields(one: "Comparison | SidesComparison") -> dict[str, Any]:
-    numbers = {"difference": one.difference, "interval": one.interval, "p": one.p, "told": one.told}
+    numbers = {"difference": one.difference, "interval": one.interval, "p": one.p, "told": one.significant}
     return {**numbers, "sentence": one.sentence}
 
 

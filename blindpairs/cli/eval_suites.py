@@ -20,8 +20,8 @@ from blindpairs.workspace import Workspace
 if TYPE_CHECKING:
     from blindpairs.cli.draft import Spending
     from blindpairs.cli.eval_options import AskingOptions, ReadingOptions
-    from blindpairs.evaluate.pope import Rule
     from blindpairs.evaluate.suite_questions import FollowingSuite, Suite
+    from blindpairs.evaluate.suites import Rule
     from blindpairs.vlm import Answerer
 
 SUITES = "suites"  # in the work folder: the demo's small ones
@@ -60,8 +60,8 @@ class SuiteOptions:
         list[str] | None,
         typer.Option(
             rich_help_panel="Encoders",
-            help="Ask nobody: tell each pattern from the tokens of this encoder. Its spec, its column in the store, or "
-            "auto, for clip and dino of the store, else the demo's. Repeatable.",
+            help="Ask no model: predict the answers from the tokens of this encoder. Its spec, its column in the "
+            "store, or auto, for clip and dino of the store, else the demo's. Repeatable.",
         ),
     ] = None
     layer: Annotated[
@@ -83,8 +83,8 @@ def evaluate_suite(
     as_json: bool,
 ) -> None:
     """Ask, judge and score a suite. ConfigError for a judge, or a rule, that does not fit it."""
+    from blindpairs.evaluate.answering import Conditions
     from blindpairs.evaluate.suite_session import SuiteSession
-    from blindpairs.evaluate.suites import Asking
     from blindpairs.vlm import Meter, open_cache, open_model
     from blindpairs.vlm.specs import parse_model_spec
 
@@ -104,16 +104,16 @@ def evaluate_suite(
         judge = _open_judge(reading.judge, opener) if options.suite is SuiteName.llava_bench else None
 
         def opened(spec: str) -> "Answerer":
-            # The judge may be a contestant, too; otherwise two models at once may be too many for the memory.
+            # The judge may be a respondent, too; otherwise two models at once may be too many for the memory.
             return judge if judge is not None and not isinstance(judge, Path) and judge.name == spec else opener(spec)
 
-        session = SuiteSession(space.results, suite, Asking(cache, Meter(spending.budget())), opened)
-        contestants = (session.introduce(spec) for spec in specs)  # one at a time
+        session = SuiteSession(space.results, suite, Conditions(cache, Meter(spending.budget())), opened)
+        respondents = (session.respondent(spec) for spec in specs)  # one at a time
         if spending.plan:
-            print_suite_plans(session, contestants, judge, as_json=as_json)
+            print_suite_plans(session, respondents, judge, as_json=as_json)
             return
-        imported = [session.take_over(file) for file in files]
-        entries = [session.answer(one, bar(one.setup.title, "questions")) for one in contestants] + imported
+        imported = [session.import_answers(file) for file in files]
+        entries = [session.answer(one, bar(one.setup.title, "questions")) for one in respondents] + imported
         if bare:
             entries += session.recorded([entry.folder for entry in entries])
         if not entries:
@@ -126,7 +126,7 @@ def evaluate_suite(
 
 def _rules(given: "Sequence[str]") -> "list[Rule]":
     """The rules that `--read` names, each once."""
-    from blindpairs.evaluate.suite_questions import RULES
+    from blindpairs.evaluate.suites import RULES
 
     if unknown := [name for name in given if name not in RULES]:
         raise ConfigError(f"--read {unknown[0]!r} is no rule of a suite: choose {', '.join(RULES)}")

@@ -15,9 +15,10 @@ from blindpairs.errors import TooManyFailures
 if TYPE_CHECKING:
     from blindpairs.evaluate.following import FollowingFigures, FollowingScores
     from blindpairs.evaluate.llava_bench import BenchFigures, BenchScores
-    from blindpairs.evaluate.pope import Figure, PopeFigures, PopeScores
+    from blindpairs.evaluate.pope import PopeFigures, PopeScores
     from blindpairs.evaluate.suite_questions import Suite
-    from blindpairs.evaluate.suite_session import SuiteContestant, SuiteEntry, SuiteScores, SuiteSession
+    from blindpairs.evaluate.suite_session import SuiteEntry, SuiteRespondent, SuiteScores, SuiteSession
+    from blindpairs.evaluate.suites import Figure
     from blindpairs.vlm import Answerer
 
 POPE_COLUMNS = {
@@ -31,14 +32,14 @@ POPE_COLUMNS = {
 
 def print_suite_plans(
     session: "SuiteSession",
-    contestants: "Iterable[SuiteContestant]",
+    respondents: "Iterable[SuiteRespondent]",
     judge: "Answerer | Path | None",
     *,
     as_json: bool,
 ) -> None:
     """What asking would take, a line a model, and what its judge would take at most."""
     rows, lines = [], []
-    for one in contestants:
+    for one in respondents:
         planned = session.plan(one)
         fields, line = plan_fields(planned), plan_line(planned)
         # The demo's rule costs nothing.

@@ -35,10 +35,10 @@ def tables(entries: "Sequence[Entry]", scores: "Sequence[SimilarityScores]", *, 
 
 
 def _clips(scores: "Sequence[SimilarityScores]") -> "list[ModelScores]":
-    from blindpairs.evaluate.reporting import reported_similarity, told_apart
+    from blindpairs.evaluate.reporting import reported_similarity, with_distinct_names
     from blindpairs.evaluate.table import ModelScores
 
-    models = told_apart([reported_similarity(one) for one in scores])
+    models = with_distinct_names([reported_similarity(one) for one in scores])
     return [ModelScores(one.name, one.pair_accuracy, one.patterns, one.parameters, one.resolution) for one in models]
 
 

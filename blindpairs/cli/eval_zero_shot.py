@@ -1,4 +1,4 @@
-"""Two more answers of `blindpairs eval`: zero-shot accuracy beside that of pairs, and how many pairs tell a gain."""
+"""Two more answers of `blindpairs eval`: zero-shot accuracy beside that of pairs, and how many pairs detect a gain."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -53,9 +53,9 @@ def zero_shot(
 
 def power(gain: float, truth: "Benchmark", observed: float | None) -> Evaluated:
     """What a gain needs, from the discordance that was observed between two models, else a usual one."""
-    from blindpairs.evaluate.power import gain_told, pairs_needed
+    from blindpairs.evaluate.power import detectable_gain, pairs_needed
 
-    count = sum(pair.control_of is None for pair in truth.pairs)
+    count = sum(not pair.is_control for pair in truth.pairs)
     discordance = max(gain, DISCORDANCE if observed is None else observed)
     origin = "assumed"
     if observed is not None:
@@ -66,13 +66,13 @@ def power(gain: float, truth: "Benchmark", observed: float | None) -> Evaluated:
         need = f"a gain of {100 * gain:g} points needs {needed:,} pairs"
     except ConfigError as error:
         needed, need = None, str(error)
-    least = gain_told(count, discordance)
-    tells = "no gain" if least is None else f"gains from {100 * least:.1f} points"
+    least = detectable_gain(count, discordance)
+    detected = "no gain" if least is None else f"gains from {100 * least:.1f} points"
     lines = [
         "power 80 % at p < 0.05, "
         f"where {100 * discordance:.1f} % of the pairs are solved by one of two models only ({origin})",
         f"  {need}",
-        f"  the {count:,} pairs of this benchmark tell {tells}",
+        f"  the {count:,} pairs of this benchmark detect {detected}",
     ]
     numbers = {"gain": gain, "discordance": discordance, "observed": observed is not None and observed == discordance}
     return Evaluated("power", lines, {**numbers, "pairs_needed": needed, "pairs": count, "gain_told": least})

@@ -15,7 +15,6 @@ from blindpairs.demo.benchmark import demo_benchmark
 from blindpairs.demo.following import demo_following
 from blindpairs.demo.instructions import with_instructions, write_instructions
 from blindpairs.demo.small_suites import demo_pope
-from blindpairs.evaluate import suites
 from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.session import Asked, Rules, Session
 from blindpairs.evaluate.suite_questions import FollowingSuite, PopeSuite, Suite
@@ -73,9 +72,9 @@ def measured(spec: str, space: Workspace) -> dict[str, Any]:
         entry = session.answer(Asked(spec))
         session.score([entry], Rules())
         forms = demo_following(place / "following-sweep", images=FOLLOWING_IMAGES)
-        asking = suites.Asking(cache)
-        following = _asked(FollowingSuite(place / "following-sweep", forms), model, space, asking)
-        pope = _asked(PopeSuite(place / "pope", demo_pope(place / "pope")), model, space, asking)
+        conditions = Conditions(cache)
+        following = _asked(FollowingSuite(place / "following-sweep", forms), model, space, conditions)
+        pope = _asked(PopeSuite(place / "pope", demo_pope(place / "pope")), model, space, conditions)
     summary = entry.summary
     assert summary is not None, "scored"
     assert summary.blind is not None, "every question has an answer, or the model itself has failed"
@@ -93,10 +92,10 @@ def measured(spec: str, space: Workspace) -> dict[str, Any]:
     }
 
 
-def _asked(suite: Suite, model: Answerer, space: Workspace, asking: suites.Asking) -> dict[str, Any]:
+def _asked(suite: Suite, model: Answerer, space: Workspace, conditions: Conditions) -> dict[str, Any]:
     """The scores of a model that answers a small suite."""
-    session = SuiteSession(space.results, suite, asking, lambda _: model)
-    entry = session.answer(session.introduce(model.name))
+    session = SuiteSession(space.results, suite, conditions, lambda _: model)
+    entry = session.answer(session.respondent(model.name))
     session.score(entry, (suite.usual_rule,))
     return score_fields(entry.scores[0])
 

@@ -64,9 +64,8 @@ class Encoder:
         on_cuda = self.device.type == "cuda"
         self._autocast = on_cuda and not exact and torch.cuda.is_bf16_supported(including_emulation=False)
         tower.module.requires_grad_(False).eval().to(self.device)
-        shape = (1, 3, 1, 1)
-        self._mean = torch.tensor(tower.preprocess.mean, device=self.device).view(shape)
-        self._std = torch.tensor(tower.preprocess.std, device=self.device).view(shape)
+        self._mean = torch.tensor(tower.preprocess.mean, device=self.device).view(1, 3, 1, 1)  # over (B, 3, H, W)
+        self._std = torch.tensor(tower.preprocess.std, device=self.device).view(1, 3, 1, 1)
 
     @torch.inference_mode()
     def encode(self, batch: Tensor) -> Tensor:
@@ -100,7 +99,7 @@ class Encoder:
     @property
     def parameters(self) -> int:
         """The number of weights of the vision tower."""
-        return sum(one.numel() for one in self._tower.module.parameters())
+        return sum(weight.numel() for weight in self._tower.module.parameters())
 
     @property
     def transformer(self) -> Transformer:
@@ -130,15 +129,16 @@ class Encoder:
         results = self._run(read, pixels, autocast=self._autocast)
         if self._autocast and results:
             # If one layer of an image is not finite, all of them run again: they belong to one forward pass.
-            bad = ~torch.stack([torch.isfinite(one.flatten(1)).all(dim=1) for one in results]).all(dim=0)  # (B,)
-            if bool(bad.any()):
-                for one, again in zip(results, self._run(read, pixels[bad], autocast=False), strict=True):
-                    one[bad] = again
+            finite = torch.stack([torch.isfinite(result.flatten(1)).all(dim=1) for result in results])  # (layers, B)
+            failed = ~finite.all(dim=0)  # (B,)
+            if bool(failed.any()):
+                for result, exact in zip(results, self._run(read, pixels[failed], autocast=False), strict=True):
+                    result[failed] = exact
         return results
 
     def _run(self, read: Callable[[Tensor], list[Tensor]], pixels: Tensor, *, autocast: bool) -> list[Tensor]:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=autocast):
-            return [one.to(torch.float32) for one in read(pixels)]
+            return [result.to(torch.float32) for result in read(pixels)]
 
 
 def load_encoder(name: str, spec: str, *, device: str = "cpu", exact: bool = False) -> Encoder:

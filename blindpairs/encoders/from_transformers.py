@@ -171,7 +171,8 @@ def _transformer(spec: Spec, model: Any, family: Family, size: int) -> Transform
 
     def forward(pixels: Tensor) -> Tensor:
         tokens: Tensor = _output(model, family, pixels).last_hidden_state
-        return norm(tokens) if family.class_name.startswith("CLIP") else tokens  # CLIP alone norms its class token only
+        # (B, P + N, D). CLIP alone norms its class token only.
+        return norm(tokens) if family.class_name.startswith("CLIP") else tokens
 
     return Transformer(
         spec=spec.text,

@@ -1,8 +1,7 @@
-"""Where a model lies on this machine, told from its spec, without the library that would load it.
+"""Where the files of a model are on this machine, by its spec, without the library that would load them.
 
-`still_the_same` says whether nothing there has changed since `seen_at` looked. Promises: what has another size, another
-time of change or another content than it had is not the same, and neither is a folder with a file more or less; where
-times alone differ, the content decides.
+`is_unchanged` says whether nothing has changed since `file_record`. Promises: a file with another size, another time of
+change or another content is a change, and so is a file more or less; where the times alone differ, the content decides.
 """
 
 import stat
@@ -24,42 +23,46 @@ def origin_of(spec: str) -> Path | None:
 
     Raises what loading raises for a spec that names nothing.
     """
-    asked = without_demo(parse_spec(spec))
-    if asked.target.startswith(LOCAL_DIR):
-        return local_folder(asked.text, asked.target.removeprefix(LOCAL_DIR)).resolve()
-    if asked.library == "hf":
-        return hub_folder(asked.text, asked.target, CONFIGS).resolve()
-    file = Path(asked.target.partition("/")[2]).expanduser()
-    return file.resolve() if asked.library == "open_clip" and file.is_file() else None
+    parsed = without_demo(parse_spec(spec))
+    if parsed.target.startswith(LOCAL_DIR):
+        return local_folder(parsed.text, parsed.target.removeprefix(LOCAL_DIR)).resolve()
+    if parsed.library == "hf":
+        return hub_folder(parsed.text, parsed.target, CONFIGS).resolve()
+    file = Path(parsed.target.partition("/")[2]).expanduser()
+    return file.resolve() if parsed.library == "open_clip" and file.is_file() else None
 
 
-def seen_at(origin: Path) -> dict[str, Any]:
-    """What a folder, without its sub-folders, or a file holds, ready for JSON. Reads every byte of it."""
-    found = {str(file): [*_times(file), sha256_file(file)] for file in _files(origin)}
-    return {"origin": str(origin), "libraries": _libraries(), "files": found}
+def file_record(origin: Path) -> dict[str, Any]:
+    """Times and hashes of a folder's files, without its sub-folders, or of one file; for JSON. Reads every byte."""
+    files = {str(file): [*_size_and_times(file), sha256_file(file)] for file in _files(origin)}
+    return {"origin": str(origin), "libraries": _libraries(), "files": files}
 
 
-def still_the_same(seen: Mapping[str, Any], origin: Path) -> bool:
-    """Whether `origin` is what `seen_at` saw, and the same libraries would load it. Reads only files of other times."""
-    if seen.get("origin") != str(origin) or seen.get("libraries") != _libraries() or not _is_current(origin):
+def is_unchanged(record: Mapping[str, Any], origin: Path) -> bool:
+    """Whether `origin` has the files of a `file_record`, and the same libraries would load them.
+
+    Reads only files whose times differ.
+    """
+    if record.get("origin") != str(origin) or record.get("libraries") != _libraries() or not _is_current(origin):
         return False
-    before, now = seen.get("files"), {str(file): file for file in _files(origin)}
+    before, now = record.get("files"), {str(file): file for file in _files(origin)}
     if not isinstance(before, Mapping) or not now or before.keys() != now.keys():
         return False
-    return all(_same(file, before[name]) for name, file in now.items())
+    return all(_same_file(file, before[name]) for name, file in now.items())
 
 
-def _same(file: Path, before: Any) -> bool:
+def _same_file(file: Path, before: Any) -> bool:
     if not isinstance(before, list) or len(before) != 4:
         return False
-    *times, content = before
-    return times == _times(file) or (times[0] == _times(file)[0] and content == sha256_file(file))
+    *before_stat, content = before
+    now_stat = _size_and_times(file)
+    return before_stat == now_stat or (before_stat[0] == now_stat[0] and content == sha256_file(file))
 
 
-def _times(file: Path) -> list[int]:
+def _size_and_times(file: Path) -> list[int]:
     """Size, and the times of the last change of content and of the file itself, which no copy can set."""
-    about = file.stat()
-    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+    stat_result = file.stat()
+    return [stat_result.st_size, stat_result.st_mtime_ns, stat_result.st_ctime_ns]
 
 
 def _files(origin: Path) -> list[Path]:
@@ -78,10 +81,10 @@ def _is_current(origin: Path) -> bool:
 
 
 def _libraries() -> dict[str, str]:
-    found = {"blindpairs": __version__}
+    versions = {"blindpairs": __version__}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = ""
-    return found
+            versions[name] = ""
+    return versions

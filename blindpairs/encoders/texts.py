@@ -1,4 +1,4 @@
-"""The text side of a CLIP or SigLIP: texts in, unit vectors out, in the space of its images.
+"""The text side of a CLIP or SigLIP: texts in, unit vectors out, in the space of its images' vectors.
 
 `load_text_encoder("open_clip:ViT-L-14/openai")` takes the spec strings of `load_encoder`; the cosine of its vectors and
 those of the image encoder is the similarity that the model was trained for.
@@ -51,11 +51,11 @@ class TextEncoder:
     @property
     def parameters(self) -> int:
         """The number of weights of the model without its image tower."""
-        return sum(one.numel() for one in self._tower.module.parameters())
+        return sum(weight.numel() for weight in self._tower.module.parameters())
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """N texts -> (n, D) float32 of unit length, on the CPU. ConfigError for a text that is too long."""
+        """n texts -> (n, D) float32 of unit length, on the CPU. ConfigError for a text that is too long."""
         for text in texts:
             if (count := self._tower.count(text)) > self.context:
                 raise ConfigError(
@@ -75,7 +75,7 @@ class TextEncoder:
         }
 
     def _encoded(self, texts: list[str]) -> Tensor:
-        inputs = {name: one.to(self.device) for name, one in self._tower.tokens(texts).items()}
+        inputs = {name: values.to(self.device) for name, values in self._tower.tokens(texts).items()}
         vectors = self._tower.vectors(inputs).to(torch.float32)  # (n, D)
         return torch.nn.functional.normalize(vectors, dim=1).cpu()
 

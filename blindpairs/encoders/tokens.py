@@ -25,7 +25,7 @@ CHOOSE = "choose a plain vision transformer, such as open_clip:ViT-B-16/openai o
 
 
 class _AllRead(Exception):
-    """Ends a forward of which nothing more is wanted: a hook raises it, and it never leaves this module."""
+    """Ends a forward pass once all layers are read: a hook raises it, and it never leaves this module."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class Transformer:
         indices = {layer.index for layer in wanted if layer != last}
         seen, final = self._run(pixels, indices, whole=any(layer.index == self.depth for layer in wanted))
         if final is None and any(not isinstance(tokens, Tensor) or tokens.shape != shape for tokens in seen.values()):
-            seen, final = self._run(pixels, indices, whole=True)  # whether these tokens can be used, the last ones tell
+            seen, final = self._run(pixels, indices, whole=True)  # the final tokens say whether these can be used
         if final is not None and final.shape[1] != shape[1]:
             raise ConfigError(f"{self.spec}: its {final.shape[1]} tokens do not form a grid of patches; {CHOOSE}")
         read: list[Tensor] = []
         for layer in wanted:
-            tokens = final if layer == last else seen.get(layer.index)
+            tokens = final if layer == last else seen.get(layer.index)  # (B, P + N, D) where it is usable
             if not isinstance(tokens, Tensor) or (final is not None and tokens.shape != final.shape):
                 raise ConfigError(
                     f"{self.spec}: layer {layer.index} has other tokens than the last layer after the norm; read the "
@@ -105,18 +105,19 @@ class Transformer:
 
         Other sizes than the loaded one must be whole patches: a library would silently drop the remainder.
         """
-        down, across = self.patch_size
+        patch_height, patch_width = self.patch_size
         if (height, width) != (self.size, self.size):
             if not self.any_size:
                 raise ConfigError(
                     f"{self.spec}: it takes images of {self.size} x {self.size}, not of {height} x {width}; "
                     "?size= loads it for another square"
                 )
-            if height % down or width % across or not height or not width:
+            if height % patch_height or width % patch_width or not height or not width:
                 raise ConfigError(
-                    f"{self.spec}: images of {height} x {width} are not whole patches of {down} x {across}; resize them"
+                    f"{self.spec}: images of {height} x {width} are not whole patches of "
+                    f"{patch_height} x {patch_width}; resize them"
                 )
-        return height // down, width // across
+        return height // patch_height, width // patch_width
 
     def _resolved(self, layer: Layer) -> Layer:
         index = layer.index + self.depth + 1 if layer.index < 0 else layer.index
@@ -157,26 +158,26 @@ class Transformer:
         seen: dict[int, object] = {}
         thread = get_ident()
 
-        def note(index: int, passed: object) -> None:
+        def record(index: int, passed: object) -> None:
             if get_ident() != thread:  # hooks belong to the module: another thread's forward calls them too
                 return
             seen[index] = passed[0] if isinstance(passed, tuple) and passed else passed
             if not whole and len(seen) == len(indices):
                 raise _AllRead
 
-        def enters(_module: nn.Module, arguments: tuple[object, ...]) -> None:
-            note(0, arguments)
+        def before_block(_module: nn.Module, arguments: tuple[object, ...]) -> None:
+            record(0, arguments)
 
-        def leaves(_module: nn.Module, _arguments: object, output: object, *, index: int) -> None:
-            note(index, output)
+        def after_block(_module: nn.Module, _arguments: object, output: object, *, index: int) -> None:
+            record(index, output)
 
         handles = []
         try:
             for index in indices if self.blocks else ():
                 handles.append(
-                    self.blocks[index - 1].register_forward_hook(partial(leaves, index=index))
+                    self.blocks[index - 1].register_forward_hook(partial(after_block, index=index))
                     if index
-                    else self.blocks[0].register_forward_pre_hook(enters)
+                    else self.blocks[0].register_forward_pre_hook(before_block)
                 )
             yield seen
         finally:

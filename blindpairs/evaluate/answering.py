@@ -15,19 +15,20 @@ from pathlib import Path
 from blindpairs.benchmark import Benchmark, Question
 from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, Undecodable
 from blindpairs.evaluate.answers import Answer, AnswerFile, read_answers
-from blindpairs.evaluate.asking import questions_of
 from blindpairs.evaluate.baselines import Baseline
 from blindpairs.evaluate.pictures import upright_picture
 from blindpairs.evaluate.results import (
     ANSWERS,
+    WHOLE,
     Setup,
+    Shard,
     answer_files,
     check_revision,
     shard_folder,
     write_failures,
     write_setup,
 )
-from blindpairs.evaluate.scores import Key
+from blindpairs.evaluate.scores import Key, questions_of
 from blindpairs.progress import Progress, silent
 from blindpairs.vlm import Answerer, Ask, Budget, Cache, Failure, Meter, Picture, Plan, Reply, ask_all, plan
 from blindpairs.workspace import digest
@@ -39,16 +40,15 @@ BLANK = Picture(b"", "image/png")  # stands for an image where only the cost is 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a run may spend, which share of it is ours, and whom it tells."""
+    """Where replies are kept, what a run may spend, and whom it tells how far it is."""
 
     cache: Cache
     budget: Budget | Meter = field(default_factory=Budget)  # a meter is one that several runs share
-    shard: tuple[int, int] = (0, 1)  # index and count
     progress: Progress = silent
 
 
 @dataclass(frozen=True)
-class Report:
+class AnsweringReport:
     """What a run did. `stopped` is what ended it early; what was answered before is recorded."""
 
     answered: int
@@ -58,39 +58,40 @@ class Report:
 
 
 def answer_questions(
-    setup: Setup, answerer: Answerer | Baseline, benchmark: Benchmark, folder: Path, conditions: Conditions
-) -> Report:
+    setup: Setup,
+    answerer: Answerer | Baseline,
+    benchmark: Benchmark,
+    folder: Path,
+    conditions: Conditions,
+    shard: Shard = WHOLE,
+) -> AnsweringReport:
     """Ask what is missing. `benchmark` has the questions as they are shown: with exchanged options where `setup` says.
 
     Raises Locked while another run records the same share, and InputError for a folder that cannot be used.
     """
-    place = shard_folder(folder, conditions.shard)
+    shard_path = shard_folder(folder, shard)
     check_revision(folder, benchmark)
-    with AnswerFile(place / ANSWERS) as file:
+    with AnswerFile(shard_path / ANSWERS) as file:
         write_setup(folder, setup, benchmark)
-        others = (file for file in answer_files(folder) if file != place / ANSWERS)
+        others = (path for path in answer_files(folder) if path != shard_path / ANSWERS)
         before = file.keys | {answer.key for other in others for answer in read_answers(other)}
-        questions = shard_questions(benchmark, conditions.shard)
+        questions = shard_questions(benchmark, shard)
         missing = {key: question for key, question in questions.items() if key not in before}
         recorder = Recorder(setup, file, {key: setup.asking.text(question) for key, question in missing.items()})
-        stopped: BlindpairsError | None = None
-        try:
-            if isinstance(answerer, Baseline):
-                recorder.take(Reply(name_of(key), answerer.answer(key), 0.0, None, None, "stop") for key in missing)
-            elif missing:
-                asks = missing_asks(setup, benchmark, missing, recorder.failed)
-                recorder.take(outcomes_of(answerer, asks, conditions, len(missing)))
-        except (BudgetSpent, EndpointFailed) as error:
-            stopped = error
-        write_failures(place, recorder.failed)
-    return Report(recorder.answered, len(questions) - len(missing), recorder.failed, stopped)
+        if isinstance(answerer, Baseline):
+            recorder.take(Reply(name_of(key), answerer.answer(key), 0.0, None, None, "stop") for key in missing)
+        elif missing:
+            asks = missing_asks(setup, benchmark, missing, recorder.failed)
+            recorder.take(outcomes_of(answerer, asks, conditions, len(missing)))
+        write_failures(shard_path, recorder.failed)
+    return recorder.report(kept=len(questions) - len(missing))
 
 
-def shard_questions(benchmark: Benchmark, shard: tuple[int, int]) -> dict[Key, Question]:
+def shard_questions(benchmark: Benchmark, shard: Shard) -> dict[Key, Question]:
     """The questions of every n-th pair, from pair i on; the two questions of a pair stay together."""
     index, count = shard
-    ours = {pair.pair_id for place, pair in enumerate(benchmark.pairs) if place % count == index}
-    return {key: question for key, question in questions_of(benchmark).items() if key[0] in ours}
+    pair_ids = {pair.pair_id for number, pair in enumerate(benchmark.pairs) if number % count == index}
+    return {key: question for key, question in questions_of(benchmark).items() if key[0] in pair_ids}
 
 
 def missing_plan(setup: Setup, missing: dict[Key, Question]) -> Plan:
@@ -106,24 +107,20 @@ def missing_asks(
     if not setup.images:
         yield from (setup.asking.ask(name_of(key), question, None) for key, question in missing.items())
         return
-    sides = {
-        (pair.pair_id, side): image
-        for pair in benchmark.pairs
-        for side, image in zip("ab", pair.image_ids, strict=True)
-    }
-    about: dict[str, list[Key]] = {}
+    image_of = benchmark.image_of_side
+    keys_by_image: dict[str, list[Key]] = {}
     for key in missing:
-        about.setdefault(sides[key[:2]], []).append(key)
-    for image, data in benchmark.images(list(about)):
+        keys_by_image.setdefault(image_of[key[:2]], []).append(key)
+    for image, data in benchmark.images(list(keys_by_image)):
         try:
             if isinstance(data, Undecodable):
                 raise data
             picture = upright_picture(data)
         except Undecodable as error:
             reason = f"its image cannot be used ({error.code}): {error.message}"
-            failed |= {key: Failure(name_of(key), "bad_image", reason) for key in about[image]}
+            failed |= {key: Failure(name_of(key), "bad_image", reason) for key in keys_by_image[image]}
             continue
-        yield from (setup.asking.ask(name_of(key), missing[key], picture) for key in about[image])
+        yield from (setup.asking.ask(name_of(key), missing[key], picture) for key in keys_by_image[image])
 
 
 def outcomes_of(
@@ -143,9 +140,13 @@ class Recorder:
     prompts: Mapping[Key, str]  # of every question that is asked
     failed: dict[Key, Failure] = field(default_factory=dict)
     answered: int = 0
+    stopped: BlindpairsError | None = None  # what ended the run early
 
     def take(self, outcomes: Iterable[Reply | Failure]) -> None:
-        """Record until the outcomes end, in whatever way: what was said before an error is recorded, too."""
+        """Record until the outcomes end, in whatever way: what was said before an error is recorded, too.
+
+        A budget that is spent, or an endpoint that fails, is kept in `stopped`; every other error is raised.
+        """
         batch: list[Answer] = []
         keys = {name_of(key): key for key in self.prompts}
         try:
@@ -157,8 +158,14 @@ class Recorder:
                 batch.append(self._answer(key, outcome))
                 if len(batch) == BATCH:
                     self._write(batch)
+        except (BudgetSpent, EndpointFailed) as error:
+            self.stopped = error
         finally:
             self._write(batch)
+
+    def report(self, kept: int) -> AnsweringReport:
+        """What the run did; `kept` are the answers that were there before it."""
+        return AnsweringReport(self.answered, kept, self.failed, self.stopped)
 
     def _answer(self, key: Key, outcome: Reply | Failure) -> Answer:
         asking = self.setup.asking

@@ -65,10 +65,10 @@ def read_answers(path: Path) -> Iterator[Answer]:
     if not present(path):
         return
     with reading(path), path.open("rb") as file:
-        yield from one_each(_lines(path, file), str(path))
+        yield from deduplicated(_lines(path, file), str(path))
 
 
-def one_each(numbered: Iterable[tuple[int, Answer]], where: str) -> Iterator[Answer]:
+def deduplicated(numbered: Iterable[tuple[int, Answer]], where: str) -> Iterator[Answer]:
     """Each key once, the first of the same answers; InputError, naming two lines, for different ones to one question.
 
     Answers are the same where only the seconds differ. Memory holds a hash for each key.

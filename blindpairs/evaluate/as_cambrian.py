@@ -10,7 +10,7 @@ without a neighbour counts half a pair. `accuracy` is in percent, of lines.
 
 from collections.abc import Sequence
 
-from blindpairs.evaluate.verdicts import Answered, Result, Verdict, by_option, first_questions, pairs_by_line
+from blindpairs.evaluate.verdicts import Answered, HarnessResult, Verdict, by_option, first_questions, pairs_by_line
 
 _VERDICTS = ("answer is", "answer is:", "answer:")
 
@@ -29,7 +29,7 @@ def shown_options(options: tuple[str, str]) -> list[str] | None:
     return [part[1].strip() for part in parts] if all(len(part) > 1 for part in parts) else None
 
 
-def read_cambrian(asked: Sequence[Answered]) -> Result:
+def read_cambrian(asked: Sequence[Answered]) -> HarnessResult:
     """Verdicts, `total`, `correct` and `accuracy` for answers in the order of the lines, and notes."""
     verdicts = {one.key: _verdict(one) for one in asked}
     lines = first_questions(asked)

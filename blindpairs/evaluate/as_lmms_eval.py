@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from blindpairs.evaluate.scores import Key
-from blindpairs.evaluate.verdicts import Answered, Result, Verdict, by_option, first_questions
+from blindpairs.evaluate.verdicts import Answered, HarnessResult, Verdict, by_option, first_questions
 
 LETTERS = "AB"
 _ANY = re.compile(r"([AB])\)?(?:\s|$)", re.IGNORECASE)
@@ -69,14 +69,14 @@ def mmvp_options(text: str) -> list[str]:
     return [match.strip() for match in _OPTION.findall(text)]
 
 
-def read_mmvp(asked: Sequence[Answered]) -> Result:
+def read_mmvp(asked: Sequence[Answered]) -> HarnessResult:
     """Verdicts, `mmvp_accuracy` and `mmvp_pair_accuracy`, and notes."""
     verdicts = _verdicts(asked, mmvp_letter)
     notes = [*_pairing(asked), *_hidden_options(asked)]
     return verdicts, _headline(asked, verdicts), notes
 
 
-def read_shared(asked: Sequence[Answered]) -> Result:
+def read_shared(asked: Sequence[Answered]) -> HarnessResult:
     """The same with the shared reader."""
     verdicts = _verdicts(asked, shared_letter)
     return verdicts, _headline(asked, verdicts), _pairing(asked)

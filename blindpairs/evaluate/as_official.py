@@ -15,12 +15,12 @@ from pathlib import Path
 
 from blindpairs.access import reading
 from blindpairs.errors import InputError
-from blindpairs.evaluate.verdicts import Answered, Judging, Result, Verdict, first_questions, pairs_by_line
+from blindpairs.evaluate.verdicts import Answered, HarnessResult, Judging, Verdict, first_questions, pairs_by_line
 
 _YES_OR_NO = re.compile(r"(?:yes|no)$", re.IGNORECASE)
 
 
-def read_official(asked: Sequence[Answered], judging: Judging) -> Result:
+def read_official(asked: Sequence[Answered], judging: Judging) -> HarnessResult:
     """Verdicts, `accuracy` for answers in the order of the lines, and notes. InputError without a judge."""
     if judging.reply is None:
         raise InputError("MMVP's own scores need a judge's replies: name the file of its recorded replies")

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from blindpairs.benchmark import Question
 from blindpairs.evaluate.scores import Key
-from blindpairs.evaluate.verdicts import Answered, Result, Verdict, by_option, first_questions
+from blindpairs.evaluate.verdicts import Answered, HarnessResult, Verdict, by_option, first_questions
 
 _FORMS = ("{}", "{}:", ".{}", ".{}:", "{}.", '{}")', '("{}":', '("{}")', '("{}").')  # around a letter
 
 
-def read_naturalbench(asked: Sequence[Answered]) -> Result:
+def read_naturalbench(asked: Sequence[Answered]) -> HarnessResult:
     """Verdicts; `Q_Acc`, `I_Acc`, `Acc`, `G_Acc` where every pair has four answers; and notes."""
     verdicts = {one.key: _earlier(one) for one in asked}
     cells = {key: verdict.outcome == "right" for key, verdict in verdicts.items()}
@@ -49,7 +49,7 @@ def earlier_word(text: str, words: tuple[str, str]) -> tuple[int | None, str]:
     return place, "first_of_both" if len(found) == 2 else "word"
 
 
-def read_mediconfusion(asked: Sequence[Answered]) -> Result:
+def read_mediconfusion(asked: Sequence[Answered]) -> HarnessResult:
     """Verdicts; `Set acc.`, `Individual acc.`, `Confused acc.`, `Invalid acc.`; and notes."""
     verdicts = {one.key: by_option(*_word(one)) for one in asked}
     sides = _sides(first_questions(asked), verdicts)

@@ -18,8 +18,8 @@ from blindpairs.benchmark.checks import READ_AS_MISSING
 from blindpairs.evaluate.scores import Key
 from blindpairs.evaluate.verdicts import (
     Answered,
+    HarnessResult,
     Judging,
-    Result,
     Verdict,
     by_option,
     first_questions,
@@ -51,7 +51,7 @@ def match(text: str, choices: Mapping[str, str]) -> tuple[str, str]:
     return (letter, rule) if letter else _by_text(text, choices, rule)
 
 
-def read_vlmevalkit(asked: Sequence[Answered], judging: Judging) -> Result:
+def read_vlmevalkit(asked: Sequence[Answered], judging: Judging) -> HarnessResult:
     """Verdicts, `Average` and `Overall`, and notes."""
     verdicts = {one.key: _verdict(one, judging) for one in asked}
     rows = in_question_order(first_questions(asked))

@@ -6,10 +6,10 @@ Promise: a run is loaded only where a question is missing, or a file of its chec
 from dataclasses import replace
 from pathlib import Path
 
-from blindpairs.evaluate.answering import Report
-from blindpairs.evaluate.asking import questions_of
+from blindpairs.evaluate.answering import AnsweringReport
+from blindpairs.evaluate.loaded_files import LoadedFiles, unchanged_since
 from blindpairs.evaluate.results import recorded_answers
-from blindpairs.evaluate.seen_weights import SeenWeights, as_remembered
+from blindpairs.evaluate.scores import questions_of
 from blindpairs.evaluate.session import Asked, Entry, Session
 from blindpairs.evaluate.suite_session import SuiteEntry, SuiteSession
 from blindpairs.progress import Progress, silent
@@ -22,9 +22,9 @@ def answer_run(session: Session, asked: Asked, checkpoint: Path, progress: Progr
     """
     if known := _known(session, asked, checkpoint):
         return known
-    weights = SeenWeights(asked.spec, checkpoint)
+    files = LoadedFiles(asked.spec, checkpoint)
     entry = session.answer(asked, progress)
-    weights.remember(entry.folder)
+    files.record(entry.folder)
     return entry
 
 
@@ -33,11 +33,11 @@ def answer_suite_of_run(session: SuiteSession, spec: str, checkpoint: Path, prog
     for entry in session.recorded(()):
         setup = entry.setup
         same = (setup.model, setup.asking, setup.images) == (spec, session.suite.asking, True)
-        if same and as_remembered(entry.folder, spec, checkpoint) and session.complete(entry):
+        if same and unchanged_since(entry.folder, spec, checkpoint) and session.complete(entry):
             return entry
-    weights = SeenWeights(spec, checkpoint)
-    entry = session.answer(session.introduce(spec), progress)
-    weights.remember(entry.folder)
+    files = LoadedFiles(spec, checkpoint)
+    entry = session.answer(session.respondent(spec), progress)
+    files.record(entry.folder)
     return entry
 
 
@@ -47,8 +47,8 @@ def _known(session: Session, asked: Asked, checkpoint: Path) -> Entry | None:
     for entry in session.recorded(()):
         setup = entry.setup
         same = (setup.model, setup.asking, setup.exchanged) == (asked.spec, asked.asking, asked.exchanged)
-        if same and setup.images and as_remembered(entry.folder, asked.spec, checkpoint):
+        if same and setup.images and unchanged_since(entry.folder, asked.spec, checkpoint):
             there = {answer.key for answer in recorded_answers(entry.folder)}
             if wanted <= there:
-                return replace(entry, report=Report(0, len(wanted), {}))
+                return replace(entry, report=AnsweringReport(0, len(wanted), {}))
     return None

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 from blindpairs.benchmark import Benchmark, BenchmarkPair, Question
 from blindpairs.errors import ConfigError
-from blindpairs.evaluate.scores import Key, keys_of
 from blindpairs.vlm import Ask, Part, Picture
 from blindpairs.workspace import digest
 
@@ -103,13 +102,3 @@ def _exchanged_pair(pair: BenchmarkPair) -> BenchmarkPair:
         for one in (pair.question, pair.second)
     )
     return replace(pair, question=first, second=second)
-
-
-def questions_of(benchmark: Benchmark) -> dict[Key, Question]:
-    """Every question about every image, by its key, in the order of the pairs."""
-    return {
-        key: question
-        for pair in benchmark.pairs
-        for key in keys_of(pair)
-        if (question := pair.question if key[2] == "first" else pair.second)
-    }

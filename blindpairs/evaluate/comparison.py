@@ -18,14 +18,14 @@ Nothing is matched by position: a pair is found by its id, and a pair that one s
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import InputError
-from blindpairs.evaluate.power import LEVEL, gain_told
+from blindpairs.evaluate.power import LEVEL, detectable_gain
 from blindpairs.evaluate.scores import PairOutcome
 from blindpairs.statistics import binomial_test, holm, paired_interval, student_quantile
 
@@ -58,17 +58,17 @@ class Comparison:
         return (self.gained + self.lost) / self.pairs
 
     @property
-    def told(self) -> bool:
-        """Whether the two can be told apart."""
+    def significant(self) -> bool:
+        """Whether the two can be told apart: whether the test rejects that they are equally good."""
         return self.adjusted_p < LEVEL
 
     @property
     def sentence(self) -> str:
         """What follows, in plain words."""
-        if self.told:
+        if self.significant:
             return _better(self.names, self.difference, self.interval)
-        least = gain_told(self.pairs, self.discordance)
-        reach = f"{self.pairs:,} pairs tell " + (f"gains from {100 * least:.1f} points" if least else "no gain")
+        least = detectable_gain(self.pairs, self.discordance)
+        reach = f"{self.pairs:,} pairs detect " + (f"gains from {100 * least:.1f} points" if least else "no gain")
         corrected = "" if self.adjusted_p == self.p else f", {self.adjusted_p:.2g} among all patterns"
         return f"{_ahead(self.names, self.difference, self.interval)}, p = {self.p:.2g}{corrected}; {reach}"
 
@@ -87,14 +87,14 @@ class SidesComparison:
     p: float  # at which the interval would touch 0
 
     @property
-    def told(self) -> bool:
+    def significant(self) -> bool:
         """Whether the two sides can be told apart."""
         return not self.interval[0] <= 0 <= self.interval[1]
 
     @property
     def sentence(self) -> str:
         """What follows, in plain words."""
-        if self.told:
+        if self.significant:
             return _better(self.names, self.difference, self.interval)
         seeds = f"seeds of a side differ by {100 * self.spread:.1f} points (standard deviation)"
         return f"{_ahead(self.names, self.difference, self.interval)}, p = {self.p:.2g}; {seeds}"
@@ -129,15 +129,15 @@ def compare_arrays_by_pattern(
     a: NDArray[np.bool_], b: NDArray[np.bool_], patterns: Sequence[Sequence[str]], names: tuple[str, str] = NAMES
 ) -> dict[str, Comparison]:
     """The same from which pairs (P,) each is right about, and the patterns of each pair."""
-    places: dict[str, list[int]] = {}
-    for place, some in enumerate(patterns):
-        for pattern in some:
-            places.setdefault(pattern, []).append(place)
-    found = {pattern: compare_arrays(a[of], b[of], names) for pattern, of in places.items()}
-    adjusted = holm([one.p for one in found.values()])
+    indices: dict[str, list[int]] = {}  # pattern -> its pairs, as places in both arrays
+    for index, pair_patterns in enumerate(patterns):
+        for pattern in pair_patterns:
+            indices.setdefault(pattern, []).append(index)
+    comparisons = {pattern: compare_arrays(a[chosen], b[chosen], names) for pattern, chosen in indices.items()}
+    adjusted = holm([comparison.p for comparison in comparisons.values()])
     return {
-        pattern: Comparison(**{**vars(one), "adjusted_p": p})
-        for (pattern, one), p in zip(found.items(), adjusted, strict=True)
+        pattern: replace(comparison, adjusted_p=p)
+        for (pattern, comparison), p in zip(comparisons.items(), adjusted, strict=True)
     }
 
 
@@ -156,10 +156,10 @@ def compare_sides_arrays(a: NDArray[np.bool_], b: NDArray[np.bool_], names: tupl
     """
     if min(len(a), len(b)) < 1 or len(a) + len(b) < 3 or a.shape[1] < 2:
         raise InputError("comparing sides needs two runs on one side at least, and two pairs: compare single runs")
-    sides, pairs = [a.astype(np.float64), b.astype(np.float64)], a.shape[1]
-    means = [side.mean(1) for side in sides]
+    sides, pairs = [a.astype(np.float64), b.astype(np.float64)], a.shape[1]  # (S, P) and (T, P)
+    means = [side.mean(1) for side in sides]  # (S,) and (T,): the pair accuracy of each run
     difference = float(means[1].mean() - means[0].mean())
-    freedom, share = len(a) + len(b) - 2, 1 / len(a) + 1 / len(b)
+    freedom, share = len(a) + len(b) - 2, 1 / len(a) + 1 / len(b)  # a difference of means has `share` of the variance
     spread = sum(float(((one - one.mean()) ** 2).sum()) for one in means) / freedom  # a variance
     chance = sum(float((_residuals(side) ** 2).sum()) for side in sides) / (freedom * (pairs - 1))
     between_pairs = float((sides[1].mean(0) - sides[0].mean(0)).var(ddof=1))
@@ -246,7 +246,7 @@ def _rights(runs: Sequence[Run]) -> NDArray[np.bool_]:
 
 
 def _residuals(side: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What neither the seed nor the pair explains."""
+    """(S, P) -> (S, P): what neither the seed nor the pair explains."""
     return np.asarray(side - side.mean(1, keepdims=True) - side.mean(0) + side.mean(), np.float64)
 
 

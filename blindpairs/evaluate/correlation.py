@@ -111,12 +111,12 @@ def permutation_p(x: NDArray[np.float64], y: NDArray[np.float64], seed: int = 0)
     x, y = x - x.mean(), y - y.mean()
     least = abs(float(x @ y)) * (1 - 1e-9)  # equal ones must not be lost to rounding
     if len(x) <= MOST_EXACT:
-        orders = _permutations(len(x))
+        orders = _permutations(len(x))  # (n!, n)
         blocks = (orders[start : start + _BLOCK] for start in range(0, len(orders), _BLOCK))
         return sum(int((np.abs(y[block] @ x) >= least).sum()) for block in blocks) / len(orders)
     generator, hits = np.random.default_rng(seed), 1
     for start in range(0, DRAWN, _BLOCK):
-        drawn = generator.permuted(np.tile(y, (min(_BLOCK, DRAWN - start), 1)), axis=1)
+        drawn = generator.permuted(np.tile(y, (min(_BLOCK, DRAWN - start), 1)), axis=1)  # (block, n)
         hits += int((np.abs(drawn @ x) >= least).sum())
     return hits / (DRAWN + 1)
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import InputError
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile
-from blindpairs.evaluate.pope import Figure, Rule
-from blindpairs.evaluate.suites import Asking, Item, Manner, ask_items, read_lines, texts_by_item
+from blindpairs.evaluate.suites import Figure, Manner, Rule, SuiteItem, ask_items, read_lines, texts_by_item
 from blindpairs.statistics import effective_count, wilson_interval
 from blindpairs.vlm import Answerer, Failure
 
@@ -96,10 +96,12 @@ def read_following(folder: Path) -> list[FollowingQuestion]:
 
 
 def ask_following(
-    questions: Sequence[FollowingQuestion], model: Answerer, answers: AnswerFile, asking: Asking
+    questions: Sequence[FollowingQuestion], model: Answerer, answers: AnswerFile, conditions: Conditions
 ) -> list[Failure]:
     """Ask the questions that `answers` lacks; see `suites.ask_items`."""
-    return ask_items(model, [Item(one.item_id, one.text, one.uri) for one in questions], MANNER, answers, asking)
+    return ask_items(
+        model, [SuiteItem(one.item_id, one.text, one.uri) for one in questions], MANNER, answers, conditions
+    )
 
 
 def score_following(questions: Sequence[FollowingQuestion], answers: Sequence[Answer]) -> FollowingScores:

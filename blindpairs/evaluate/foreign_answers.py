@@ -1,9 +1,9 @@
 """Answers that another harness recorded, as answers to the questions of a benchmark.
 
 Promises: a question is found by our pair id and side, which our exports carry, or by the id that it has in its source,
-never by its place in the file. An answer counts only if the file says nothing against it: where it has the question or
-the options, they must be the benchmark's, because a letter means another option where they are exchanged. What is
-left out is said; a ground truth that differs is said by the names of its questions.
+never by its position in the file. An answer counts only if nothing in the file contradicts it: where the file has the
+question or the options, they must be the benchmark's, because a letter means another option where they are exchanged.
+A note says what is left out, and for which questions the file has another ground truth.
 """
 
 import re
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from blindpairs.benchmark import Benchmark, Question
 from blindpairs.errors import InputError
-from blindpairs.evaluate.answers import Answer, one_each
+from blindpairs.evaluate.answers import Answer, deduplicated
 from blindpairs.evaluate.as_cambrian import shown_options
 from blindpairs.evaluate.foreign_rows import ForeignRow, foreign_rows
 from blindpairs.workspace import digest
 
-Place = tuple[str, str]  # pair id and side
+ImageSide = tuple[str, str]  # pair id, and side "a" or "b"
 MOST_NAMED = 10
 _LETTERED = re.compile(r"(?<!\w)\(?a[.):]\s*(.*?)\s*(?<!\w)\(?b[.):]\s*(.*)", re.DOTALL)
 
@@ -33,7 +33,7 @@ class ImportedAnswers:
     notes: tuple[str, ...]  # what was odd, one sentence each
 
 
-def import_answers(path: Path, benchmark: Benchmark, ids: Mapping[str, Place] | None = None) -> ImportedAnswers:
+def import_answers(path: Path, benchmark: Benchmark, ids: Mapping[str, ImageSide] | None = None) -> ImportedAnswers:
     """The answers in a file of MMVP's script, Cambrian, lmms-eval or VLMEvalKit.
 
     `ids` gives pair id and side of the questions by number, counted from 1, as in the sidecar of an export; without it
@@ -45,20 +45,22 @@ def import_answers(path: Path, benchmark: Benchmark, ids: Mapping[str, Place] | 
     models = {row.model for row in rows if row.model}
     if len(models) > 1:
         raise InputError(f"{path} has answers of several models ({', '.join(sorted(models))[:80]}): keep one of them")
-    numbered = source_places(benchmark) if ids is None else ids
+    numbered = source_sides(benchmark) if ids is None else ids
     questions = _questions(benchmark)
-    fitting: list[tuple[ForeignRow, Place]] = []
+    fitting: list[tuple[ForeignRow, ImageSide]] = []
     left_out: dict[str, list[str]] = {}
     for row in rows:
-        place = row.place or numbered.get(row.source)
-        why = _objection(row, place, questions)
-        if why or place is None:
-            left_out.setdefault(why, []).append(row.source or " ".join(row.place or ()))
+        image_side = row.image_side or numbered.get(row.source)
+        why = _refusal(row, image_side, questions)
+        if why or image_side is None:
+            left_out.setdefault(why, []).append(row.source or " ".join(row.image_side or ()))
         else:
-            fitting.append((row, place))
+            fitting.append((row, image_side))
     if not fitting:
         raise InputError(f"{path} answers no question of {benchmark.name}: {next(iter(left_out))}")
-    answers = tuple(one_each(((row.line, _answer(harness, row, place)) for row, place in fitting), str(path)))
+    answers = tuple(
+        deduplicated(((row.line, _answer(harness, row, image_side)) for row, image_side in fitting), str(path))
+    )
     notes = [f"{len(names):,} answers are left out: {why} ({_named(names)})." for why, names in left_out.items()]
     if doubled := len(fitting) - len(answers):
         notes.append(f"{doubled:,} answers are there twice, word for word, and count once.")
@@ -67,27 +69,27 @@ def import_answers(path: Path, benchmark: Benchmark, ids: Mapping[str, Place] | 
     return ImportedAnswers(harness, answers, tuple(notes))
 
 
-def source_places(benchmark: Benchmark) -> dict[str, Place]:
+def source_sides(benchmark: Benchmark) -> dict[str, ImageSide]:
     """The id of a question in its source -> pair id and side; ids that several have are left out."""
-    places = [
+    sides = [
         (source, (pair.pair_id, side))
         for pair in benchmark.pairs
         for side, source in (("a", pair.source_id_a), ("b", pair.source_id_b))
         if source
     ]
-    counts = Counter(source for source, _ in places)
-    return {source: place for source, place in places if counts[source] == 1}
+    counts = Counter(source for source, _ in sides)
+    return {source: image_side for source, image_side in sides if counts[source] == 1}
 
 
-def _questions(benchmark: Benchmark) -> dict[Place, Question]:
+def _questions(benchmark: Benchmark) -> dict[ImageSide, Question]:
     return {(pair.pair_id, side): pair.question for pair in benchmark.pairs if pair.question for side in "ab"}
 
 
-def _objection(row: ForeignRow, place: Place | None, questions: Mapping[Place, Question]) -> str:
+def _refusal(row: ForeignRow, image_side: ImageSide | None, questions: Mapping[ImageSide, Question]) -> str:
     """Why an answer is to no question of the benchmark; "" where it is to one."""
-    if place is None or place not in questions:
+    if image_side is None or image_side not in questions:
         return "the benchmark has no such question"
-    question = questions[place]
+    question = questions[image_side]
     prompt, asked = _plain(row.prompt), _plain(question.text)
     if prompt and asked not in prompt:
         return "its prompt asks another question"
@@ -104,23 +106,23 @@ def _same_options(row: ForeignRow, after: str, question: Question) -> bool:
     return match is None or (match[1] == first and match[2].startswith(other))
 
 
-def _answer(harness: str, row: ForeignRow, place: Place) -> Answer:
+def _answer(harness: str, row: ForeignRow, image_side: ImageSide) -> Answer:
     prompt_hash = digest(row.prompt)[:16] if row.prompt and harness != "vlmevalkit" else ""  # it keeps no prompt
-    return Answer((*place, "first"), row.text, f"imported:{harness}", prompt_hash, row.model)
+    return Answer((*image_side, "first"), row.text, f"imported:{harness}", prompt_hash, row.model)
 
 
-def _missing(questions: Mapping[Place, Question], answers: Iterable[Answer]) -> list[str]:
+def _missing(questions: Mapping[ImageSide, Question], answers: Iterable[Answer]) -> list[str]:
     given = {answer.key[:2] for answer in answers}
     missing = [f"image {side} of pair {pair_id}" for pair_id, side in questions if (pair_id, side) not in given]
     return [f"{len(missing):,} questions have no answer: {_named(missing)}."] if missing else []
 
 
-def _other_truth(path: Path, benchmark: Benchmark, fitting: Sequence[tuple[ForeignRow, Place]]) -> list[str]:
+def _other_truth(path: Path, benchmark: Benchmark, fitting: Sequence[tuple[ForeignRow, ImageSide]]) -> list[str]:
     """A sentence about the questions for which the file has another right option; InputError if they are most."""
 
     def differing(other: Benchmark) -> list[str]:
         questions = _questions(other)
-        return list(_differing(fitting, lambda place: questions[place].answers["ab".index(place[1])]))
+        return list(_differing(fitting, lambda image_side: questions[image_side].answers["ab".index(image_side[1])]))
 
     names = differing(benchmark)
     if not names:
@@ -136,10 +138,10 @@ def _other_truth(path: Path, benchmark: Benchmark, fitting: Sequence[tuple[Forei
     return [f"Its ground truth differs for {len(names):,} questions: {_named(names)}."]
 
 
-def _differing(fitting: Iterable[tuple[ForeignRow, Place]], truth: Callable[[Place], int]) -> Iterator[str]:
-    for row, place in fitting:
-        if row.truth is not None and row.truth != truth(place):
-            yield f"{row.source + ': ' if row.source else ''}image {place[1]} of pair {place[0]}"
+def _differing(fitting: Iterable[tuple[ForeignRow, ImageSide]], truth: Callable[[ImageSide], int]) -> Iterator[str]:
+    for row, image_side in fitting:
+        if row.truth is not None and row.truth != truth(image_side):
+            yield f"{row.source + ': ' if row.source else ''}image {image_side[1]} of pair {image_side[0]}"
 
 
 def _named(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@
 
 They are those of tsb0601/MMVP, scripts/evaluate_mllm.py; cambrian-mllm/cambrian, eval/eval/mmvp/mmvp_eval.py;
 EvolvingLMMs-Lab/lmms-eval, lmms_eval/loggers/evaluation_tracker.py; open-compass/VLMEvalKit, vlmeval/inference.py.
-A row's place in its file (lmms-eval's doc_id too) is never an id.
+A row's position in its file (lmms-eval's doc_id too) is never an id.
 """
 
 import csv
@@ -33,7 +33,7 @@ class ForeignRow:
 
     line: int
     source: str  # the id of the question, counted from 1 as in the benchmark's own table
-    place: tuple[str, str] | None  # our pair id and side
+    image_side: tuple[str, str] | None  # our pair id and side
     text: str
     truth: int | None  # the right option
     prompt: str
@@ -83,14 +83,16 @@ def _row(path: Path, name: str, line: int, record: Record) -> ForeignRow:
 def _official(line: int, record: Record) -> ForeignRow:
     number, said, truth = record["question_id"], record["response"], record["answer"]
     prompt, model = _text(record.get("prompt")), _text(record.get("model_id"))
-    return ForeignRow(line, _number(number, 0), _place(record), _text(said), _option(truth), prompt, (), model)
+    return ForeignRow(line, _number(number, 0), _image_side(record), _text(said), _option(truth), prompt, (), model)
 
 
 def _cambrian(line: int, record: Record) -> ForeignRow:
     options = tuple(map(_text, record.get("text_options") or ()))
     prompt, model = _text(record.get("prompt")), _text(record.get("model_id"))
     number, said, truth = record["question_id"], record["answer"], record["gt_answer"]
-    return ForeignRow(line, _number(number, 1), _place(record), _text(said), _option(truth), prompt, options, model)
+    return ForeignRow(
+        line, _number(number, 1), _image_side(record), _text(said), _option(truth), prompt, options, model
+    )
 
 
 def _lmms_eval(line: int, record: Record) -> ForeignRow:
@@ -98,21 +100,21 @@ def _lmms_eval(line: int, record: Record) -> ForeignRow:
     while isinstance(said, list) and len(said) == 1:  # older versions leave a list around each answer
         said = said[0]
     values = [value for value in record.values() if isinstance(value, dict)]
-    place = next((found for value in values if (found := _place(value))), None)
+    image_side = next((found for value in values if (found := _image_side(value))), None)
     numbers = {value["index"] for value in values if "pair_index" in value}
-    if place is None and len(numbers) != 1:
+    if image_side is None and len(numbers) != 1:
         raise ValueError("it has no value of the task mmvp or of a blindpairs export, so its question has no id")
-    source = "" if place else _number(numbers.pop(), 1)
+    source = "" if image_side else _number(numbers.pop(), 1)
     return ForeignRow(
-        line, source, place, _text(said), _option(record.get("target")), _text(record.get("input")), (), ""
+        line, source, image_side, _text(said), _option(record.get("target")), _text(record.get("input")), (), ""
     )
 
 
 def _vlmevalkit(line: int, record: Record) -> ForeignRow:
     options = tuple(_text(record[letter]) for letter in "AB" if _text(record.get(letter)))
     prompt, said = _text(record.get("question")), record["prediction"]
-    source, place, truth = _number(record["index"], 1), _place(record), _option(record.get("answer"))
-    return ForeignRow(line, source, place, _text(said), truth, prompt, options if len(options) == 2 else (), "")
+    source, image_side, truth = _number(record["index"], 1), _image_side(record), _option(record.get("answer"))
+    return ForeignRow(line, source, image_side, _text(said), truth, prompt, options if len(options) == 2 else (), "")
 
 
 def _text(value: object) -> str:
@@ -138,7 +140,7 @@ def _option(value: object) -> int | None:
     return "ab".index(letter) if letter in ("a", "b") else None
 
 
-def _place(record: Record) -> tuple[str, str] | None:
+def _image_side(record: Record) -> tuple[str, str] | None:
     pair_id, side = record.get("pair_id"), record.get("side")
     return (pair_id, side) if isinstance(pair_id, str) and isinstance(side, str) and pair_id and side else None
 

@@ -76,7 +76,7 @@ def item_analysis(runs: Mapping[str, Run], blind: Run | None = None) -> Items:
     if len(runs) < 2:
         raise InputError(f"item analysis needs the answers of two models at least, not of {len(runs)}")
     outcomes = matched(runs)
-    answers = np.array([[_answer(one) for one in run] for run in outcomes], np.int8)
+    answers = np.array([[_answer(one) for one in run] for run in outcomes], np.int8)  # (M, P)
     counts = (answers == RIGHT).sum(0), (answers == EXCHANGED).sum(0)
     columns = zip(*counts, discrimination(answers), exchanged_evidence(answers), strict=True)
     items = tuple(
@@ -92,10 +92,10 @@ def discrimination(answers: NDArray[np.int8]) -> NDArray[np.float64]:
 
     nan where it is undefined.
     """
-    right = (answers == RIGHT).astype(np.float64)
-    rest = right.sum(1, keepdims=True) - right
+    right = (answers == RIGHT).astype(np.float64)  # (M, P)
+    rest = right.sum(1, keepdims=True) - right  # (M, P): the score of each model on the other pairs
     right, rest = right - right.mean(0), rest - rest.mean(0)
-    scale = np.sqrt((right**2).sum(0) * (rest**2).sum(0))
+    scale = np.sqrt((right**2).sum(0) * (rest**2).sum(0))  # (P,)
     undefined = np.full(len(scale), np.nan)
     return np.asarray(np.divide((right * rest).sum(0), scale, out=undefined, where=scale > 1e-12), np.float64)
 
@@ -107,8 +107,8 @@ def exchanged_evidence(answers: NDArray[np.int8]) -> NDArray[np.float64]:
     """
     right, exchanged = (answers == RIGHT).astype(np.float64), (answers == EXCHANGED).astype(np.float64)
     # Half a pair is added to each count: a model without a single exchanged pair has no infinite weight.
-    of_others = [one.sum(1, keepdims=True) - one + 0.5 for one in (right, exchanged)]
-    weights = np.log(of_others[0] / of_others[1])
+    of_others = [counted.sum(1, keepdims=True) - counted + 0.5 for counted in (right, exchanged)]  # (M, P) each
+    weights = np.log(of_others[0] / of_others[1])  # (M, P)
     return np.asarray(((exchanged - right) * weights).sum(0), np.float64)
 
 

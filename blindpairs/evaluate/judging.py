@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from blindpairs.benchmark import Benchmark, Question
-from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, InputError
-from blindpairs.evaluate.answering import Conditions, Recorder, Report, name_of, outcomes_of
+from blindpairs.errors import InputError
+from blindpairs.evaluate.answering import AnsweringReport, Conditions, Recorder, name_of, outcomes_of
 from blindpairs.evaluate.answers import AnswerFile
-from blindpairs.evaluate.asking import Asking, questions_of
+from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.results import ANSWERS, Setup, recorded_answers, write_failures, write_setup
-from blindpairs.evaluate.scores import Key
+from blindpairs.evaluate.scores import Key, questions_of
 from blindpairs.evaluate.verdicts import Answered
 from blindpairs.vlm import Answerer, Ask, Failure
 
@@ -45,7 +45,7 @@ def verdict_folder(folder: Path, setup: Setup) -> Path:
     return folder / setup.folder_name
 
 
-def judge_answers(judge: Answerer, benchmark: Benchmark, folder: Path, conditions: Conditions) -> Report:
+def judge_answers(judge: Answerer, benchmark: Benchmark, folder: Path, conditions: Conditions) -> AnsweringReport:
     """Ask the judge about every answer of a folder that it has not judged yet."""
     setup = judge_setup(judge)
     place = verdict_folder(folder, setup)
@@ -56,13 +56,9 @@ def judge_answers(judge: Answerer, benchmark: Benchmark, folder: Path, condition
         missing = [key for key in answers if key not in file.keys]
         prompts = {key: judged_text(JUDGE.template, questions[key], answers[key].text) for key in missing}
         recorder = Recorder(setup, file, prompts)
-        stopped: BlindpairsError | None = None
-        try:
-            recorder.take(outcomes_of(judge, _asks(prompts), conditions, len(missing)))
-        except (BudgetSpent, EndpointFailed) as error:
-            stopped = error
+        recorder.take(outcomes_of(judge, _asks(prompts), conditions, len(missing)))
         write_failures(place, recorder.failed)
-    return Report(recorder.answered, len(answers) - len(missing), recorder.failed, stopped)
+    return recorder.report(kept=len(answers) - len(missing))
 
 
 def judged_text(template: str, question: Question, answer: str, truth: str = "") -> str:

@@ -18,21 +18,21 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError, InputError
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile
 from blindpairs.evaluate.llava_bench_files import CATEGORIES, BenchQuestion
-from blindpairs.evaluate.suites import Asking, Item, Manner, ask_items, some_of, texts_by_item
+from blindpairs.evaluate.suites import Manner, Rule, SuiteItem, ask_items, some_of, texts_by_item
 from blindpairs.statistics import bootstrap_interval
 from blindpairs.vlm import Answerer, Failure
 
-Rule = Literal["ours", "llava", "lmms-eval"]
-Pair = tuple[float, float]  # the judge's scores of the reference and of the model
-FAILED: Pair = (-1.0, -1.0)  # what both harnesses take a reply for that they cannot read
+ScorePair = tuple[float, float]  # the judge's scores of the reference and of the model
+FAILED: ScorePair = (-1.0, -1.0)  # what both harnesses take a reply for that they cannot read
 # Images. Of simulated benches of 20 to 30 images, 91 to 94 in 100 intervals held the truth, where 95 are promised.
 INTERVAL_FROM = 20
 # Greedy, and 1,024 tokens as in llava/eval/model_vqa.py; lmms-eval allows 4,096.
@@ -89,11 +89,11 @@ class BenchScores:
 
 
 def ask_llava_bench(
-    questions: Sequence[BenchQuestion], model: Answerer, answers: AnswerFile, asking: Asking
+    questions: Sequence[BenchQuestion], model: Answerer, answers: AnswerFile, conditions: Conditions
 ) -> list[Failure]:
     """Ask the questions that `answers` lacks; see `suites.ask_items`."""
-    items = [Item(one.item_id, one.text, one.uri) for one in questions]
-    return ask_items(model, items, MANNER, answers, asking)
+    items = [SuiteItem(one.item_id, one.text, one.uri) for one in questions]
+    return ask_items(model, items, MANNER, answers, conditions)
 
 
 def judge_llava_bench(
@@ -101,12 +101,12 @@ def judge_llava_bench(
     answers: Sequence[Answer],
     judge: Answerer,
     reviews: AnswerFile,
-    asking: Asking,
+    conditions: Conditions,
 ) -> list[Failure]:
     """Have the answers reviewed that `reviews` lacks. InputError for a question without an answer."""
     said = texts_by_item(answers, [one.item_id for one in questions], "answers to LLaVA-Bench")
-    items = [Item(one.item_id, judge_prompt(one, said[one.item_id])) for one in questions]
-    return ask_items(judge, items, JUDGING, reviews, asking)
+    items = [SuiteItem(one.item_id, judge_prompt(one, said[one.item_id])) for one in questions]
+    return ask_items(judge, items, JUDGING, reviews, conditions)
 
 
 def judge_prompt(question: BenchQuestion, answer: str) -> str:
@@ -143,7 +143,7 @@ def score_llava_bench(
     return BenchScores(rule, whole, categories, judges, tuple(_notes(rule, whole, judges)))
 
 
-def read_scores(reply: str) -> Pair | None:
+def read_scores(reply: str) -> ScorePair | None:
     """The two scores that a reply begins with, or None; marks such as `**8 7**` or `(8, 7)` may be around them."""
     line = next((line for line in reply.splitlines() if line.strip()), "")
     match = _TWO_NUMBERS.fullmatch(line)
@@ -151,7 +151,7 @@ def read_scores(reply: str) -> Pair | None:
     return scores if all(1 <= score <= 10 for score in scores) else None
 
 
-def read_llava_scores(reply: str) -> Pair | None:
+def read_llava_scores(reply: str) -> ScorePair | None:
     """As eval_gpt_review_bench.py reads a reply; None for its [-1, -1]."""
     parts = reply.split("\n")[0].replace(",", " ").split(" ")
     try:
@@ -160,13 +160,13 @@ def read_llava_scores(reply: str) -> Pair | None:
         return None
 
 
-def read_lmms_eval_scores(reply: str) -> Pair | None:
+def read_lmms_eval_scores(reply: str) -> ScorePair | None:
     """As lmms-eval's llava-in-the-wild reads a reply; None for its [-1, -1]."""
     found = re.findall(r"-?\d+(?:\.\d+)?", reply.strip().split("\n")[0])
     return (float(found[0]), float(found[1])) if len(found) >= 2 else None
 
 
-_RULES: Mapping[str, Callable[[str], Pair | None]] = {
+_RULES: Mapping[str, Callable[[str], ScorePair | None]] = {
     "ours": read_scores,
     "llava": read_llava_scores,
     "lmms-eval": read_lmms_eval_scores,
@@ -187,14 +187,14 @@ def _refuse_stale(questions: Sequence[BenchQuestion], said: Mapping[str, str], r
         )
 
 
-def _figures(questions: Sequence[BenchQuestion], pairs: Mapping[str, Pair | None], rule: Rule) -> BenchFigures:
+def _figures(questions: Sequence[BenchQuestion], pairs: Mapping[str, ScorePair | None], rule: Rule) -> BenchFigures:
     read = [(one.image, pairs[one.item_id]) for one in questions]
     failed = sum(pair is None for _, pair in read)
     kept = [(image, pair or FAILED) for image, pair in read if pair or rule != "ours"]
     if not kept:
         return BenchFigures(math.nan, None, math.nan, math.nan, len(read), failed)
     images = list(dict.fromkeys(image for image, _ in kept))
-    groups = np.zeros((len(images), 2))  # sums of both scores, by image
+    groups = np.zeros((len(images), 2))  # (images, 2): sums of the scores of reference and model
     for image, pair in kept:
         groups[images.index(image)] += pair
     reference, model = np.mean([pair for _, pair in kept], axis=0).tolist()

@@ -18,36 +18,29 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile
 from blindpairs.evaluate.pope_files import SPLITS, SUFFIX, PopeQuestion
+from blindpairs.evaluate.reading import REASONING
 from blindpairs.evaluate.scores import BOOTSTRAP_FROM
-from blindpairs.evaluate.suites import Asking, Item, Manner, ask_items, texts_by_item
+from blindpairs.evaluate.suites import Figure, Manner, Rule, SuiteItem, ask_items, texts_by_item
 from blindpairs.statistics import bootstrap_interval, effective_count, wilson_interval
 from blindpairs.vlm import Answerer, Failure
 
-Rule = Literal["ours", "llava", "lmms-eval"]
-Counts = NDArray[np.float64]  # (..., 6), see _KINDS
+Counts = NDArray[np.float64]  # (..., 6): how many answers of each kind, see _KINDS
 # LLaVA's 128 tokens and greedy decoding, which lmms-eval uses, too.
 MANNER = Manner("pope", max_tokens=128)
 FIGURES = ("accuracy", "precision", "recall", "f1", "yes_ratio")
+# (label, what was read: yes, no or neither) -> place in Counts.
 _KINDS = {(True, True): 0, (False, True): 1, (False, False): 2, (True, False): 3, (True, None): 4, (False, None): 5}
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _WORD = re.compile(r"(?<![\w'])(yes|no)(?![\w'])", re.IGNORECASE)
 _FIRST = re.compile(r"\W*(yes|no)\b(?=\s*(?:[.,;:!*-]|$))", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A share with its 95 % interval; None where too few images allow none. nan where nothing was counted."""
-
-    share: float
-    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -74,10 +67,12 @@ class PopeScores:
     notes: tuple[str, ...] = ()
 
 
-def ask_pope(questions: Sequence[PopeQuestion], model: Answerer, answers: AnswerFile, asking: Asking) -> list[Failure]:
+def ask_pope(
+    questions: Sequence[PopeQuestion], model: Answerer, answers: AnswerFile, conditions: Conditions
+) -> list[Failure]:
     """Ask the questions that `answers` lacks, with LLaVA's prompt; see `suites.ask_items`."""
-    items = [Item(one.item_id, one.text + SUFFIX, one.uri) for one in questions]
-    return ask_items(model, items, MANNER, answers, asking)
+    items = [SuiteItem(one.item_id, one.text + SUFFIX, one.uri) for one in questions]
+    return ask_items(model, items, MANNER, answers, conditions)
 
 
 def score_pope(questions: Sequence[PopeQuestion], answers: Sequence[Answer], rule: Rule = "llava") -> PopeScores:
@@ -87,7 +82,7 @@ def score_pope(questions: Sequence[PopeQuestion], answers: Sequence[Answer], rul
     said = texts_by_item(answers, [one.item_id for one in questions], "answers to POPE")
     splits = [split for split in SPLITS if any(one.split == split for one in questions)]
     images = list(dict.fromkeys(one.image for one in questions))
-    counts = np.zeros((len(images), len(splits), len(_KINDS)))
+    counts = np.zeros((len(images), len(splits), len(_KINDS)))  # (images, S, 6)
     rows = {image: row for row, image in enumerate(images)}
     for one in questions:
         kind = _KINDS[one.label, _RULES[rule](said[one.item_id])]
@@ -110,7 +105,7 @@ def read_lmms_eval(text: str) -> bool | None:
 
 def read_yes_or_no(text: str) -> bool | None:
     """What an answer says: its first word if that is a verdict, else the only one of both words that occurs."""
-    said = _THOUGHT.sub(" ", text)
+    said = REASONING.sub(" ", text)
     first = _FIRST.match(said)
     found = {first[1].lower()} if first else {word.lower() for word in _WORD.findall(said)}
     return found == {"yes"} if len(found) == 1 else None
@@ -125,9 +120,9 @@ _RULES: Mapping[str, Callable[[str], bool | None]] = {
 
 def _figures(counts: Counts, rule: Rule) -> PopeFigures:
     """Of counts (images, S, 6): each figure is the mean of those of the S splits."""
-    asked = counts.sum(axis=(1, 2))
+    asked = counts.sum(axis=(1, 2))  # (images,)
     groups = counts[asked > 0]
-    whole = groups.sum(axis=0)
+    whole = groups.sum(axis=0)  # (S, 6)
     values = {name: _mean(whole, name, rule) for name in FIGURES}
     if len(groups) >= BOOTSTRAP_FROM:
         intervals = {
@@ -176,7 +171,7 @@ def _figure(counts: Counts, name: str, rule: Rule) -> float:
 
 
 def _notes(rule: Rule, counts: Counts) -> list[str]:
-    kinds = counts.sum(axis=(0, 1))
+    kinds = counts.sum(axis=(0, 1))  # (6,)
     said, total = float(kinds[0] + kinds[1]), float(kinds.sum())
     notes = []
     if rule == "lmms-eval":

@@ -1,4 +1,4 @@
-"""How many pairs tell a gain from noise, and which gain a number of pairs tells: the power of McNemar's exact test.
+"""How many pairs detect a gain, and which gain a number of pairs detects: the power of McNemar's exact test.
 
 Only the pairs that one of two models is right about say anything about which is better. Their share is the discordance;
 with it the power follows exactly: over the number of such pairs and over how they split. The usual normal formula
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from blindpairs.errors import ConfigError
 
-LEVEL = 0.05  # p-values below it are told from noise
-WANTED = 0.8  # the usual power
+LEVEL = 0.05  # of significance: p-values below it are told from noise
+POWER = 0.8  # the usual one
 _COUNTS = 400  # numbers of discordant pairs that stand for all likely ones
 _MOST = 1 << 20  # pairs
 
 
 def power(pairs: int, gain: float, discordance: float, level: float = LEVEL) -> float:
-    """The probability that McNemar's exact test on `pairs` pairs tells a true gain in pair accuracy from noise.
+    """The power: the probability that McNemar's exact test on `pairs` pairs detects a true gain in pair accuracy.
 
     `gain` is of the whole, 0.05 for 5 points; `discordance` is the share of pairs that only one model is right about.
     Raises ConfigError unless 0 <= gain <= discordance <= 1.
@@ -37,18 +37,18 @@ def power(pairs: int, gain: float, discordance: float, level: float = LEVEL) -> 
     counts = np.unique(np.linspace(lowest, highest, _COUNTS).astype(np.int64))  # (M,) discordant pairs
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, pairs + 1)))])  # logarithms of factorials
     weights = _binomial(counts, np.full(len(counts), pairs), discordance, logs)
-    told = _rejected(counts, (1 + gain / discordance) / 2, level, logs)
-    return float(weights @ told / weights.sum())
+    rejected = _rejected(counts, (1 + gain / discordance) / 2, level, logs)
+    return float(weights @ rejected / weights.sum())
 
 
-def pairs_needed(gain: float, discordance: float, wanted: float = WANTED, level: float = LEVEL) -> int:
-    """The number of pairs that tells a gain with the wanted power; ConfigError where none does.
+def pairs_needed(gain: float, discordance: float, wanted: float = POWER, level: float = LEVEL) -> int:
+    """The number of pairs that detects a gain with the wanted power; ConfigError where none does.
 
     Power rises with the number of pairs but for steps of a fraction of a point, and the first to reach it is returned
     to within them.
     """
     if gain <= 0:
-        raise ConfigError(f"no number of pairs tells a gain of {100 * gain:g} points: give one above 0")
+        raise ConfigError(f"no number of pairs detects a gain of {100 * gain:g} points: give one above 0")
     low, high = 0, 1
     while power(high, gain, discordance, level) < wanted:
         low, high = high, 2 * high
@@ -62,8 +62,8 @@ def pairs_needed(gain: float, discordance: float, wanted: float = WANTED, level:
     return high
 
 
-def gain_told(pairs: int, discordance: float, wanted: float = WANTED, level: float = LEVEL) -> float | None:
-    """The smallest gain that `pairs` pairs tell with the wanted power, to 0.01 points; None where they tell none."""
+def detectable_gain(pairs: int, discordance: float, wanted: float = POWER, level: float = LEVEL) -> float | None:
+    """The smallest gain that `pairs` pairs detect with the wanted power, to 0.01 points; None where there is none."""
     low, high = 0.0, discordance
     if power(pairs, high, discordance, level) < wanted:
         return None
@@ -81,9 +81,10 @@ def _rejected(counts: NDArray[np.int64], share: float, level: float, logs: NDArr
     fewer = (counts // 2)[:, None] - offsets[::-1]  # (M, W), ascending
     tails = np.cumsum(_binomial(fewer, counts[:, None], 0.5, logs), axis=1)
     rejects = (2 * tails < level) & (fewer >= 0)
-    critical = np.where(rejects.any(1), np.where(rejects, fewer, -1).max(1), -1)[:, None]  # the most equal that rejects
+    # (M, 1): the most equal split that the test rejects.
+    critical = np.where(rejects.any(1), np.where(rejects, fewer, -1).max(1), -1)[:, None]
     around = np.arange(-math.ceil(reach), math.ceil(reach) + 1)
-    gains = np.floor(counts * share).astype(np.int64)[:, None] + around
+    gains = np.floor(counts * share).astype(np.int64)[:, None] + around  # (M, 2W + 1)
     chances = _binomial(gains, counts[:, None], share, logs)
     outside = (gains <= critical) | (gains >= counts[:, None] - critical)
     return np.asarray((chances * outside).sum(1), np.float64)

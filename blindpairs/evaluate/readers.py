@@ -24,9 +24,9 @@ from blindpairs.evaluate.scores import Key, outcomes, score
 from blindpairs.evaluate.verdicts import (
     NO_JUDGE,
     Answered,
+    HarnessResult,
     Judging,
-    Readout,
-    Result,
+    ReaderScores,
     Verdict,
     answered,
     by_option,
@@ -34,7 +34,7 @@ from blindpairs.evaluate.verdicts import (
 )
 
 OURS = "ours"
-_Read = Callable[[Sequence[Answered], Judging], Result]
+_Read = Callable[[Sequence[Answered], Judging], HarnessResult]
 _HARNESSES: dict[str, _Read] = {
     "lmms-eval": lambda asked, _: read_mmvp(asked),
     "lmms-eval-shared": lambda asked, _: read_shared(asked),
@@ -48,7 +48,7 @@ READERS = (OURS, *_HARNESSES)
 
 
 @dataclass(frozen=True)
-class Difference:
+class Disagreement:
     """An answer that a reader scores otherwise than blindpairs does."""
 
     answered: Answered
@@ -68,7 +68,7 @@ def read_with(
     judging: Judging = NO_JUDGE,
     *,
     in_file_order: bool = False,
-) -> Readout:
+) -> ReaderScores:
     """The verdicts and the numbers of a reader.
 
     `in_file_order` pairs answers as they stand, to match a number from a file whose lines were mixed.
@@ -80,20 +80,20 @@ def read_with(
         asked = in_question_order(asked)
     if name == OURS:
         verdicts = _ours(asked)
-        return Readout(name, verdicts, _our_headline(benchmark, verdicts))
+        return ReaderScores(name, verdicts, _our_headline(benchmark, verdicts))
     verdicts, headline, notes = _harness(name)(asked, judging)
-    return Readout(name, verdicts, headline, tuple(notes))
+    return ReaderScores(name, verdicts, headline, tuple(notes))
 
 
 def explain(
     name: str, benchmark: Benchmark, answers: Iterable[Answer], judging: Judging = NO_JUDGE
-) -> list[Difference]:
+) -> list[Disagreement]:
     """The answers that a reader scores otherwise than blindpairs does, in their order; missing answers are none."""
     asked = answered(benchmark, answers)
     ours = _ours(asked)
     theirs = ours if name == OURS else _harness(name)(asked, judging)[0]
     return [
-        Difference(one, ours[one.key], theirs[one.key])
+        Disagreement(one, ours[one.key], theirs[one.key])
         for one in asked
         if one.key in theirs and ours[one.key].outcome != theirs[one.key].outcome
     ]

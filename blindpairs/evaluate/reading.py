@@ -20,7 +20,7 @@ LETTERS = ("a", "b")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 NEAR = 400  # characters before an option in which a denial is looked for: three words, however long
 _STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}  # typographic quotation marks
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+REASONING = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _MARKS = " \t\r\n.,;:!?'\"`*_()[]{}<>$\\"
 # What introduces the verdict. The rest of its sentence is read by rules 1, 3 and 4.
 _VERDICT = re.compile(
@@ -64,7 +64,7 @@ class Reading:
 
 def read_answer(answer: str, options: Sequence[str]) -> Reading:
     """Which of two options an answer means. Any text is accepted; the same text always gives the same reading."""
-    said = _THOUGHT.sub(" ", answer.translate(_STRAIGHT)).strip()
+    said = REASONING.sub(" ", answer.translate(_STRAIGHT)).strip()
     if not said:
         return Reading(None, "empty")
     if found := _alone(said, options):

@@ -91,7 +91,7 @@ def labelled(benchmark: Benchmark) -> Labelled:
     """The blind pairs of a benchmark that have a question, once for each of their patterns; controls are left out."""
     pairs = []
     for pair in benchmark.pairs:
-        if pair.question is None or pair.control_of is not None:
+        if pair.question is None or pair.is_control:
             continue
         a, b = (pair.question.options[option] for option in pair.question.answers)
         answers = (_plain(a), _plain(b))
@@ -157,10 +157,11 @@ def _of_pattern(pairs: Iterable[ReadoutPair], pattern: str) -> list[ReadoutPair]
 def _pattern(features: Features, tested: list[ReadoutPair], more: list[ReadoutPair]) -> _Verdicts:
     known = [pair for pair in [*tested, *more] if all(key in features.rows for key in pair.image_ids)]
     groups = _groups(tested)
-    flat = features.patches.reshape(len(features.patches), -1)
+    flat = features.patches.reshape(len(features.patches), -1)  # (images, N * AXES)
     pooled: dict[ReadoutPair, bool] = {}
     patches: dict[ReadoutPair, bool] = {}
     for fold in range(FOLDS):
+        # Whole groups of shared images are held out, so that no image is in both parts of a fold.
         of_fold = {pair for pair, group in zip(tested, groups, strict=True) if group % FOLDS == fold}
         held = [pair for pair in known if pair in of_fold]
         images = {key for pair in held for key in pair.image_ids}
@@ -201,12 +202,12 @@ def _linear(
     known, asked = (
         values[[rows[key] for pair in pairs for key in pair.image_ids]].astype(np.float32) for pairs in (trained, tried)
     )
-    scores = ridge_scores(known, np.eye(len(answers), dtype=np.float32)[labels], asked)
-    told = {}
+    scores = ridge_scores(known, np.eye(len(answers), dtype=np.float32)[labels], asked)  # (2 * tried, answers)
+    verdicts = {}
     for pair, (a, b) in zip(tried, scores.reshape(len(tried), 2, -1), strict=True):
         first, other = (answers.index(answer) for answer in pair.answers)
-        told[pair] = bool(a[first] - a[other] > b[first] - b[other])
-    return told
+        verdicts[pair] = bool(a[first] - a[other] > b[first] - b[other])
+    return verdicts
 
 
 def ridge_scores(known: Floats, targets: Floats, asked: Floats) -> Floats:
@@ -217,15 +218,15 @@ def ridge_scores(known: Floats, targets: Floats, asked: Floats) -> Floats:
     """
     centre, middle = known.mean(axis=0), targets.mean(axis=0)
     known, asked, targets = known - centre, asked - centre, targets - middle
-    products = (known @ known.T).astype(np.float64)
+    products = (known @ known.T).astype(np.float64)  # (n, n)
     values, vectors = np.linalg.eigh(products)
     scale = max(float(np.trace(products)) / len(products), 1e-12)
-    rotated = vectors.T @ targets
+    rotated = vectors.T @ targets  # (n, C)
     best, weights = np.inf, np.zeros_like(rotated)
     for penalty in PENALTIES:
         shrunk = 1.0 / (np.maximum(values, 0.0) + penalty * scale)
-        dual = vectors @ (shrunk[:, None] * rotated)
-        left_out = dual / (vectors**2 @ shrunk)[:, None]  # the errors of rows that were left out
+        dual = vectors @ (shrunk[:, None] * rotated)  # (n, C)
+        left_out = dual / (vectors**2 @ shrunk)[:, None]  # (n, C): the error of each row when it is left out
         if (error := float((left_out**2).sum())) < best:
             best, weights = error, dual
     scores: Floats = (asked @ known.T @ weights + middle).astype(np.float32)
@@ -262,9 +263,9 @@ def _turned(features: Features, pair: ReadoutPair) -> Floats:
     """
     rows = [features.rows[key] for key in pair.image_ids]
     ordered = rows if pair.answers[0] <= pair.answers[1] else rows[::-1]
-    one, other = (features.patches[row].astype(np.float32) for row in ordered)
+    one, other = (features.patches[row].astype(np.float32) for row in ordered)  # (N, AXES) each
     units = [patches / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-12) for patches in (one, other)]
-    matches = units[0] @ units[1].T  # (N, N)
+    matches = units[0] @ units[1].T  # (N, N), cosines from -1 to 1
     count = max(1, len(one) // UNMATCHED)
     first = one[np.argsort(matches.max(axis=1), kind="stable")[:count]].mean(axis=0)
     second = other[np.argsort(matches.max(axis=0), kind="stable")[:count]].mean(axis=0)
@@ -285,5 +286,5 @@ def _rate(verdicts: Sequence[bool | None], groups: Sequence[tuple[int, int]]) ->
     sizes: defaultdict[tuple[int, int], int] = defaultdict(int)
     for verdict, group in zip(verdicts, groups, strict=True):
         sizes[group] += verdict is not None
-    told = [verdict for verdict in verdicts if verdict is not None]
-    return rate_of(told, effective_count(np.array(list(sizes.values()))))
+    tried = [verdict for verdict in verdicts if verdict is not None]
+    return rate_of(tried, effective_count(np.array(list(sizes.values()))))

@@ -82,7 +82,7 @@ def write_report(
 
 
 def _lede(benchmark: Benchmark, run: ReportedRun) -> str:
-    blind = sum(pair.control_of is None for pair in benchmark.pairs)
+    blind = sum(not pair.is_control for pair in benchmark.pairs)
     controls = len(benchmark.pairs) - blind
     beside = f" and {controls:,} controls" if controls else ""
     return escape_text(

@@ -38,7 +38,7 @@ def write_results(
             f"there are no results on {truth.name} (fingerprint {truth.fingerprint}): run `blindpairs eval`, "
             "with --model for a benchmark of statements alone"
         )
-    models = told_apart(models)
+    models = with_distinct_names(models)
     run = reported_run(truth, models)
     page = folder / "report.html"
     plots = write_report(page, truth, run, maps)
@@ -54,7 +54,7 @@ def write_results(
     return page
 
 
-def told_apart(models: Sequence[ReportedModel]) -> list[ReportedModel]:
+def with_distinct_names(models: Sequence[ReportedModel]) -> list[ReportedModel]:
     """The same, with its wordings in the name of a CLIP-style model that was measured in several."""
     names = [one.name for one in models]
     return [

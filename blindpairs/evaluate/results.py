@@ -20,13 +20,15 @@ from typing import Any, Protocol
 from blindpairs.access import present
 from blindpairs.benchmark import Benchmark
 from blindpairs.errors import InputError
-from blindpairs.evaluate.answers import Answer, AnswerFile, one_each, read_answers
+from blindpairs.evaluate.answers import Answer, AnswerFile, deduplicated, read_answers
 from blindpairs.evaluate.asking import Asking, exchanged
 from blindpairs.evaluate.scores import Key
 from blindpairs.vlm import Failure
 from blindpairs.workspace import digest, read_json, stamp, write_json
 
 ASKED, ANSWERS, UNANSWERED, SCORES = "asked.json", "answers.jsonl", "unanswered.json", "scores.json"
+Shard = tuple[int, int]  # index from 0, and count
+WHOLE: Shard = (0, 1)
 LONGEST_NAME = 60  # characters of a readable folder name
 
 
@@ -155,7 +157,7 @@ def recorded_answers(folder: Path) -> list[Answer]:
     if len(files) == 1:
         return list(read_answers(files[0]))
     every = (answer for file in files for answer in read_answers(file))
-    return list(one_each(enumerate(every, 1), f"the files of answers in {folder}, in turn"))
+    return list(deduplicated(enumerate(every, 1), f"the files of answers in {folder}, in turn"))
 
 
 def check_origin(folder: Path, setup: Setup, answers: Iterable[Answer]) -> None:
@@ -182,7 +184,7 @@ def answer_files(folder: Path) -> list[Path]:
     return [folder / ANSWERS, *sorted(folder.glob(f"shard-*/{ANSWERS}"))]
 
 
-def shard_folder(folder: Path, shard: tuple[int, int]) -> Path:
+def shard_folder(folder: Path, shard: Shard) -> Path:
     """Where a shard (index, count) records; a run that is not one of several, in the folder itself."""
     index, count = shard
     return folder if count == 1 else folder / f"shard-{index}-of-{count}"

@@ -33,8 +33,8 @@ class Trend:
     def sentence(self) -> str:
         """The same in plain words, in points."""
         reach = " ({:+.1f} to {:+.1f})".format(*(100 * end for end in self.interval)) if self.interval else ""
-        told = f"a doubling of {self.against} goes with {100 * self.gain:+.1f} points{reach} over {self.models} models"
-        return told if self.rank is None else f"{told}; Spearman rho = {shown_coefficient(self.rank)}"
+        trend = f"a doubling of {self.against} goes with {100 * self.gain:+.1f} points{reach} over {self.models} models"
+        return trend if self.rank is None else f"{trend}; Spearman rho = {shown_coefficient(self.rank)}"
 
 
 def scaling_trends(models: Sequence[ModelScores]) -> list[Trend]:

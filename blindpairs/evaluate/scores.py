@@ -85,6 +85,16 @@ def keys_of(pair: BenchmarkPair) -> list[Key]:
     return [(pair.pair_id, side, which) for which in questions for side in "ab"]
 
 
+def questions_of(benchmark: Benchmark) -> dict[Key, Question]:
+    """Every question about every image, by its key, in the order of the pairs."""
+    return {
+        key: question
+        for pair in benchmark.pairs
+        for key in keys_of(pair)
+        if (question := pair.question if key[2] == "first" else pair.second)
+    }
+
+
 def score(results: Sequence[PairOutcome]) -> Scores:
     """The scores of some pairs."""
     right = np.array([one.right for one in results], np.bool_).reshape(-1, 2)  # (P, 2)

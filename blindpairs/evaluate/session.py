@@ -19,16 +19,18 @@ from typing import Any
 from blindpairs.benchmark import Benchmark
 from blindpairs.benchmark.sidecar import read_sidecar
 from blindpairs.errors import BlindpairsError, ConfigError, InputError
-from blindpairs.evaluate.answering import Conditions, Report, answer_questions, missing_plan, shard_questions
+from blindpairs.evaluate.answering import AnsweringReport, Conditions, answer_questions, missing_plan, shard_questions
 from blindpairs.evaluate.answers import Answer
 from blindpairs.evaluate.as_official import recorded_replies
 from blindpairs.evaluate.asking import FREE_FORM, PROTOCOLS, Asking, exchanged
 from blindpairs.evaluate.baselines import UNASKED, Baseline, first_option, guessing
 from blindpairs.evaluate.foreign_answers import import_answers
 from blindpairs.evaluate.judging import judge_answers, judge_setup, official_replies, verdict_folder
-from blindpairs.evaluate.readers import OURS, READERS, Difference, explain, read_with
+from blindpairs.evaluate.readers import OURS, READERS, Disagreement, explain, read_with
 from blindpairs.evaluate.results import (
+    WHOLE,
     Setup,
+    Shard,
     benchmark_folder,
     check_origin,
     read_failures,
@@ -41,7 +43,7 @@ from blindpairs.evaluate.results import (
 from blindpairs.evaluate.scores import Key, keys_of
 from blindpairs.evaluate.study import recorded_human
 from blindpairs.evaluate.summary import BothOrders, Summary, both_orders, rate_fields, summarise
-from blindpairs.evaluate.verdicts import Judging, Readout, answered
+from blindpairs.evaluate.verdicts import Judging, ReaderScores, answered
 from blindpairs.progress import Progress, silent
 from blindpairs.vlm import Answerer, Failure, Plan, open_cache
 from blindpairs.vlm.specs import parse_model_spec
@@ -92,12 +94,12 @@ class Entry:
 
     folder: Path
     setup: Setup
-    report: Report | None = None  # None where nothing was asked
+    report: AnsweringReport | None = None  # None where nothing was asked
     notes: Sequence[str] = ()
     summary: Summary | None = None
     verdicts: Sequence[Answer] | None = None  # of a judge, which were scored in place of the answers
-    readouts: list[Readout] = field(default_factory=list)
-    differences: dict[str, list[Difference]] = field(default_factory=dict)
+    readouts: list[ReaderScores] = field(default_factory=list)
+    differences: dict[str, list[Disagreement]] = field(default_factory=dict)
     both_orders: BothOrders | None = None
 
 
@@ -111,11 +113,13 @@ class Session:
         conditions: Conditions,
         open_model: Callable[[str], Answerer],
         truth: Benchmark | None = None,
+        shard: Shard = WHOLE,
     ) -> None:
         self.benchmark = benchmark
         self.truth = truth or benchmark
         self.folder = benchmark_folder(results, benchmark)
         self._conditions = conditions
+        self._shard = shard
         self._open = open_model
         self._opened: dict[str, Answerer] = {}
 
@@ -129,8 +133,8 @@ class Session:
         elif spec not in BASELINES:
             parse_model_spec(target if kind == "blind" else spec)
 
-    def _introduced(self, asked: Asked) -> tuple[Setup, Answerer | Baseline | None]:
-        """The setup, and who answers: None for answers that are there already."""
+    def _respondent(self, asked: Asked) -> tuple[Setup, Answerer | Baseline | None]:
+        """The setup, and who answers: None for answers that are recorded already."""
         kind, _, target = asked.spec.partition(":")
         if asked.spec in BASELINES:
             baseline = BASELINES[asked.spec]()
@@ -152,9 +156,9 @@ class Session:
 
     def plan(self, asked: Asked) -> Planned:
         """What asking somebody would take."""
-        setup, answerer = self._introduced(asked)
+        setup, answerer = self._respondent(asked)
         before = {answer.key: answer for answer in recorded_answers(self.folder / setup.folder_name)}
-        wanted = shard_questions(self._shown(setup), self._conditions.shard)
+        wanted = shard_questions(self._shown(setup), self._shard)
         missing = {key: question for key, question in wanted.items() if key not in before}
         asks = not isinstance(answerer, Baseline | None)
         took = [answer.seconds for answer in before.values() if answer.seconds is not None]
@@ -163,17 +167,17 @@ class Session:
 
     def answer(self, asked: Asked, progress: Progress = silent) -> Entry:
         """Ask what is missing. Raises AssetMissing for a model that is not here."""
-        setup, answerer = self._introduced(asked)
+        setup, answerer = self._respondent(asked)
         folder = self.folder / setup.folder_name
         if answerer is None:
             return Entry(folder, setup)
         conditions = replace(self._conditions, progress=progress)
-        report = answer_questions(setup, answerer, self._shown(setup), folder, conditions)
+        report = answer_questions(setup, answerer, self._shown(setup), folder, conditions, self._shard)
         return Entry(folder, setup, report)
 
-    def take_over(self, file: Path, beside: Path) -> Entry:
-        """Record the answers in a foreign file; a sidecar in its folder, or in `beside`, knows its numbers."""
-        sidecar = read_sidecar(file.parent) or read_sidecar(beside)
+    def import_answers(self, file: Path, export: Path) -> Entry:
+        """Record the answers in a foreign file; the sidecar beside it, or in an export, knows its numbers."""
+        sidecar = read_sidecar(file.parent) or read_sidecar(export)
         ids = {str(number): (one.pair_id, one.side) for number, one in sidecar.items()}
         imported = import_answers(file, self.benchmark, ids or None)
         model = next((answer.model for answer in imported.answers if answer.model), "") or file.stem
@@ -229,7 +233,7 @@ class Session:
     def _read_with(self, name: str, entry: Entry, answers: Sequence[Answer], rules: Rules) -> None:
         shown = exchanged(self.truth) if entry.setup.exchanged else self.truth
         keys = {answer.key for answer in answers}
-        blind = [pair for pair in shown.pairs if pair.question and pair.control_of is None]
+        blind = [pair for pair in shown.pairs if pair.question and not pair.is_control]
         pairs = tuple(pair for pair in blind or shown.pairs if pair.question and keys.issuperset(keys_of(pair)))
         part = replace(shown, pairs=pairs)
         judging = self._judging(name, part, answers, rules)
@@ -285,7 +289,7 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
     return fields
 
 
-def _shown(difference: Difference) -> dict[str, Any]:
+def _shown(difference: Disagreement) -> dict[str, Any]:
     one = difference.answered
     pair_id, side, which = one.key
     key = {"pair_id": pair_id, "side": side, "which": which, "text": one.text}

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from blindpairs.access import present
 from blindpairs.benchmark import Benchmark, BenchmarkPair
 from blindpairs.errors import ConfigError, InputError, Undecodable
+from blindpairs.evaluate.loaded_files import LoadedFiles, unchanged_since
 from blindpairs.evaluate.matching import Blocks, MatchingScores, image_right, score_blocks
 from blindpairs.evaluate.scores import BOOTSTRAP_FROM
-from blindpairs.evaluate.seen_weights import SeenWeights, as_remembered
 from blindpairs.evaluate.similarity_files import (
     SIMILARITIES,
     Similarities,
@@ -113,7 +113,7 @@ def evaluate_similarity(
 
 def _known(benchmark: Benchmark, spec: str, folder: Path, templates: Sequence[str]) -> Similarities | None:
     """What is in the folder, if that is of these settings and of the same files of the model, which is not loaded."""
-    if not (present(folder / SIMILARITIES) and as_remembered(folder, spec)):
+    if not (present(folder / SIMILARITIES) and unchanged_since(folder, spec)):
         return None
     kept = read_similarities(folder)
     wanted = {"fingerprint": benchmark.fingerprint, "model": spec, "templates": list(templates)}
@@ -132,7 +132,7 @@ def _measured(
     from blindpairs.encoders import load_encoder, load_text_encoder
 
     spec, device = model
-    weights = SeenWeights(spec)
+    files = LoadedFiles(spec)
     texts = load_text_encoder(spec, device=device)  # the first, because many encoders have no text side
     images = load_encoder("clip", spec, device=device, exact=True)
     settings = _settings(benchmark, templates, images, texts)
@@ -143,7 +143,7 @@ def _measured(
         blocks = {template: _blocks(pairs, seen, said, template) for template in templates}
         similarities = Similarities(tuple(pair.pair_id for pair in pairs), blocks, settings)
         write_similarities(similarities, folder)
-    weights.remember(folder, images.origin)
+    files.record(folder, images.origin)
     return similarities
 
 
@@ -159,8 +159,8 @@ def score_similarities(benchmark: Benchmark, similarities: Similarities) -> Simi
     """The scores of similarities that were measured on this benchmark, whatever the order of either."""
     at = {pair_id: place for place, pair_id in enumerate(similarities.pair_ids)}
     pairs = [pair for pair in benchmark.pairs if pair.pair_id in at]
-    blind = [pair for pair in pairs if pair.control_of is None]
-    controls = [pair for pair in pairs if pair.control_of is not None]
+    blind = [pair for pair in pairs if not pair.is_control]
+    controls = [pair for pair in pairs if pair.is_control]
 
     def chosen(some: Sequence[BenchmarkPair], template: str) -> Blocks:
         return similarities.blocks[template][[at[pair.pair_id] for pair in some]]
@@ -196,7 +196,7 @@ def _gain(controls: Sequence[BenchmarkPair], right: Mapping[str, bool]) -> Contr
 
 def _stated(benchmark: Benchmark) -> list[BenchmarkPair]:
     pairs = [pair for pair in benchmark.pairs if pair.statement_a and pair.statement_b]
-    if not any(pair.control_of is None for pair in pairs):
+    if not any(not pair.is_control for pair in pairs):
         raise InputError(
             f"{benchmark.name} has no pair with two statements, which a CLIP-style model compares with its images: "
             "ask a model that answers questions, or write statements"

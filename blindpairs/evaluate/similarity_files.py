@@ -106,7 +106,7 @@ def write_output(similarities: Similarities, pairs: Sequence[BenchmarkPair], fol
     """Write `output.csv` of the blind pairs for the first template, in the order of their official numbers."""
     at = {pair_id: place for place, pair_id in enumerate(similarities.pair_ids)}
     blocks, scale = similarities.blocks[similarities.templates[0]], similarities.settings["texts"]["logit_scale"]
-    blind = [pair for pair in pairs if pair.pair_id in at and pair.control_of is None]
+    blind = [pair for pair in pairs if pair.pair_id in at and not pair.is_control]
     if all(one.isdecimal() for pair in blind for one in (pair.source_id_a, pair.source_id_b)):
         numbered = [(int(pair.source_id_a), int(pair.source_id_b), pair) for pair in blind]
         numbered.sort(key=lambda one: one[:2])

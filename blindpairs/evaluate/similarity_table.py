@@ -5,6 +5,7 @@ from typing import Any
 
 from blindpairs.evaluate.matching import CHANCE, MatchingScores
 from blindpairs.evaluate.similarity import SimilarityScores
+from blindpairs.evaluate.table import shown_range
 from blindpairs.statistics import Rate
 
 NAMES = {
@@ -80,7 +81,7 @@ def table(models: Sequence[SimilarityScores], imagenet: Mapping[str, float] | No
         cells = [_cell(one.patterns[name].image) if name in one.patterns else "" for name in patterns]
         image = one.overall.image
         average = f"{100 * one.mean_of_patterns:.1f}" if one.patterns else ""
-        rows.append((*row, *cells, average, f"{image.hits}/{image.count}", _interval(image)))
+        rows.append((*row, *cells, average, f"{image.hits}/{image.count}", shown_range(image)))
     return (*header, *patterns, "Average", "Pairs", "95 % interval"), rows
 
 
@@ -96,12 +97,8 @@ def _cell(rate: Rate) -> str:
     return f"{100 * rate.share:.1f}"
 
 
-def _interval(rate: Rate) -> str:
-    return f"{100 * rate.interval[0]:.1f} to {100 * rate.interval[1]:.1f}" if rate.interval else ""
-
-
 def _percent(rate: Rate) -> str:
-    return f"{_cell(rate)} % ({rate.hits:,} of {rate.count:,}; {_interval(rate)})"
+    return f"{_cell(rate)} % ({rate.hits:,} of {rate.count:,}; {shown_range(rate)})"
 
 
 def _gain(scores: SimilarityScores) -> str:

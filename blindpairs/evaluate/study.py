@@ -22,7 +22,7 @@ import numpy as np
 from blindpairs.benchmark import Benchmark, Question
 from blindpairs.errors import ConfigError, InputError
 from blindpairs.evaluate.answers import Answer, AnswerFile, read_answers
-from blindpairs.evaluate.asking import Asking, questions_of
+from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.reading import LETTERS, read_answer
 from blindpairs.evaluate.results import (
     ANSWERS,
@@ -33,7 +33,7 @@ from blindpairs.evaluate.results import (
     recorded,
     write_setup,
 )
-from blindpairs.evaluate.scores import Key, keys_of
+from blindpairs.evaluate.scores import Key, keys_of, questions_of
 from blindpairs.evaluate.study_order import asked_order
 from blindpairs.statistics import Rate, effective_count, rate_of
 from blindpairs.workspace import digest
@@ -109,9 +109,7 @@ class Study:
         self._whole = benchmark
         self._folder = benchmark_folder(results, benchmark)
         self._questions = questions_of(self._benchmark)
-        self._images = {
-            (pair.pair_id, side): image for pair in pairs for side, image in zip("ab", pair.image_ids, strict=True)
-        }
+        self._images = self._benchmark.image_of_side
         self._open: dict[str, _Participant] = {}
         self._lock = threading.Lock()
         if not self._questions:
@@ -260,7 +258,7 @@ def scores_of(truth: Benchmark, said: dict[str, list[Answer]]) -> StudyScores:
     right: dict[str, list[bool]] = {}
     whole: dict[str, list[bool]] = {}
     asked = [pair for pair in truth.pairs if pair.question]
-    pairs = [pair for pair in asked if pair.control_of is None] or asked
+    pairs = [pair for pair in asked if not pair.is_control] or asked
     counted = {key for pair in pairs for key in keys_of(pair)}
     options = {key: one for key, one in questions_of(truth).items() if key[2] == "first" and key in counted}
     for answers in said.values():

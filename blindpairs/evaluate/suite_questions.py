@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from blindpairs.errors import ConfigError
-from blindpairs.evaluate import suites
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile
 from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import Baseline, guessing_yes_or_no, yes_always
@@ -19,13 +19,13 @@ from blindpairs.evaluate.llava_bench import MANNER as BENCH_MANNER
 from blindpairs.evaluate.llava_bench import ask_llava_bench
 from blindpairs.evaluate.llava_bench_files import BenchQuestion, llava_bench_answers
 from blindpairs.evaluate.pope import MANNER as POPE_MANNER
-from blindpairs.evaluate.pope import PopeScores, Rule, ask_pope, score_pope
+from blindpairs.evaluate.pope import PopeScores, ask_pope, score_pope
 from blindpairs.evaluate.pope_files import LLAVA_QUESTIONS, SUFFIX, PopeQuestion, pope_answers
+from blindpairs.evaluate.suites import Rule
 from blindpairs.vlm import Answerer, Failure
 from blindpairs.workspace import digest
 
 Baselines = Mapping[str, Callable[[], Baseline]]
-RULES: tuple[Rule, ...] = ("ours", "llava", "lmms-eval")
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class PopeSuite:
         """16 hexadecimal digits over everything but the places of the images."""
         return digest([[one.item_id, _named(one), one.text, one.label] for one in self.questions])[:16]
 
-    def ask(self, model: Answerer, file: AnswerFile, asking: suites.Asking, *, images: bool) -> list[Failure]:
+    def ask(self, model: Answerer, file: AnswerFile, conditions: Conditions, *, images: bool) -> list[Failure]:
         """Ask what `file` lacks, with the images or without them."""
         shown = self.questions if images else [replace(one, uri="") for one in self.questions]
-        return ask_pope(shown, model, file, asking)
+        return ask_pope(shown, model, file, conditions)
 
     def answers_in(self, file: Path) -> list[Answer]:
         """The answers of a file that LLaVA's script wrote; the folder must hold the list that explains its ids."""
@@ -78,10 +78,10 @@ class BenchSuite:
         rows = [[one.item_id, _named(one), one.text, one.category] for one in self.questions]
         return digest([rows, [[one.context, one.reference] for one in self.questions]])[:16]
 
-    def ask(self, model: Answerer, file: AnswerFile, asking: suites.Asking, *, images: bool) -> list[Failure]:
+    def ask(self, model: Answerer, file: AnswerFile, conditions: Conditions, *, images: bool) -> list[Failure]:
         """Ask what `file` lacks, with the images or without them."""
         shown = self.questions if images else [replace(one, uri="") for one in self.questions]
-        return ask_llava_bench(shown, model, file, asking)
+        return ask_llava_bench(shown, model, file, conditions)
 
     def answers_in(self, file: Path) -> list[Answer]:
         """The answers of a file that LLaVA's script wrote."""
@@ -105,10 +105,10 @@ class FollowingSuite:
         rows = [[one.item_id, _named(one), one.about, one.text, one.answer, one.form] for one in self.questions]
         return digest(rows)[:16]
 
-    def ask(self, model: Answerer, file: AnswerFile, asking: suites.Asking, *, images: bool) -> list[Failure]:
+    def ask(self, model: Answerer, file: AnswerFile, conditions: Conditions, *, images: bool) -> list[Failure]:
         """Ask what `file` lacks, with the images or without them."""
         shown = self.questions if images else [replace(one, uri="") for one in self.questions]
-        return ask_following(shown, model, file, asking)
+        return ask_following(shown, model, file, conditions)
 
     def answers_in(self, file: Path) -> list[Answer]:
         """ConfigError: nobody else asks these questions."""

@@ -2,8 +2,8 @@
 
     with open_cache(space.replies) as cache:
         suite = PopeSuite(folder, read_pope(folder))
-        session = SuiteSession(space.results, suite, Asking(cache), partial(open_model, work=space.root))
-        entry = session.answer(session.introduce("openai:llava@http://localhost:8000/v1"))
+        session = SuiteSession(space.results, suite, Conditions(cache), partial(open_model, work=space.root))
+        entry = session.answer(session.respondent("openai:llava@http://localhost:8000/v1"))
         session.score(entry, ["llava"])
 
     results/<suite>-<fingerprint>/<model>-<hash>/answers.jsonl
@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, InputError
-from blindpairs.evaluate import suites
-from blindpairs.evaluate.answering import BLANK
+from blindpairs.evaluate.answering import BLANK, Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
 from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import UNASKED, Baseline
@@ -34,7 +33,7 @@ from blindpairs.evaluate.llava_bench import (
 )
 from blindpairs.evaluate.llava_bench import MANNER as BENCH_MANNER
 from blindpairs.evaluate.llava_bench_files import llava_bench_reviews
-from blindpairs.evaluate.pope import PopeScores, Rule
+from blindpairs.evaluate.pope import PopeScores
 from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
@@ -49,6 +48,7 @@ from blindpairs.evaluate.results import (
 )
 from blindpairs.evaluate.session import Planned
 from blindpairs.evaluate.suite_questions import BenchSuite, Question, Suite
+from blindpairs.evaluate.suites import Rule
 from blindpairs.progress import Progress, silent
 from blindpairs.vlm import Answerer, Ask, Failure, Plan, plan
 from blindpairs.vlm.budget import CHARACTERS_PER_TOKEN
@@ -59,8 +59,8 @@ REVIEW = Asking("review", JUDGING.system, JUDGING.temperature, JUDGING.max_token
 
 
 @dataclass(frozen=True)
-class SuiteContestant:
-    """Somebody who answers, and how they are asked."""
+class SuiteRespondent:
+    """A model or a baseline, and how it is asked."""
 
     setup: Setup
     answerer: Answerer | Baseline
@@ -84,31 +84,31 @@ class SuiteSession:
     """Evaluations of one suite."""
 
     def __init__(
-        self, results: Path, suite: Suite, asking: suites.Asking, open_model: Callable[[str], Answerer]
+        self, results: Path, suite: Suite, conditions: Conditions, open_model: Callable[[str], Answerer]
     ) -> None:
         self.suite = suite
         self.folder = benchmark_folder(results, suite)
-        self._asking = asking
+        self._conditions = conditions
         self._open = open_model
         self._wanted = {item_key(one.item_id) for one in suite.questions}
 
-    def introduce(self, spec: str) -> SuiteContestant:
+    def respondent(self, spec: str) -> SuiteRespondent:
         """Who a spec names: a baseline of the suite, a model, or `blind:` and a model, asked without the images."""
         if spec in self.suite.baselines:
             baseline = self.suite.baselines[spec]()
-            return SuiteContestant(Setup(spec, baseline.settings, UNASKED, images=False), baseline)
+            return SuiteRespondent(Setup(spec, baseline.settings, UNASKED, images=False), baseline)
         blind = spec.startswith("blind:")
         model = self._open(spec.removeprefix("blind:"))
         name = f"blind:{model.name}" if blind else model.name
-        return SuiteContestant(Setup(name, model.settings, self.suite.asking, images=not blind), model)
+        return SuiteRespondent(Setup(name, model.settings, self.suite.asking, images=not blind), model)
 
-    def plan(self, contestant: SuiteContestant) -> Planned:
+    def plan(self, respondent: SuiteRespondent) -> Planned:
         """What asking somebody would take; reads no image, and leaves the judge out."""
-        setup = contestant.setup
+        setup = respondent.setup
         before = {answer.key: answer for answer in recorded_answers(self.folder / setup.folder_name)}
         missing = [one for one in self.suite.questions if item_key(one.item_id) not in before]
         left = {(one.uri, one.text): one for one in missing}.values()  # POPE's splits share questions: asked once
-        asked = not isinstance(contestant.answerer, Baseline)
+        asked = not isinstance(respondent.answerer, Baseline)
         took = [answer.seconds for answer in before.values() if answer.seconds is not None]
         cost = plan(self._request(one, setup) for one in left) if asked else Plan()
         return Planned(setup, cost, len(before), sum(took) / len(took) if took else None)
@@ -118,23 +118,23 @@ class SuiteSession:
         parts = (BLANK, text) if setup.images else (text,)
         return Ask(one.item_id, parts, max_tokens=setup.asking.max_tokens or 0)
 
-    def answer(self, contestant: SuiteContestant, progress: Progress = silent) -> SuiteEntry:
+    def answer(self, respondent: SuiteRespondent, progress: Progress = silent) -> SuiteEntry:
         """Ask what is missing."""
-        setup = contestant.setup
+        setup = respondent.setup
         entry = SuiteEntry(self.folder / setup.folder_name, setup)
         check_revision(entry.folder, self.suite)
         with AnswerFile(entry.folder / ANSWERS) as file:
             write_setup(entry.folder, setup, self.suite)
             before = len(file.keys)
-            if isinstance(contestant.answerer, Baseline):
-                _record_baseline(contestant.answerer, self.suite, file)
+            if isinstance(respondent.answerer, Baseline):
+                _record_baseline(respondent.answerer, self.suite, file)
             else:
-                asking, model = replace(self._asking, progress=progress), contestant.answerer
-                _ask(entry, lambda: self.suite.ask(model, file, asking, images=setup.images))
+                conditions, model = replace(self._conditions, progress=progress), respondent.answerer
+                _ask(entry, lambda: self.suite.ask(model, file, conditions, images=setup.images))
             entry.answered_now = len(file.keys) - before
         return entry
 
-    def take_over(self, file: Path) -> SuiteEntry:
+    def import_answers(self, file: Path) -> SuiteEntry:
         """Record the answers in a file of LLaVA's. InputError for a file without any."""
         answers = self.suite.answers_in(file)
         if not answers:
@@ -200,10 +200,10 @@ class SuiteSession:
         assert isinstance(self.suite, BenchSuite)
         questions = self.suite.questions
         setup = _reviewing(judge)
-        place, asking = entry.folder / setup.folder_name, replace(self._asking, progress=progress)
+        place, conditions = entry.folder / setup.folder_name, replace(self._conditions, progress=progress)
         with AnswerFile(place / ANSWERS) as file:
             write_setup(place, setup, self.suite)
-            _ask(entry, lambda: judge_llava_bench(questions, answers, judge, file, asking))
+            _ask(entry, lambda: judge_llava_bench(questions, answers, judge, file, conditions))
         return recorded_answers(place)
 
     def plan_reviews(self, planned: Planned, judge: Answerer) -> Plan:

@@ -9,26 +9,27 @@ damaged line of a file is an error that names it.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blindpairs.access import reading
 from blindpairs.errors import InputError, Undecodable
-from blindpairs.evaluate.answering import SAID_NOTHING
+from blindpairs.evaluate.answering import SAID_NOTHING, Conditions, outcomes_of
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
 from blindpairs.evaluate.pictures import upright_picture
 from blindpairs.images import read_many
-from blindpairs.progress import Progress, silent
-from blindpairs.vlm import Answerer, Ask, Budget, Cache, Failure, Meter, Picture, ask_all
+from blindpairs.vlm import Answerer, Ask, Failure, Picture
 from blindpairs.workspace import digest
 
+Rule = Literal["ours", "llava", "lmms-eval"]  # whose way of reading answers, or a judge's replies
+RULES: tuple[Rule, ...] = ("ours", "llava", "lmms-eval")
 BATCH = 32  # items whose images are read in one pass over their containers
 SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True)
-class Item:
+class SuiteItem:
     """One question of a suite. Without an image it is a text alone, as the prompts of a judge are."""
 
     item_id: str
@@ -51,16 +52,15 @@ class Manner:
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Where replies are kept, what may be spent, and who is told how far it is."""
+class Figure:
+    """A share with its 95 % interval; None where too few images allow none. nan where nothing was counted."""
 
-    cache: Cache
-    budget: Budget | Meter = field(default_factory=Budget)  # a meter is one that several runs share
-    progress: Progress = silent
+    share: float
+    interval: tuple[float, float] | None
 
 
 def ask_items(
-    model: Answerer, items: Sequence[Item], manner: Manner, answers: AnswerFile, asking: Asking
+    model: Answerer, items: Sequence[SuiteItem], manner: Manner, answers: AnswerFile, conditions: Conditions
 ) -> list[Failure]:
     """Ask what `answers` lacks and append what is said; returns the items that got no answer, each with the reason.
 
@@ -72,8 +72,7 @@ def ask_items(
     settings = {**model.settings, "max_tokens": manner.max_tokens, "temperature": manner.temperature}
     failures: list[Failure] = []
     asks = _asks(left, manner, failures)
-    replies = ask_all(model, asks, cache=asking.cache, budget=asking.budget, progress=asking.progress, total=len(left))
-    for reply in replies:
+    for reply in outcomes_of(model, asks, conditions, len(left)):
         if isinstance(reply, Failure) and reply.code not in SAID_NOTHING:
             failures.append(reply)
             continue
@@ -86,7 +85,7 @@ def ask_items(
     return failures
 
 
-def _asks(items: Sequence[Item], manner: Manner, failures: list[Failure]) -> Iterator[Ask]:
+def _asks(items: Sequence[SuiteItem], manner: Manner, failures: list[Failure]) -> Iterator[Ask]:
     for start in range(0, len(items), BATCH):
         for item, data in _with_images(items[start : start + BATCH]):
             try:
@@ -103,7 +102,7 @@ def _asks(items: Sequence[Item], manner: Manner, failures: list[Failure]) -> Ite
             )
 
 
-def _with_images(items: Sequence[Item]) -> Iterator[tuple[Item, bytes | Undecodable | None]]:
+def _with_images(items: Sequence[SuiteItem]) -> Iterator[tuple[SuiteItem, bytes | Undecodable | None]]:
     for item in items:
         if not item.image:
             yield item, None

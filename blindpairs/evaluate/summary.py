@@ -14,7 +14,7 @@ from typing import Any
 
 from blindpairs.benchmark import Benchmark, BenchmarkPair
 from blindpairs.evaluate.answers import Answer
-from blindpairs.evaluate.asking import exchanged, questions_of
+from blindpairs.evaluate.asking import exchanged
 from blindpairs.evaluate.readers import OURS
 from blindpairs.evaluate.reading import read_answer
 from blindpairs.evaluate.results import Setup
@@ -25,6 +25,7 @@ from blindpairs.evaluate.scores import (
     by_pattern,
     keys_of,
     outcomes,
+    questions_of,
     score,
 )
 from blindpairs.statistics import Rate, difference_interval, rate_of, wilson_interval
@@ -127,8 +128,8 @@ def summarise(
         None,
         reader=reader,
     )
-    alone = all(pair.control_of is not None for pair in asked)
-    some = [pair for pair in whole if alone or pair.control_of is None]
+    alone = all(pair.is_control for pair in asked)
+    some = [pair for pair in whole if alone or not pair.is_control]
     if len(whole) < len(asked) and not (complete_pairs and some):
         return summary  # complete controls alone would stand in the place of blind pairs
     return _scored(summary, shown, whole, options)
@@ -147,8 +148,8 @@ def options_of(shown: Benchmark, answers: Iterable[Answer]) -> dict[Key, int | N
 def _scored(
     summary: Summary, shown: Benchmark, pairs: Sequence[BenchmarkPair], options: Mapping[Key, int | None]
 ) -> Summary:
-    blind = outcomes([pair for pair in pairs if pair.control_of is None], options)
-    controls = outcomes([pair for pair in pairs if pair.control_of is not None], options)
+    blind = outcomes([pair for pair in pairs if not pair.is_control], options)
+    controls = outcomes([pair for pair in pairs if pair.is_control], options)
     if not blind:  # a benchmark of controls alone is scored as what it is
         blind, controls, summary = controls, [], replace(summary, controls_alone=True)
     scores, control_scores = score(blind), score(controls) if controls else None
@@ -182,7 +183,7 @@ def both_orders(benchmark: Benchmark, given: Iterable[Answer], other: Iterable[A
     """
     options = options_of(benchmark, given)
     back = {key: None if one is None else 1 - one for key, one in options_of(exchanged(benchmark), other).items()}
-    pairs = [pair for pair in benchmark.pairs if pair.question and pair.control_of is None]
+    pairs = [pair for pair in benchmark.pairs if pair.question and not pair.is_control]
     pairs = pairs or [pair for pair in benchmark.pairs if pair.question]
     keys = [key for pair in pairs for key in keys_of(pair) if key[2] == "first"]
     if not keys or any(key not in options or key not in back for key in keys):

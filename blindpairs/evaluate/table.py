@@ -134,7 +134,7 @@ def scaling_table(models: Sequence[ModelScores]) -> Table:
     for one in _by_size(models):
         size = MISSING if one.parameters is None else f"{one.parameters:,.1f}"
         resolution = MISSING if one.resolution is None else str(one.resolution)
-        interval = _interval(one.overall) or MISSING
+        interval = shown_range(one.overall) or MISSING
         rows.append((one.model, size, resolution, str(one.overall.count), _percent(one.overall, False), interval))
     return Table(header, tuple(rows))
 
@@ -200,11 +200,12 @@ def _heading(name: str, column: Sequence[Rate | None]) -> str:
 def _percent(rate: Rate | None, intervals: bool) -> str:
     if rate is None or not rate.count:
         return MISSING
-    interval = _interval(rate) if intervals else ""
+    interval = shown_range(rate) if intervals else ""
     return f"{100 * rate.share:.1f}" + (f" ({interval})" if interval else "")
 
 
-def _interval(rate: Rate) -> str:
+def shown_range(rate: Rate) -> str:
+    """`18.1 to 31.9`, in percent; "" without an interval."""
     return f"{100 * rate.interval[0]:.1f} to {100 * rate.interval[1]:.1f}" if rate.interval else ""
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from blindpairs.benchmark import Benchmark, Question
-from blindpairs.evaluate.answers import Answer, one_each
-from blindpairs.evaluate.scores import Key, keys_of
+from blindpairs.evaluate.answers import Answer, deduplicated
+from blindpairs.evaluate.scores import Key, questions_of
 
 Outcome = Literal["right", "wrong", "unreadable"]
 
@@ -40,12 +40,12 @@ class Verdict:
     reason: str
 
 
-# Of each answer, of the harness as it names and scales its numbers, and what is worth a note.
-Result = tuple[dict[Key, Verdict], dict[str, float], list[str]]
+# The verdict on each answer, the numbers under the names and in the scale of the harness, and notes.
+HarnessResult = tuple[dict[Key, Verdict], dict[str, float], list[str]]
 
 
 @dataclass(frozen=True)
-class Readout:
+class ReaderScores:
     """What one reader makes of the answers to a benchmark.
 
     `headline` has the numbers under the names and in the scale of the harness; it is empty where the harness would
@@ -80,15 +80,10 @@ NO_JUDGE = Judging()
 def answered(benchmark: Benchmark, answers: Iterable[Answer]) -> list[Answered]:
     """The questions of a benchmark that are answered, in the order of the answers; other answers are left out."""
     numbers = harness_numbers(benchmark)
-    asked = {
-        key: question
-        for pair in benchmark.pairs
-        for key in keys_of(pair)
-        if (question := pair.question if key[2] == "first" else pair.second)
-    }
+    asked = questions_of(benchmark)
     return [
         Answered(answer.key, asked[answer.key], answer.text, numbers[answer.key[:2]])
-        for answer in one_each(enumerate(answers, 1), "the answers")
+        for answer in deduplicated(enumerate(answers, 1), "the answers")
         if answer.key in asked
     ]
 

@@ -17,7 +17,7 @@ from blindpairs.vlm.answering import ask_all
 from blindpairs.vlm.asking import Answerer, Ask, Failure, Part, Picture, Reply
 from blindpairs.vlm.budget import Budget, Meter, Plan, plan
 from blindpairs.vlm.cache import Cache, open_cache
-from blindpairs.vlm.retries import Patience
+from blindpairs.vlm.retries import RetryPolicy
 from blindpairs.vlm.runs import newest_checkpoint
 from blindpairs.vlm.specs import parse_model_spec
 from blindpairs.workspace import Workspace
@@ -30,10 +30,10 @@ __all__ = [
     "Failure",
     "Meter",
     "Part",
-    "Patience",
     "Picture",
     "Plan",
     "Reply",
+    "RetryPolicy",
     "ask_all",
     "open_cache",
     "open_model",
@@ -46,22 +46,22 @@ def open_model(
     *,
     work: Path,
     device: str = "auto",
-    patience: Patience = Patience(),
+    retry_policy: RetryPolicy = RetryPolicy(),
     notice: Notice = drop_notice,
 ) -> Answerer:
     """`hf:REPO_OR_FOLDER`, `openai:MODEL@WHERE` or `run:NAME` -> a model that answers.
 
-    `device` is for models on this machine, `patience` and `notice` for endpoints. Raises ConfigError for a spec that is
-    none, AssetMissing for a model that is not here, InputError for a run that is not below `work`.
+    `device` is for models on this machine, `retry_policy` and `notice` for endpoints. Raises ConfigError for a spec
+    that is none, AssetMissing for a model that is not here, InputError for a run that is not below `work`.
     """
     parsed = parse_model_spec(spec)
     if parsed.kind == "openai":
         from blindpairs.vlm.endpoint import Endpoint
 
-        return Endpoint(parsed, patience, notice)
+        return Endpoint(parsed, retry_policy, notice)
     from blindpairs.vlm.local import load_local
 
     if parsed.kind == "run":
         checkpoint = newest_checkpoint(Workspace(work).runs, parsed.target)
-        return load_local(parsed.text, str(checkpoint), device=device, trusted=True)
+        return load_local(parsed.text, str(checkpoint), device=device, trust_remote_code=True)
     return load_local(parsed.text, parsed.target, device=device)

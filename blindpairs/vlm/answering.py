@@ -38,7 +38,7 @@ def ask_all(
     meter = budget if isinstance(budget, Meter) else Meter(budget)
     if total is None and isinstance(asks, Sized):
         total = len(asks)
-    yield from _Asking(answerer, cache, meter, progress, total).run(asks)
+    yield from _AskRun(answerer, cache, meter, progress, total).run(asks)
 
 
 @dataclass
@@ -51,7 +51,7 @@ class _Job:
 
 
 @dataclass
-class _Asking:
+class _AskRun:
     """The state of one `ask_all`."""
 
     answerer: Answerer
@@ -61,14 +61,14 @@ class _Asking:
     total: int | None
     jobs: dict[str, _Job] = field(default_factory=dict)  # content key -> what waits for its outcome
     failures: dict[str, Failure] = field(default_factory=dict)  # content key -> its failure in this run
-    kept: set[str] = field(default_factory=set)  # content keys of replies that are stored and not settled yet
+    stored: set[str] = field(default_factory=set)  # content keys of replies that are stored and not settled yet
     waiting: deque[_Job] = field(default_factory=deque)  # before anything new: repairs, and what had no room yet
     ready: deque[Outcome] = field(default_factory=deque)  # outcomes that the caller has not taken yet
     exhausted: bool = False  # the caller has no more asks
-    seen: int = 0
-    done: int = 0
+    drawn: int = 0  # asks that were taken from the caller
+    answered: int = 0
     failed: int = 0
-    left: int = 0
+    unanswered: int = 0  # asks that the budget had no room for
 
     def run(self, asks: Iterable[Ask]) -> Iterator[Outcome]:
         """Ask in rounds: one ends where a request must wait for another's outcome, or repairs came late."""
@@ -77,21 +77,21 @@ class _Asking:
             for outcome in self.answerer.ask(self._requests(remaining), keep=self._keep):
                 self.meter.end(outcome)
                 self._settle(outcome)
-                yield from self._taken()
-            yield from self._taken()
-        if self.left:
-            raise BudgetSpent(self.meter.spent(self.left))
+                yield from self._drained()
+            yield from self._drained()
+        if self.unanswered:
+            raise BudgetSpent(self.meter.spent(self.unanswered))
 
     def _requests(self, asks: Iterator[Ask]) -> Iterator[Ask]:
         """What the model must be asked. Outcomes from the cache go to `ready` on the way."""
         while (job := self._next_job(asks)) is not None:
-            if self.left == 0 and self.meter.begin(job.ask):
+            if self.unanswered == 0 and self.meter.begin(job.ask):
                 yield job.ask
-            elif self.left == 0 and self.meter.under_way:
+            elif self.unanswered == 0 and self.meter.under_way:
                 self.waiting.appendleft(job)  # what is under way may turn out to be cheaper than its reservation
                 return
             else:  # the budget is spent: the rest is only looked up in the cache, and counted
-                self.left += len(self.jobs.pop(job.ask.key).callers)
+                self.unanswered += len(self.jobs.pop(job.ask.key).callers)
 
     def _next_job(self, asks: Iterator[Ask]) -> _Job | None:
         """The next request that neither the cache nor an equal request answers; None where there is none now."""
@@ -100,7 +100,7 @@ class _Asking:
             if ask is None:
                 self.exhausted = True
                 return None
-            self.seen += 1
+            self.drawn += 1
             self._route(instructed(ask), [ask.key], None)
         return self.waiting.popleft()
 
@@ -120,7 +120,7 @@ class _Asking:
 
     def _keep(self, reply: Reply) -> None:
         self.cache.put(self.answerer, reply)
-        self.kept.add(reply.key)
+        self.stored.add(reply.key)
 
     def _settle(self, outcome: Outcome) -> None:
         """Take the model's outcome of a request."""
@@ -129,9 +129,9 @@ class _Asking:
             self.failures[outcome.key] = outcome
             self._finish(job, outcome)
             return
-        if outcome.key not in self.kept:
+        if outcome.key not in self.stored:
             self._keep(outcome)
-        self.kept.discard(outcome.key)
+        self.stored.discard(outcome.key)
         self._read(job, outcome)
 
     def _read(self, job: _Job, reply: Reply) -> None:
@@ -145,26 +145,27 @@ class _Asking:
             self._finish(job, Failure(reply.key, "broken_json", f"its reply cannot be used: {reason}"))
         else:
             text = reply.text if job.ask.schema is None else canonical_json(value)
-            self._finish(job, replace(_together(job.earlier, reply), text=text))
+            self._finish(job, replace(_combined(job.earlier, reply), text=text))
 
     def _finish(self, job: _Job, outcome: Outcome) -> None:
         """The same outcome for every caller; only the first one's was asked now."""
         for number, caller in enumerate(job.callers):
             if isinstance(outcome, Reply):
                 self.ready.append(replace(outcome, key=caller, cached=outcome.cached or number > 0))
-                self.done += 1
+                self.answered += 1
             else:
                 self.ready.append(replace(outcome, key=caller))
                 self.failed += 1
-        self.progress(self.done, self.seen if self.total is None else self.total, self.failed)
+        self.progress(self.answered, self.drawn if self.total is None else self.total, self.failed)
 
-    def _taken(self) -> Iterator[Outcome]:
+    def _drained(self) -> Iterator[Outcome]:
+        """The outcomes that are ready, and none twice."""
         while self.ready:
             yield self.ready.popleft()
 
 
-def _together(earlier: Reply | None, reply: Reply) -> Reply:
-    """The reply to a repair, with what both turns took."""
+def _combined(earlier: Reply | None, reply: Reply) -> Reply:
+    """The reply to a repair, with the time and the tokens of both requests."""
     if earlier is None:
         return reply
     return replace(

@@ -23,11 +23,11 @@ from blindpairs import __version__
 from blindpairs.errors import ConfigError, EndpointFailed
 from blindpairs.progress import Notice, drop_notice
 from blindpairs.vlm.asking import Ask, Failure, Keep, Reply, keep_nothing
-from blindpairs.vlm.retries import Breaker, Patience, Throttle, retry_after
-from blindpairs.vlm.specs import ELSEWHERE, ModelSpec
-from blindpairs.vlm.wire import Dialect, Trouble, body, printable, read_completion, trouble
+from blindpairs.vlm.retries import Breaker, RetryPolicy, Throttle, retry_after_seconds
+from blindpairs.vlm.specs import UNKNOWN_SERVICE, ModelSpec
+from blindpairs.vlm.wire import AttemptFailed, Dialect, failed_response, printable, read_completion, request_body
 
-LARGEST = 20_000_000  # bytes of a response
+LARGEST_RESPONSE = 20_000_000  # bytes
 SHORTEST_KEY = 16  # shorter ones, such as "EMPTY" for a server without keys, may be words of an answer
 
 
@@ -43,12 +43,12 @@ class _Session:
 class Endpoint:
     """Asks a model behind an endpoint."""
 
-    def __init__(self, spec: ModelSpec, patience: Patience = Patience(), notice: Notice = drop_notice) -> None:
+    def __init__(self, spec: ModelSpec, policy: RetryPolicy = RetryPolicy(), notice: Notice = drop_notice) -> None:
         """Nothing is asked yet. ConfigError for a key that cannot be one."""
-        self._service = spec.service or ELSEWHERE
+        self._service = spec.service or UNKNOWN_SERVICE
         self._model = spec.target
         self._base_url = spec.base_url
-        self._patience = patience
+        self._policy = policy
         self._notice = notice
         self._key = self._read_key()
         self._dialect = Dialect(self._service.token_limit, "json_schema" if self._service.structured else "")
@@ -66,12 +66,12 @@ class Endpoint:
     def ask(self, asks: Iterable[Ask], *, keep: Keep = keep_nothing) -> Iterator[Reply | Failure]:
         """One outcome per ask, as they complete; EndpointFailed after several failures in a row."""
         feed = iter(asks)
-        breaker = Breaker(self._patience.straight_failures)
+        breaker = Breaker(self._policy.consecutive_failures)
         pending: set[Future[Reply | Failure]] = set()
         with _event_loop() as loop, self._client(loop) as client:
-            session = _Session(client, Throttle(self._patience.concurrency), keep)
+            session = _Session(client, Throttle(self._policy.concurrency), keep)
             while True:
-                while not breaker.open and len(pending) < self._patience.concurrency:
+                while not breaker.open and len(pending) < self._policy.concurrency:
                     if (ask := next(feed, None)) is None:
                         break
                     pending.add(asyncio.run_coroutine_threadsafe(self._answer(session, ask), loop))
@@ -89,41 +89,41 @@ class Endpoint:
 
     async def _answer(self, session: _Session, ask: Ask) -> Reply | Failure:
         """Try until there is a reply, or no hope of one."""
-        patience, began = self._patience, time.monotonic()
-        last = Trouble("unreachable", "the endpoint failed before this was asked")
+        policy, began = self._policy, time.monotonic()
+        last = AttemptFailed("unreachable", "the endpoint failed before this was asked")
         attempts = failed = 0
-        while failed < patience.attempts:
+        while failed < policy.attempts:
             async with session.throttle.slot() as may_ask:
                 if not may_ask:
                     break
                 started = time.monotonic()
                 try:
                     reply = await self._attempt(session, ask)
-                    session.throttle.went_well()
+                    session.throttle.succeeded()
                     session.keep(reply)
                     return reply
-                except Trouble as trouble_:
-                    last = trouble_
+                except AttemptFailed as failure:
+                    last = failure
                 if last.code == "rate_limited":
-                    session.throttle.too_many(started, last.wait)
+                    session.throttle.rate_limited(started, last.retry_after)
             attempts += 1
             failed += last.code != "rate_limited"  # it works, and asks for time: only the time is limited
-            pause = patience.wait(attempts) if last.wait is None else last.wait
-            if not last.again or time.monotonic() - began + pause > patience.total:
+            pause = policy.wait(attempts) if last.retry_after is None else last.retry_after
+            if not last.retryable or time.monotonic() - began + pause > policy.total_timeout:
                 break
-            if failed < patience.attempts:
+            if failed < policy.attempts:
                 await session.throttle.rest(pause)
         return Failure(ask.key, last.code, self._without_key(last.message))
 
     async def _attempt(self, session: _Session, ask: Ask) -> Reply:
-        """One attempt, repeated only to find what the endpoint understands; raises Trouble."""
+        """One attempt, repeated only to find what the endpoint understands; raises AttemptFailed."""
         dialect = known = self._dialect
         started = time.monotonic()
         while True:
             try:
-                content = await self._post(session, body(self._model, ask, dialect))
+                content = await self._post(session, request_body(self._model, ask, dialect))
                 break
-            except Trouble as refusal:
+            except AttemptFailed as refusal:
                 simpler = dialect.simpler(ask, refusal.message) if refusal.code == "bad_request" else None
                 if simpler is None:
                     refusal.message += self._image_advice(ask, refusal)
@@ -131,35 +131,45 @@ class Endpoint:
                 dialect = simpler
         if dialect != known:
             self._remember(dialect)
-        said = read_completion(content, ask.max_tokens)
+        completion = read_completion(content, ask.max_tokens)
         seconds = time.monotonic() - started
-        text = self._without_key(said.text)
-        return Reply(ask.key, text, seconds, said.prompt_tokens, said.completion_tokens, said.finish)
+        text = self._without_key(completion.text)
+        return Reply(ask.key, text, seconds, completion.prompt_tokens, completion.completion_tokens, completion.finish)
 
     async def _post(self, session: _Session, request: dict[str, Any]) -> bytes:
-        """The body of a successful response; raises Trouble for everything else."""
+        """The body of a successful response; raises AttemptFailed for everything else."""
         try:
             async with (
-                asyncio.timeout(self._patience.attempt),
+                asyncio.timeout(self._policy.attempt_timeout),
                 session.client.stream("POST", f"{self._base_url}/chat/completions", json=request) as response,
             ):
                 content = bytearray()
                 async for chunk in response.aiter_bytes():
                     content += chunk
-                    if len(content) > LARGEST:
-                        raise Trouble("too_large", f"its response is larger than {LARGEST // 1_000_000} MB")
+                    if len(content) > LARGEST_RESPONSE:
+                        raise AttemptFailed(
+                            "too_large", f"its response is larger than {LARGEST_RESPONSE // 1_000_000} MB"
+                        )
         except (TimeoutError, httpx2.TimeoutException) as error:
-            limit = self._patience.connect if isinstance(error, httpx2.ConnectTimeout) else self._patience.attempt
-            raise Trouble("timeout", f"no response within {limit:g} s", again=True) from error
+            limit = (
+                self._policy.connect_timeout
+                if isinstance(error, httpx2.ConnectTimeout)
+                else self._policy.attempt_timeout
+            )
+            raise AttemptFailed("timeout", f"no response within {limit:g} s", retryable=True) from error
         except httpx2.ConnectError as error:
-            raise Trouble("unreachable", f"no connection ({error})", again=True) from error
+            raise AttemptFailed("unreachable", f"no connection ({error})", retryable=True) from error
         except httpx2.HTTPError as error:  # cut off, garbled, or closed by the other side
-            raise Trouble("server", f"the connection broke ({type(error).__name__}: {error})", again=True) from error
+            raise AttemptFailed(
+                "server", f"the connection broke ({type(error).__name__}: {error})", retryable=True
+            ) from error
         if response.is_redirect:
             where = printable(response.headers["location"])
-            raise Trouble("redirected", f"it redirects to {where}, which is not followed")
+            raise AttemptFailed("redirected", f"it redirects to {where}, which is not followed")
         if not response.is_success:
-            raise trouble(response.status_code, bytes(content), retry_after(response.headers.get("retry-after")))
+            raise failed_response(
+                response.status_code, bytes(content), retry_after_seconds(response.headers.get("retry-after"))
+            )
         return bytes(content)
 
     def _remember(self, dialect: Dialect) -> None:
@@ -167,7 +177,7 @@ class Endpoint:
             self._notice(f"{self.name} takes no temperature: it answers with its own, and not the same each time")
         self._dialect = dialect
 
-    def _image_advice(self, ask: Ask, refusal: Trouble) -> str:
+    def _image_advice(self, ask: Ask, refusal: AttemptFailed) -> str:
         about_images = len(ask.pictures) > 1 and "image" in refusal.message.lower()
         advice = self._service.several_images
         return f" ({advice})" if about_images and advice and refusal.code == "bad_request" else ""
@@ -179,8 +189,8 @@ class Endpoint:
             headers["authorization"] = f"Bearer {self._key}"
         client = httpx2.AsyncClient(
             headers=headers,
-            timeout=httpx2.Timeout(self._patience.attempt, connect=self._patience.connect),
-            limits=httpx2.Limits(max_connections=self._patience.concurrency),
+            timeout=httpx2.Timeout(self._policy.attempt_timeout, connect=self._policy.connect_timeout),
+            limits=httpx2.Limits(max_connections=self._policy.concurrency),
             follow_redirects=False,
             trust_env=not _is_loopback(self._base_url),  # a proxy is for the world outside
         )
@@ -214,7 +224,7 @@ class Endpoint:
         }
         step = steps.get(failure.code, "look into the server's log")
         return (
-            f"{self.name} failed {self._patience.straight_failures} times in a row, last with {failure.code}: "
+            f"{self.name} failed {self._policy.consecutive_failures} times in a row, last with {failure.code}: "
             f"{failure.message};\n{step}; what was answered is kept, and the same command goes on from there"
         )
 

@@ -23,9 +23,12 @@ from blindpairs.vlm.asking import Ask, Failure, Keep, Part, Reply, keep_nothing
 from blindpairs.vlm.runs import missing_weights
 from blindpairs.workspace import digest
 
-# Of a processor: one file of each kind must be there.
-PROCESSOR = (("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "tokenizer.model", "vocab.json"))
-OTHERS = ("config.json", "*.json", "*.jinja", "*.model", "*.txt")
+# A processor has one file of each of these kinds.
+PROCESSOR_FILES = (
+    ("preprocessor_config.json", "processor_config.json"),
+    ("tokenizer.json", "tokenizer.model", "vocab.json"),
+)
+CONFIG_FILES = ("config.json", "*.json", "*.jinja", "*.model", "*.txt")
 # What LLaVA-1.5 was trained with, for processors that have no chat template (Jinja; transformers renders it).
 PLAIN_TEMPLATE = """\
 {%- for message in messages %}
@@ -73,7 +76,7 @@ class LocalModel:
         feed = iter(asks)
         while drawn := list(islice(feed, self._batch)):
             # Asks of one forward pass have the same number of images, and are generated in the same way.
-            for _, alike in groupby(sorted(drawn, key=_kind), key=_kind):
+            for _, alike in groupby(sorted(drawn, key=_batch_key), key=_batch_key):
                 for outcome in self._outcomes(list(alike)):
                     if isinstance(outcome, Reply):
                         keep(outcome)
@@ -90,35 +93,35 @@ class LocalModel:
         while conversations:
             # A sampled answer must not depend on its neighbours, so it is generated alone.
             size = 1 if conversations[0][0].temperature > 0 else self._batch
-            part, conversations = conversations[:size], conversations[size:]
-            outcomes = self._generated(part)
+            batch, conversations = conversations[:size], conversations[size:]
+            outcomes = self._generated(batch)
             if outcomes is not None:
                 yield from outcomes
-            elif len(part) > 1:
-                self._batch = max(1, len(part) // 2)
-                conversations = part + conversations
+            elif len(batch) > 1:
+                self._batch = max(1, len(batch) // 2)
+                conversations = batch + conversations
             else:
-                yield _too_large(part[0][0])
+                yield _too_large(batch[0][0])
 
-    def _generated(self, part: list[tuple[Ask, list[dict[str, Any]]]]) -> list[Reply | Failure] | None:
+    def _generated(self, batch: list[tuple[Ask, list[dict[str, Any]]]]) -> list[Reply | Failure] | None:
         """The outcomes of one forward pass; None where the memory does not suffice."""
         started, generated, why = time.monotonic(), None, ""
         try:
-            generated = self._tokens([conversation for _, conversation in part], part[0][0])
+            generated = self._tokens([conversation for _, conversation in batch], batch[0][0])
         except torch.OutOfMemoryError:
             pass
         except (ValueError, IndexError, RuntimeError) as error:  # what libraries say to a prompt that is too long
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         if generated is not None:
-            seconds = (time.monotonic() - started) / len(part)
-            counted = zip(part, *generated, strict=True)
+            seconds = (time.monotonic() - started) / len(batch)
+            counted = zip(batch, *generated, strict=True)
             return [self._outcome(ask, prompt, answer, seconds) for (ask, _), prompt, answer in counted]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # after the except blocks, which keep the tensors of the failed pass alive
-        if why and len(part) == 1:
-            return [Failure(part[0][0].key, "bad_request", f"the model cannot take this question ({why})")]
-        if why:  # one of them is to blame
-            return [outcome for one in part for outcome in self._generated([one]) or [_too_large(one[0])]]
+        if why and len(batch) == 1:
+            return [Failure(batch[0][0].key, "bad_request", f"the model cannot take this question ({why})")]
+        if why:  # one ask of the batch is to blame: each is generated alone
+            return [outcome for one in batch for outcome in self._generated([one]) or [_too_large(one[0])]]
         return None
 
     @torch.inference_mode()
@@ -144,9 +147,9 @@ class LocalModel:
             torch.manual_seed(_seed(ask))
         else:
             config.update(top_k=None, top_p=None, min_p=None)  # each would give a warning
-        output = loaded.model.generate(**inputs, generation_config=config)
+        output = loaded.model.generate(**inputs, generation_config=config)  # (B, prompt + generated)
         generated = output[:, inputs["input_ids"].shape[1] :].tolist()
-        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()  # (B,), without the padding on the left
         ends = _end_tokens(config)
         return lengths, [_up_to_end(one, ends) for one in generated]
 
@@ -158,22 +161,22 @@ class LocalModel:
         return Reply(ask.key, text, seconds, prompt, len(answer), finish)
 
 
-def load_local(spec: str, target: str, *, device: str = "auto", trusted: bool = False) -> LocalModel:
-    """Load a folder or hub repository. `trusted` runs Python code in it, which only our own runs may ask for.
+def load_local(spec: str, target: str, *, device: str = "auto", trust_remote_code: bool = False) -> LocalModel:
+    """Load a folder or hub repository. `trust_remote_code` runs Python code in it: for our own runs only.
 
     AssetMissing names the files that are not there; ConfigError for weights that do not fit the model.
     """
     import transformers
 
-    folder = hub_folder(spec, target, OTHERS)
+    folder = hub_folder(spec, target, CONFIG_FILES)
     if absent := missing_weights(folder) + _missing_processor(folder):
         raise AssetMissing(f"{spec}: {folder} has no {', no '.join(absent)}; copy the whole folder of the model")
-    place = torch.device(choose_device(device))
-    dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
+    chosen = torch.device(choose_device(device))
+    dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
     with loading(spec, folder), quiet():
-        processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=trusted)
+        processor = transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
         model, report = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=trusted, output_loading_info=True
+            folder, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
         )
     refuse_missing(spec, folder, sorted(report["missing_keys"]))
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
@@ -184,11 +187,11 @@ def load_local(spec: str, target: str, *, device: str = "auto", trusted: bool = 
     # A template of the tokenizer alone comes from the language model, and has no place for images.
     plain = PLAIN_TEMPLATE.replace("IMAGE_TOKEN", getattr(processor, "image_token", "<image>"))
     template = None if processor.chat_template else plain
-    return LocalModel(spec, _Loaded(model.requires_grad_(False).eval().to(place), processor, place, dtype, template))
+    return LocalModel(spec, _Loaded(model.requires_grad_(False).eval().to(chosen), processor, chosen, dtype, template))
 
 
 def _missing_processor(folder: Path) -> list[str]:
-    return [" or ".join(kind) for kind in PROCESSOR if not any((folder / name).is_file() for name in kind)]
+    return [" or ".join(kind) for kind in PROCESSOR_FILES if not any((folder / name).is_file() for name in kind)]
 
 
 def _settings(loaded: _Loaded) -> dict[str, Any]:
@@ -210,7 +213,8 @@ def _too_large(ask: Ask) -> Failure:
     return Failure(ask.key, "out_of_memory", "one question with its images does not fit into the memory of the device")
 
 
-def _kind(ask: Ask) -> tuple[int, int, float]:
+def _batch_key(ask: Ask) -> tuple[int, int, float]:
+    """What the asks of one forward pass have in common."""
     return len(ask.pictures), ask.max_tokens, ask.temperature
 
 

@@ -1,9 +1,9 @@
-"""Patience with an endpoint: when to ask again, how many at once, and when to give up.
+"""How an endpoint is tried: when to ask again, how many requests at once, and when to give up.
 
 Promises: a request is tried a bounded number of times within a bounded time ("too many requests" counts towards the
 time only); an endpoint that says how long to wait is left alone for that long, by all requests; no more attempts run at
 once than `concurrency`, half as many after each "too many requests"; an endpoint that fails several requests in a row
-is asked nothing more.
+is asked nothing more (a circuit breaker).
 """
 
 import asyncio
@@ -16,24 +16,24 @@ from email.utils import parsedate_to_datetime
 
 from blindpairs.vlm.asking import Failure, Reply
 
-# What says that the endpoint does not work, as opposed to one request that it cannot answer.
+# Failures of the endpoint itself, as opposed to a request that it cannot answer.
 ENDPOINT_CODES = frozenset(
     "rate_limited quota unauthorised not_found redirected not_an_api server timeout unreachable too_large".split()
 )
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long and how often an endpoint is tried. All times in seconds."""
 
     concurrency: int = 8  # requests at once
-    attempts: int = 6  # of one request; one that came too early for the endpoint does not count
-    connect: float = 10.0
-    attempt: float = 300.0  # from connecting to the last byte: a large model on a CPU takes minutes
-    total: float = 900.0  # all attempts of one request, with the waiting between them
+    attempts: int = 6  # of one request; those that "too many requests" answers do not count
+    connect_timeout: float = 10.0
+    attempt_timeout: float = 300.0  # from connecting to the last byte: a large model on a CPU takes minutes
+    total_timeout: float = 900.0  # all attempts of one request, with the waiting between them
     first_wait: float = 0.5  # doubled with each attempt
     longest_wait: float = 30.0
-    straight_failures: int = 5  # requests that fail in a row, after all their attempts
+    consecutive_failures: int = 5  # requests that fail in a row, after all their attempts
 
     def wait(self, attempt: int) -> float:
         """The time before the next attempt: "full jitter", so that requests which failed together spread out.
@@ -43,7 +43,7 @@ class Patience:
         return random.uniform(0, min(self.longest_wait, self.first_wait * 2 ** (attempt - 1)))
 
 
-def retry_after(value: str | None) -> float | None:
+def retry_after_seconds(value: str | None) -> float | None:
     """The seconds that a Retry-After header asks for, which has a number or a date; None without a readable one."""
     if value is None:
         return None
@@ -93,12 +93,12 @@ class Throttle:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), seconds)
 
-    def went_well(self) -> None:
+    def succeeded(self) -> None:
         """Allow a little more."""
         self._limit = min(self._most, self._limit + 1 / self._limit)
         self._wake()
 
-    def too_many(self, began: float, wait: float | None) -> None:
+    def rate_limited(self, began: float, wait: float | None) -> None:
         """Allow half as much, and nothing before `wait` seconds are over. `began`: when the attempt did."""
         if began >= self._halved:  # requests that were under way at the last halving say nothing new
             self._limit = max(1.0, self._limit / 2)
@@ -121,20 +121,20 @@ class Breaker:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._straight = 0
+        self._failed_in_a_row = 0
         self.last: Failure | None = None
 
     @property
     def open(self) -> bool:
         """Whether nothing more should be asked. It stays so."""
-        return self._straight >= self._most
+        return self._failed_in_a_row >= self._most
 
     def record(self, outcome: Reply | Failure) -> None:
         """Count one outcome."""
         if self.open:  # what was waiting ends unasked, and says nothing of the cause
             return
         if isinstance(outcome, Failure) and outcome.code in ENDPOINT_CODES:
-            self._straight += 1
+            self._failed_in_a_row += 1
             self.last = outcome
         else:
-            self._straight = 0
+            self._failed_in_a_row = 0

@@ -30,22 +30,22 @@ def newest_checkpoint(runs: Path, name: str) -> Path:
     raise InputError(f"run:{name}: there is no such run, {there}; train one with `blindpairs train-mof`")
 
 
-def runs_there(runs: Path) -> tuple[list[str], list[str]]:
+def usable_runs(runs: Path) -> tuple[list[str], list[str]]:
     """The names of the runs that have a model, and of each other one a sentence that says why it has none."""
-    able, lacking = [], []
+    usable, reasons = [], []
     for folder in listed(runs):
         if folder.name.startswith(".") or not folder.is_dir():
             continue
         try:
             newest_checkpoint(runs, folder.name)
         except InputError as error:
-            lacking.append(str(error))
+            reasons.append(str(error))
             continue
         if NAME.fullmatch(folder.name):
-            able.append(folder.name)
+            usable.append(folder.name)
         else:
-            lacking.append(f"{folder}: the name of a run has letters, digits, dots, dashes and underscores only")
-    return able, lacking
+            reasons.append(f"{folder}: the name of a run has letters, digits, dots, dashes and underscores only")
+    return usable, reasons
 
 
 def missing_weights(folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Parses the spec of a model that answers: `hf:REPO_OR_FOLDER`, `openai:MODEL@WHERE` or `run:NAME`.
 
-WHERE is a base address, or the name of a server or service whose address, key and habits are known.
+WHERE is a base address, or the name of a server or service whose address, key and peculiarities are known.
 """
 
 import os
@@ -43,8 +43,8 @@ SERVICES = {
     "openai": Service("https://api.openai.com/v1", token_limit="max_completion_tokens"),
     "openrouter": Service("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
 }
-# A server elsewhere: it may be any of them, so the advice is that of the most common.
-ELSEWHERE = Service("", several_images="with vLLM, " + SERVICES["vllm"].several_images)
+# A server at another address: it may run any of them, so the advice is that of the most common.
+UNKNOWN_SERVICE = Service("", several_images="with vLLM, " + SERVICES["vllm"].several_images)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ def _endpoint(text: str, target: str) -> ModelSpec:
         raise ConfigError(
             f"{text}: {where!r} is neither an address such as http://localhost:8000/v1 nor one of {', '.join(SERVICES)}"
         )
-    return ModelSpec(text, "openai", model, service or ELSEWHERE, service.base_url if service else _base_url(where))
+    return ModelSpec(
+        text, "openai", model, service or UNKNOWN_SERVICE, service.base_url if service else _base_url(where)
+    )
 
 
 def _base_url(address: str) -> str:

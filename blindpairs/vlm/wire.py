@@ -15,15 +15,15 @@ from blindpairs.vlm.asking import Ask, Part
 FORMATS = ("json_schema", "json_object", "")  # how a reply is forced into JSON, from strict to not at all
 
 
-class Trouble(Exception):
+class AttemptFailed(Exception):
     """An attempt without a reply. `code` and `message` as in Failure."""
 
-    def __init__(self, code: str, message: str, *, again: bool = False, wait: float | None = None) -> None:
+    def __init__(self, code: str, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
-        self.again = again  # whether another attempt may do better
-        self.wait = wait  # seconds that the endpoint asks to be left alone
+        self.retryable = retryable  # whether another attempt may do better
+        self.retry_after = retry_after  # seconds that the endpoint asks to be left alone
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Completion:
     completion_tokens: int | None
 
 
-def body(model: str, ask: Ask, dialect: Dialect) -> dict[str, Any]:
+def request_body(model: str, ask: Ask, dialect: Dialect) -> dict[str, Any]:
     """The body of a request."""
     messages = [{"role": "system", "content": ask.system}] if ask.system else []
     request: dict[str, Any] = {
@@ -87,14 +87,14 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def read_completion(content: bytes, max_tokens: int) -> Completion:
-    """The answer in the body of a successful response; raises Trouble where there is none."""
+    """The answer in the body of a successful response; raises AttemptFailed where there is none."""
     value = _json(content)
     if value is None and content.lstrip()[:1] == b"<":
-        raise Trouble("not_an_api", "it returned a web page; is the base address right, with /v1 at its end?")
+        raise AttemptFailed("not_an_api", "it returned a web page; is the base address right, with /v1 at its end?")
     if value is None:
-        raise Trouble("server", "its response is cut off or not JSON", again=True)
+        raise AttemptFailed("server", "its response is cut off or not JSON", retryable=True)
     if isinstance(value, Mapping) and value.get("error"):  # some gateways report errors of theirs with status 200
-        raise Trouble("server", error_text(content), again=True)
+        raise AttemptFailed("server", error_text(content), retryable=True)
     try:
         choice = value["choices"][0]
         message = choice["message"]
@@ -104,12 +104,12 @@ def read_completion(content: bytes, max_tokens: int) -> Completion:
         usage = value.get("usage") or {}
         counts = (_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise Trouble("not_an_api", "its response is JSON, but no chat completion") from error
+        raise AttemptFailed("not_an_api", "its response is JSON, but no chat completion") from error
     if refusal or finish == "content_filter":
-        raise Trouble("refused", f"the model refused: {printable(str(refusal or text or finish))}")
+        raise AttemptFailed("refused", f"the model refused: {printable(str(refusal or text or finish))}")
     if not text.strip():
         spent = f"; max_tokens={max_tokens} was used up before it said anything" if finish == "length" else ""
-        raise Trouble("empty", f"the model said nothing{spent}")
+        raise AttemptFailed("empty", f"the model said nothing{spent}")
     return Completion(text, finish, *counts)
 
 
@@ -148,27 +148,26 @@ def error_text(content: bytes) -> str:
 
 def printable(text: str) -> str:
     """At most 300 characters on one line, without any that a terminal acts on."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text[:1000]).split())[:300]
+    return " ".join("".join(mark if mark.isprintable() else " " for mark in text[:1000]).split())[:300]
 
 
-def trouble(status: int, content: bytes, wait: float | None) -> Trouble:
-    """What a response with an error status means. `wait` is what its Retry-After asks for, in seconds."""
-    said = error_text(content)
-    message = f"HTTP {status}: {said}"
+def failed_response(status: int, content: bytes, retry_after: float | None) -> AttemptFailed:
+    """What a response with an error status means. `retry_after` is what its header asks for, in seconds."""
+    message = f"HTTP {status}: {error_text(content)}"
     if status in (401, 403):
-        return Trouble("unauthorised", message)
+        return AttemptFailed("unauthorised", message)
     if status == 404:
-        return Trouble("not_found", message)
+        return AttemptFailed("not_found", message)
     if status == 413:
-        return Trouble("too_large", message)
+        return AttemptFailed("too_large", message)
     if status == 402 or b"insufficient_quota" in content:  # OpenAI sends it with status 429; waiting does not help
-        return Trouble("quota", message)
+        return AttemptFailed("quota", message)
     if status == 429:
-        return Trouble("rate_limited", message, again=True, wait=wait)
+        return AttemptFailed("rate_limited", message, retryable=True, retry_after=retry_after)
     if status == 408:
-        return Trouble("timeout", message, again=True, wait=wait)
+        return AttemptFailed("timeout", message, retryable=True, retry_after=retry_after)
     if status == 409 or (status >= 500 and status != 501):
-        return Trouble("server", message, again=True, wait=wait)
+        return AttemptFailed("server", message, retryable=True, retry_after=retry_after)
     if b"content_policy" in content or b"content_filter" in content:
-        return Trouble("refused", message)
-    return Trouble("bad_request", message)
+        return AttemptFailed("refused", message)
+    return AttemptFailed("bad_request", message)

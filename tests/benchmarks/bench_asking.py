@@ -28,8 +28,9 @@ from tiny_llava import save_llava
 
 from blindpairs.benchmark import Benchmark
 from blindpairs.evaluate.answering import Conditions
-from blindpairs.evaluate.asking import OURS, Asking, questions_of
+from blindpairs.evaluate.asking import OURS, Asking
 from blindpairs.evaluate.pictures import upright_picture
+from blindpairs.evaluate.scores import questions_of
 from blindpairs.evaluate.session import Asked, Session
 from blindpairs.images.decode import decode
 from blindpairs.vlm import open_cache, open_model

@@ -131,7 +131,7 @@ def test_power_without_models_says_what_it_assumes(work: Path, few: tuple[Path, 
     assert result.stdout.splitlines()[2:] == [
         "power 80 % at p < 0.05, where 20.0 % of the pairs are solved by one of two models only (assumed)",
         f"  a gain of 10 points needs {pairs_needed(0.1, 0.2):,} pairs",
-        "  the 18 pairs of this benchmark tell no gain",
+        "  the 18 pairs of this benchmark detect no gain",
     ]
 
 

@@ -12,11 +12,11 @@ from blindpairs.demo.following import FOLLOWING_SEED, demo_following
 from blindpairs.demo.instructions import Amounts, fresh_scenes, unseen_scenes
 from blindpairs.demo.world import CATEGORIES
 from blindpairs.errors import ConfigError, InputError
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import read_answers
 from blindpairs.evaluate.following import CATEGORY, FollowingQuestion, FollowingScores, read_following, score_following
 from blindpairs.evaluate.suite_questions import FollowingSuite
 from blindpairs.evaluate.suite_session import SuiteEntry, SuiteSession
-from blindpairs.evaluate.suites import Asking
 from blindpairs.statistics import wilson_interval
 from blindpairs.vlm import Ask, open_cache
 
@@ -38,8 +38,8 @@ def known(suite: FollowingSuite) -> Known:
 
 def asked(suite: FollowingSuite, results: Path, model: AnsweringModel) -> SuiteEntry:
     with open_cache(None) as cache:
-        session = SuiteSession(results, suite, Asking(cache), lambda _: model)
-        entry = session.answer(session.introduce("test"))
+        session = SuiteSession(results, suite, Conditions(cache), lambda _: model)
+        entry = session.answer(session.respondent("test"))
         session.score(entry, ("ours",))
     return entry
 

@@ -14,11 +14,11 @@ from blindpairs.demo.corpus import read_images
 from blindpairs.demo.small_suites import RuleJudge, demo_llava_bench, demo_pope, described
 from blindpairs.demo.truth import read_truth
 from blindpairs.demo.world import CATEGORIES, nouns
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key, read_answers
 from blindpairs.evaluate.llava_bench import ask_llava_bench, judge_llava_bench, score_llava_bench
 from blindpairs.evaluate.pope import FIGURES, ask_pope, score_pope
 from blindpairs.evaluate.pope_files import SPLITS, PopeQuestion
-from blindpairs.evaluate.suites import Asking
 from blindpairs.images import image_id
 from blindpairs.vlm import open_cache
 from blindpairs.workspace import demo_folder
@@ -84,7 +84,7 @@ def test_a_model_that_knows_is_right_in_pope_and_one_that_says_yes_is_half_right
     found = {}
     for name, model in models.items():
         with AnswerFile(tmp_path / name / "answers.jsonl") as file, open_cache(None) as cache:
-            assert ask_pope(pope, model, file, Asking(cache)) == []
+            assert ask_pope(pope, model, file, Conditions(cache)) == []
         scores = score_pope(pope, list(read_answers(tmp_path / name / "answers.jsonl")), "llava")
         found[name] = [getattr(scores.mean, figure).share for figure in FIGURES]
     assert found == {"knows": [1.0, 1.0, 1.0, 1.0, 0.5], "agrees": [0.5, 0.5, 1.0, pytest.approx(2 / 3), 1.0]}
@@ -104,7 +104,7 @@ def test_rule_judge_prefers_the_full_description_to_a_part_of_it_and_to_that_of_
     for name, said in texts.items():
         answers = [Answer(item_key(one.item_id), text) for one, text in zip(questions, said, strict=True)]
         with AnswerFile(tmp_path / name / "reviews.jsonl") as file, open_cache(None) as cache:
-            assert judge_llava_bench(questions, answers, RuleJudge(), file, Asking(cache)) == []
+            assert judge_llava_bench(questions, answers, RuleJudge(), file, Conditions(cache)) == []
         scores = score_llava_bench(questions, answers, list(read_answers(tmp_path / name / "reviews.jsonl")))
         assert (scores.all.failed, scores.judges) == (0, ("demo-rule",))
         assert set(scores.categories) == {"conv", "detail", "complex"}
@@ -118,7 +118,7 @@ def test_bench_is_asked_with_the_images_of_its_questions(tmp_path: Path) -> None
     questions = demo_llava_bench(tmp_path / "bench", images=2)
     model = AnsweringModel(lambda ask: str(np.asarray(Image.open(io.BytesIO(ask.pictures[0].data))).sum()))
     with AnswerFile(tmp_path / "answers.jsonl") as file, open_cache(None) as cache:
-        assert ask_llava_bench(questions, model, file, Asking(cache)) == []
+        assert ask_llava_bench(questions, model, file, Conditions(cache)) == []
     said = {answer.key[0]: answer.text for answer in read_answers(tmp_path / "answers.jsonl")}
     assert said == {one.item_id: str(np.asarray(Image.open(one.uri)).sum()) for one in questions}
 

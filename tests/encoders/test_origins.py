@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blindpairs.encoders import origins
-from blindpairs.encoders.origins import origin_of, seen_at, still_the_same
+from blindpairs.encoders.origins import file_record, is_unchanged, origin_of
 from blindpairs.errors import BlindpairsError
 from blindpairs.workspace import demo_folder
 
@@ -48,24 +48,24 @@ def test_relative_names_are_of_the_folder_that_they_are_given_in(folder: Path, m
 
 
 def test_what_is_untouched_is_the_same_and_is_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = json.loads(json.dumps(seen_at(folder)))
+    seen = json.loads(json.dumps(file_record(folder)))
 
     def never(path: Path) -> str:
         raise AssertionError(f"{path} is read")
 
     monkeypatch.setattr(origins, "sha256_file", never)
-    assert still_the_same(seen, folder)
+    assert is_unchanged(seen, folder)
     (folder / "checkpoint-1" / "more").write_text("sub-folders are not loaded")
-    assert still_the_same(seen, folder)
+    assert is_unchanged(seen, folder)
 
 
 def test_copied_bytes_are_the_same_although_all_times_differ(folder: Path) -> None:
-    seen = seen_at(folder)
+    seen = file_record(folder)
     file = folder / "model.safetensors"
     file.unlink()
     file.write_bytes(b"weights")
     os.utime(file, ns=(1, 1))
-    assert still_the_same(seen, folder)
+    assert is_unchanged(seen, folder)
 
 
 def other_bytes(folder: Path) -> None:
@@ -88,23 +88,23 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_changed_is_not_the_same(folder: Path, change: str) -> None:
-    seen = seen_at(folder)
+    seen = file_record(folder)
     CHANGES[change](folder)
-    assert not still_the_same(seen, folder)
+    assert not is_unchanged(seen, folder)
 
 
 def test_other_release_of_a_library_is_not_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = seen_at(folder)
+    seen = file_record(folder)
     monkeypatch.setattr(origins, "version", lambda name: "99")
-    assert not still_the_same(seen, folder)
+    assert not is_unchanged(seen, folder)
 
 
 @pytest.mark.parametrize("damage", [{"files": 3}, {"files": {}}, {"origin": None}, {"libraries": {}}])
 def test_damaged_record_is_not_the_same(folder: Path, damage: dict[str, object]) -> None:
-    assert not still_the_same(seen_at(folder) | damage, folder)
-    cut = seen_at(folder)
+    assert not is_unchanged(file_record(folder) | damage, folder)
+    cut = file_record(folder)
     cut["files"] = {name: values[:2] for name, values in cut["files"].items()}
-    assert not still_the_same(cut, folder)
+    assert not is_unchanged(cut, folder)
 
 
 def test_file_of_the_hub_is_the_same_only_while_it_is_of_the_current_revision(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_file_of_the_hub_is_the_same_only_while_it_is_of_the_current_revision(tm
     for path, text in ((file, "weights"), (repository / "refs" / "main", "abc")):
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    seen = seen_at(file)
-    assert still_the_same(seen, file)
+    seen = file_record(file)
+    assert is_unchanged(seen, file)
     (repository / "refs" / "main").write_text("def")
-    assert not still_the_same(seen, file)
+    assert not is_unchanged(seen, file)

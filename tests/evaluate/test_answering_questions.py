@@ -12,10 +12,11 @@ from scripted_models import Model
 
 from blindpairs.benchmark import Benchmark, HeldImages
 from blindpairs.errors import BudgetSpent, EndpointFailed
-from blindpairs.evaluate.answering import Conditions, Report, answer_questions, missing_plan, shard_questions
-from blindpairs.evaluate.asking import OURS, exchanged, questions_of
+from blindpairs.evaluate.answering import AnsweringReport, Conditions, answer_questions, missing_plan, shard_questions
+from blindpairs.evaluate.asking import OURS, exchanged
 from blindpairs.evaluate.baselines import UNASKED, Baseline, guessing
-from blindpairs.evaluate.results import Setup, read_failures, read_setup, recorded_answers
+from blindpairs.evaluate.results import WHOLE, Setup, Shard, read_failures, read_setup, recorded_answers
+from blindpairs.evaluate.scores import questions_of
 from blindpairs.evaluate.summary import summarise
 from blindpairs.vlm import Answerer, Budget, Cache, Meter, Plan, open_cache, open_model
 
@@ -30,8 +31,10 @@ def setup_of(model: Answerer) -> Setup:
     return Setup(model.name, model.settings, OURS)
 
 
-def answer(model: Answerer, benchmark: Benchmark, folder: Path, conditions: Conditions) -> Report:
-    return answer_questions(setup_of(model), model, benchmark, folder, conditions)
+def answer(
+    model: Answerer, benchmark: Benchmark, folder: Path, conditions: Conditions, shard: Shard = WHOLE
+) -> AnsweringReport:
+    return answer_questions(setup_of(model), model, benchmark, folder, conditions, shard)
 
 
 def said(folder: Path) -> dict[tuple[str, ...], str]:
@@ -40,7 +43,7 @@ def said(folder: Path) -> dict[tuple[str, ...], str]:
 
 def test_every_answer_is_recorded_with_how_it_was_asked(tmp_path: Path, cache: Cache) -> None:
     benchmark, model = benchmark_of(3), Model()
-    assert answer(model, benchmark, tmp_path, Conditions(cache)) == Report(12, 0, {})
+    assert answer(model, benchmark, tmp_path, Conditions(cache)) == AnsweringReport(12, 0, {})
     (first, *_), texts = recorded_answers(tmp_path), {ask.texts[0] for ask in model.asked}
     assert len(said(tmp_path)) == 12
     assert texts == {OURS.text(question) for question in questions_of(benchmark).values()}
@@ -68,7 +71,7 @@ def test_same_call_again_asks_nothing(tmp_path: Path, cache: Cache) -> None:
     before = (tmp_path / "answers.jsonl").read_bytes()
     model = Model()
     with open_cache(None) as empty:
-        assert answer(model, benchmark, tmp_path, Conditions(empty)) == Report(0, 12, {})
+        assert answer(model, benchmark, tmp_path, Conditions(empty)) == AnsweringReport(0, 12, {})
     assert model.asked == []
     assert (tmp_path / "answers.jsonl").read_bytes() == before
 
@@ -81,7 +84,7 @@ def test_only_what_is_missing_is_asked_and_a_torn_last_line_is_missing(tmp_path:
     file.write_bytes(b"".join(lines[:7]) + lines[7][:40])  # what a kill in the middle of a write leaves
     model = Model()
     with open_cache(None) as empty:
-        assert answer(model, benchmark, tmp_path, Conditions(empty)) == Report(5, 7, {})
+        assert answer(model, benchmark, tmp_path, Conditions(empty)) == AnsweringReport(5, 7, {})
     assert len(model.asked) == 5
     assert file.read_bytes().splitlines(keepends=True)[:7] == lines[:7]
     assert sorted(file.read_bytes().splitlines()) == sorted(line.rstrip(b"\n") for line in lines)
@@ -96,7 +99,7 @@ def test_shards_in_any_order_record_and_score_what_one_run_does(tmp_path: Path, 
     for shard in shards:
         model = Model()
         with open_cache(None) as empty:
-            report = answer(model, benchmark, tmp_path / "many", Conditions(empty, shard=shard))
+            report = answer(model, benchmark, tmp_path / "many", Conditions(empty), shard)
         answered += report.answered
         assert len(model.asked) == report.answered == len(shard_questions(benchmark, shard))
     assert answered == 28
@@ -111,8 +114,8 @@ def test_shards_in_any_order_record_and_score_what_one_run_does(tmp_path: Path, 
 
 def test_run_after_shards_asks_only_what_they_left(tmp_path: Path, cache: Cache) -> None:
     benchmark = benchmark_of(5)
-    answer(Model(), benchmark, tmp_path, Conditions(cache, shard=(1, 2)))
-    assert answer(Model(), benchmark, tmp_path, Conditions(cache)) == Report(12, 8, {})
+    answer(Model(), benchmark, tmp_path, Conditions(cache), (1, 2))
+    assert answer(Model(), benchmark, tmp_path, Conditions(cache)) == AnsweringReport(12, 8, {})
     assert said(tmp_path).keys() == questions_of(benchmark).keys()
 
 
@@ -131,13 +134,13 @@ def test_shards_part_the_pairs() -> None:
 
 def test_endpoint_that_fails_half_way_loses_nothing_and_is_asked_for_the_rest(tmp_path: Path, cache: Cache) -> None:
     benchmark = benchmark_of(10, second=None)
-    patience = replace(QUICK, concurrency=1, attempts=1, straight_failures=2)
+    retry_policy = replace(QUICK, concurrency=1, attempts=1, consecutive_failures=2)
 
     def dies(number: int, _: Received) -> Response:
         return completion("(a)") if number < 9 else error(500, "out of memory")
 
     with FakeEndpoint(dies) as endpoint:
-        model = open_model(endpoint.spec, work=tmp_path, patience=patience)
+        model = open_model(endpoint.spec, work=tmp_path, retry_policy=retry_policy)
         folder = tmp_path / "answers"
         report = answer(model, benchmark, folder, Conditions(cache))
         assert isinstance(report.stopped, EndpointFailed)
@@ -148,7 +151,7 @@ def test_endpoint_that_fails_half_way_loses_nothing_and_is_asked_for_the_rest(tm
     assert received <= 12
     well = Model(lambda _: "(a)", model.name)
     well.settings = model.settings
-    assert answer(well, benchmark, folder, Conditions(cache)) == Report(11, 9, {})
+    assert answer(well, benchmark, folder, Conditions(cache)) == AnsweringReport(11, 9, {})
     assert read_failures(folder) == {}
 
 
@@ -164,7 +167,7 @@ def test_what_got_no_answer_is_a_failure_and_no_answer(tmp_path: Path, cache: Ca
 def test_refusal_is_an_answer_that_cannot_be_read(tmp_path: Path, cache: Cache, code: str) -> None:
     benchmark = benchmark_of(2, second=None)
     report = answer(Model(lambda _: f"!{code}"), benchmark, tmp_path, Conditions(cache))
-    assert report == Report(4, 0, {})
+    assert report == AnsweringReport(4, 0, {})
     assert {(one.text, one.finish) for one in recorded_answers(tmp_path)} == {("", code)}
     scores = summarise(read_setup(tmp_path), benchmark, recorded_answers(tmp_path)).blind
     assert scores is not None
@@ -195,7 +198,7 @@ def test_budget_is_kept_over_several_models_and_a_later_run_goes_on(tmp_path: Pa
     report = answer(other, benchmark, tmp_path / "other", conditions)
     assert isinstance(report.stopped, BudgetSpent)
     assert (len(one.asked), len(other.asked), report.answered) == (8, 3, 3)
-    assert answer(other, benchmark, tmp_path / "other", Conditions(cache)) == Report(5, 3, {})
+    assert answer(other, benchmark, tmp_path / "other", Conditions(cache)) == AnsweringReport(5, 3, {})
     assert len(other.asked) == 8
 
 
@@ -225,7 +228,7 @@ def test_answers_of_a_baseline_are_the_same_for_every_shard_and_order(tmp_path: 
     setup = Setup("random", guessing().settings, UNASKED, images=False)
 
     def run(made: Benchmark, folder: Path, shard: tuple[int, int], baseline: Baseline) -> None:
-        answer_questions(setup, baseline, made, folder, Conditions(cache, shard=shard))
+        answer_questions(setup, baseline, made, folder, Conditions(cache), shard)
 
     run(benchmark, tmp_path / "one", (0, 1), guessing())
     for place in (1, 0):

@@ -7,7 +7,8 @@ from pictured_pairs import benchmark_of
 
 from blindpairs.benchmark import Question
 from blindpairs.errors import ConfigError
-from blindpairs.evaluate.asking import FREE_FORM, PROTOCOLS, Asking, exchanged, protocol, questions_of
+from blindpairs.evaluate.asking import FREE_FORM, PROTOCOLS, Asking, exchanged, protocol
+from blindpairs.evaluate.scores import questions_of
 from blindpairs.vlm import Ask, Picture
 
 WINGS = Question("Are the wings open?", ("Open", "Closed"), (0, 1))

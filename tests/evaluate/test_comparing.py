@@ -46,10 +46,10 @@ def test_sentence_names_the_better_one_whichever_side_it_is_on() -> None:
 def test_sentence_of_noise_says_how_large_a_gain_would_be_told() -> None:
     assert compare_arrays(*table(30, 13, 10, 82)).sentence == (
         "cannot be told from noise: B is ahead by 2.2 points (-5.0 to 9.6), p = 0.68; "
-        "135 pairs tell gains from 10.2 points"
+        "135 pairs detect gains from 10.2 points"
     )
     assert compare_arrays(*table(3, 0, 0, 2)).sentence == (
-        "cannot be told from noise: A and B are level (-43.4 to 43.4), p = 1; 5 pairs tell no gain"
+        "cannot be told from noise: A and B are level (-43.4 to 43.4), p = 1; 5 pairs detect no gain"
     )
 
 
@@ -98,7 +98,7 @@ def test_patterns_are_compared_apart_with_their_p_values_corrected() -> None:
     a, b = np.zeros(90, np.bool_), np.zeros(90, np.bool_)
     b[0:18:3] = True  # six pairs of the first pattern
     got = compare_by_pattern(run_of(pairs, a), run_of(pairs, b))
-    found = {name: (one.pairs, one.gained, one.p, one.adjusted_p, one.told) for name, one in got.items()}
+    found = {name: (one.pairs, one.gained, one.p, one.adjusted_p, one.significant) for name, one in got.items()}
     assert found == {
         "Text": (30, 6, pytest.approx(2 / 64), pytest.approx(6 / 64), False),
         "Color and Appearance": (30, 0, 1.0, 1.0, False),
@@ -112,7 +112,7 @@ def test_checkpoints_that_differ_by_noise_alone_cannot_be_told_apart() -> None:
     for seed in range(100):
         draw = np.random.default_rng(seed)
         chance = 1 / (1 + np.exp(-draw.normal(-0.6, 1.5, 135)))  # of each pair, for both
-        told += compare_arrays(draw.random(135) < chance, draw.random(135) < chance).told
+        told += compare_arrays(draw.random(135) < chance, draw.random(135) < chance).significant
     assert told <= 5
 
 
@@ -155,19 +155,19 @@ def drawn_sides(world: World, gain: float, seed: int) -> tuple[Rights, Rights]:
 def test_sides_of_equal_recipes_are_told_apart_in_five_percent_at_most(
     world: World,
 ) -> None:
-    told = [compare_sides_arrays(*drawn_sides(world, 0.0, seed)).told for seed in range(200)]
+    told = [compare_sides_arrays(*drawn_sides(world, 0.0, seed)).significant for seed in range(200)]
     assert sum(told) <= 18  # 10 expected at 5 %, and 18 exceeded by chance once in 100 times
 
 
 def test_sides_with_a_planted_gain_are_told_apart() -> None:
     sides = [compare_sides_arrays(*drawn_sides(WORLDS[0], 1.0, seed)) for seed in range(50)]
-    assert sum(one.told and one.difference > 0 for one in sides) >= 45
+    assert sum(one.significant and one.difference > 0 for one in sides) >= 45
 
 
 def test_p_value_of_sides_agrees_with_their_interval() -> None:
     for seed in range(60):
         got = compare_sides_arrays(*drawn_sides(WORLDS[3], 0.4, seed))
-        assert got.told == (got.p < 0.05) or abs(got.p - 0.05) < 5e-4
+        assert got.significant == (got.p < 0.05) or abs(got.p - 0.05) < 5e-4
 
 
 def test_sides_report_runs_spread_and_a_sentence() -> None:
@@ -188,15 +188,15 @@ def test_interval_of_few_seeds_holds_possible_differences_alone() -> None:
     seeds = np.arange(6)[None] < np.array([1, 5])[:, None]
     got = compare_sides_arrays(seeds, np.zeros((1, 6), np.bool_))
     assert got.interval == (-1.0, 1.0)  # two seeds that differ by 67 points say nothing about a third
-    assert not got.told
+    assert not got.significant
 
 
 def test_runs_without_any_variance_fall_back_to_the_number_of_pairs() -> None:
     none, everything = np.zeros((2, 12), np.bool_), np.ones((3, 12), np.bool_)
     got = compare_sides_arrays(none, everything)
     one = compare_arrays(none[0], everything[0])
-    assert (got.interval, got.p, got.told) == (one.interval, one.p, True)
-    assert not compare_sides_arrays(none, none).told
+    assert (got.interval, got.p, got.significant) == (one.interval, one.p, True)
+    assert not compare_sides_arrays(none, none).significant
 
 
 def test_one_run_a_side_is_refused_with_what_to_do() -> None:

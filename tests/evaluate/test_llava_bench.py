@@ -19,6 +19,7 @@ from suite_outputs import (
 )
 
 from blindpairs.errors import ConfigError, InputError
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key, read_answers
 from blindpairs.evaluate.llava_bench import (
     BenchFigures,
@@ -38,7 +39,6 @@ from blindpairs.evaluate.llava_bench_files import (
     llava_bench_reviews,
     read_llava_bench,
 )
-from blindpairs.evaluate.suites import Asking
 from blindpairs.vlm import Ask, open_cache
 
 
@@ -201,10 +201,10 @@ def test_answers_are_asked_judged_and_scored_from_the_files_alone(
     answers, reviews = tmp_path / "answers.jsonl", tmp_path / "reviews-a-judge.jsonl"
     with open_cache(None) as cache:
         with AnswerFile(answers) as file:
-            assert ask_llava_bench(questions, model, file, Asking(cache)) == []
+            assert ask_llava_bench(questions, model, file, Conditions(cache)) == []
         said = list(read_answers(answers))
         with AnswerFile(reviews) as file:
-            assert judge_llava_bench(questions, said, judge, file, Asking(cache)) == []
+            assert judge_llava_bench(questions, said, judge, file, Conditions(cache)) == []
     assert {(one.max_tokens, one.temperature, len(one.pictures)) for one in model.asked} == {(1024, 0.0, 1)}
     assert {(one.max_tokens, one.temperature, len(one.pictures)) for one in judge.asked} == {(1024, 0.2, 0)}
     system = "You are a helpful and precise assistant for checking the quality of the answer."
@@ -217,7 +217,7 @@ def test_a_review_of_another_answer_is_refused(questions: list[BenchQuestion], t
     answers = answers_of(questions)
     judge = AnsweringModel(lambda _: "10 5")
     with AnswerFile(tmp_path / "reviews.jsonl") as file, open_cache(None) as cache:
-        judge_llava_bench(questions, answers, judge, file, Asking(cache))
+        judge_llava_bench(questions, answers, judge, file, Conditions(cache))
     reviews = list(read_answers(tmp_path / "reviews.jsonl"))
     others = [replace(answers[0], text="I changed my mind."), *answers[1:]]
     with pytest.raises(InputError, match=r"1 reviews are of other answers or contexts than these \(0\)"):
@@ -266,6 +266,6 @@ def test_asks_carry_the_image_of_their_question(questions: list[BenchQuestion], 
         return str(next(number for number in range(5) if picture(number) == ask.pictures[0].data))
 
     with AnswerFile(tmp_path / "answers.jsonl") as file, open_cache(None) as cache:
-        ask_llava_bench(questions, AnsweringModel(image_of), file, Asking(cache))
+        ask_llava_bench(questions, AnsweringModel(image_of), file, Conditions(cache))
     said = {answer.key[0]: answer.text for answer in read_answers(tmp_path / "answers.jsonl")}
     assert said == {str(number): str(number // 3) for number in range(15)}

@@ -5,10 +5,11 @@ from dataclasses import replace
 from scripted_models import with_controls
 
 from blindpairs.evaluate.answers import Answer
-from blindpairs.evaluate.asking import LMMS_EVAL, OURS, questions_of
+from blindpairs.evaluate.asking import LMMS_EVAL, OURS
 from blindpairs.evaluate.baselines import UNASKED
 from blindpairs.evaluate.overview import aligned, control_table, endings, model_table, pattern_table, provenance, titles
 from blindpairs.evaluate.results import Setup
+from blindpairs.evaluate.scores import questions_of
 from blindpairs.evaluate.summary import Summary, summarise
 
 BENCHMARK = with_controls(4)

@@ -13,6 +13,7 @@ from pictured_pairs import picture
 from suite_outputs import LLAVA_POPE, LMMS_EVAL_POPE, POPE_ANSWERS
 
 from blindpairs.errors import ConfigError, InputError
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key, read_answers
 from blindpairs.evaluate.pope import (
     FIGURES,
@@ -24,7 +25,6 @@ from blindpairs.evaluate.pope import (
     score_pope,
 )
 from blindpairs.evaluate.pope_files import SPLITS, SUFFIX, PopeQuestion, check_pope, pope_answers, read_pope
-from blindpairs.evaluate.suites import Asking
 from blindpairs.vlm import Ask, open_cache
 
 
@@ -270,7 +270,7 @@ def test_asking_shows_each_image_with_llavas_prompt_and_scores_what_comes_back(t
 
     model = AnsweringModel(by_its_own_image)
     with AnswerFile(tmp_path / "results" / "answers.jsonl") as file, open_cache(None) as cache:
-        assert ask_pope(questions, model, file, Asking(cache)) == []
+        assert ask_pope(questions, model, file, Conditions(cache)) == []
     # Splits ask about the same images in the same words: equal asks reach the model once.
     assert len(model.asked) == 12
     assert model.asked[0].texts == ["Is there a cat in the image?\nAnswer the question using a single word or phrase."]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from blindpairs.errors import ConfigError
-from blindpairs.evaluate.power import gain_told, pairs_needed, power
+from blindpairs.evaluate.power import detectable_gain, pairs_needed, power
 from blindpairs.statistics import binomial_test
 
 
@@ -53,13 +53,13 @@ def test_needed_pairs_have_the_wanted_power_in_a_simulation(gain: float, discord
 
 def test_needed_pairs_and_told_gain_invert_each_other() -> None:
     assert pairs_needed(0.05, 0.2) == 658
-    assert gain_told(658, 0.2) == pytest.approx(0.05, abs=2e-4)
-    assert gain_told(135, 0.2) == pytest.approx(0.1114, abs=2e-4)
+    assert detectable_gain(658, 0.2) == pytest.approx(0.05, abs=2e-4)
+    assert detectable_gain(135, 0.2) == pytest.approx(0.1114, abs=2e-4)
 
 
 def test_no_gain_is_told_where_five_pairs_cannot_reject() -> None:
-    assert gain_told(5, 1.0) is None  # one in 32, twice: 0.06
-    assert gain_told(135, 0.0) is None
+    assert detectable_gain(5, 1.0) is None  # one in 32, twice: 0.06
+    assert detectable_gain(135, 0.0) is None
     assert power(0, 0.1, 0.2) == 0.0
     assert power(6, 1.0, 1.0) == 1.0
 

@@ -10,12 +10,13 @@ from scripted_models import with_controls
 
 from blindpairs.evaluate import report, reporting
 from blindpairs.evaluate.answers import Answer
-from blindpairs.evaluate.asking import FREE_FORM, OURS, exchanged, questions_of
+from blindpairs.evaluate.asking import FREE_FORM, OURS, exchanged
 from blindpairs.evaluate.figures import encoded
 from blindpairs.evaluate.report import write_report
 from blindpairs.evaluate.reported import ReportedModel, ReportedRun
-from blindpairs.evaluate.reporting import reported_models, told_apart, write_results
+from blindpairs.evaluate.reporting import reported_models, with_distinct_names, write_results
 from blindpairs.evaluate.results import Setup
+from blindpairs.evaluate.scores import questions_of
 from blindpairs.evaluate.summary import summarise
 from blindpairs.statistics import Rate
 
@@ -81,12 +82,12 @@ def test_wordings_of_one_clip_style_model_have_names_of_their_own() -> None:
         ReportedModel("demo:clip", "similarity", rate, {}, protocol={"wording": words}) for words in ("'{}'", "'a {}'")
     )
     other = ReportedModel("first", "answers", rate, {})
-    assert [model.name for model in told_apart([one, two, other])] == [
+    assert [model.name for model in with_distinct_names([one, two, other])] == [
         "demo:clip ('{}')",
         "demo:clip ('a {}')",
         "first",
     ]
-    assert told_apart([one, other]) == [one, other]
+    assert with_distinct_names([one, other]) == [one, other]
 
 
 def test_complete_pairs_of_incomplete_answers_are_reported_as_such() -> None:

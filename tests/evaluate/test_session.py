@@ -279,13 +279,13 @@ def test_foreign_answers_are_taken_over_once_and_read_like_others(tmp_path: Path
     file = tmp_path / "llava.jsonl"
     file.write_text("".join(json.dumps({**row, "answer_id": "x", "model_id": "llava-13b"}) + "\n" for row in rows))
     run = session(tmp_path / "results", benchmark, cache)
-    entry = run.take_over(file, tmp_path)
+    entry = run.import_answers(file, tmp_path)
     run.score([entry], Rules())
     assert entry.summary
     assert entry.summary.blind
     assert (entry.setup.model, entry.setup.asking.name) == ("llava-13b", "imported:official")
     assert (entry.summary.blind.pair_accuracy.hits, entry.summary.blind.question_accuracy.hits) == (1, 3)
-    assert run.take_over(file, tmp_path).folder == entry.folder
+    assert run.import_answers(file, tmp_path).folder == entry.folder
     assert len(recorded_answers(entry.folder)) == 4
 
 

@@ -23,8 +23,8 @@ from blindpairs.demo.benchmark import demo_benchmark
 from blindpairs.demo.world import CATEGORIES
 from blindpairs.encoders import Encoder, TextEncoder, load_text_encoder
 from blindpairs.errors import ConfigError, InputError, Undecodable
+from blindpairs.evaluate.loaded_files import LOADED
 from blindpairs.evaluate.matching import score_blocks
-from blindpairs.evaluate.seen_weights import LOADED
 from blindpairs.evaluate.similarity import (
     SimilarityScores,
     evaluate_similarity,

@@ -20,10 +20,9 @@ from test_session import refuse
 from blindpairs.benchmark import Benchmark, BenchmarkPair, HeldImages, Question
 from blindpairs.errors import ConfigError, InputError, Locked
 from blindpairs.evaluate.answering import Conditions
-from blindpairs.evaluate.asking import questions_of
 from blindpairs.evaluate.contenders import Contenders
 from blindpairs.evaluate.results import benchmark_folder, recorded_answers
-from blindpairs.evaluate.scores import Key
+from blindpairs.evaluate.scores import Key, questions_of
 from blindpairs.evaluate.session import Asked, Rules, Session
 from blindpairs.evaluate.study import (
     CANNOT_TELL,

@@ -11,23 +11,26 @@ from pictured_pairs import picture
 from PIL import Image
 
 from blindpairs.errors import BudgetSpent, InputError, Undecodable
+from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import AnswerFile, item_key, read_answers
-from blindpairs.evaluate.suites import Asking, Item, Manner, as_picture, ask_items, read_lines
+from blindpairs.evaluate.suites import Manner, SuiteItem, as_picture, ask_items, read_lines
 from blindpairs.vlm import Ask, Budget, Failure, Picture, Reply, open_cache
 from blindpairs.vlm.asking import Keep, keep_nothing
 
 MANNER = Manner("greeting", max_tokens=7, system="Be short.")
 
 
-def items(folder: Path, count: int = 3) -> list[Item]:
+def items(folder: Path, count: int = 3) -> list[SuiteItem]:
     for number in range(count):
         (folder / f"{number}.jpg").write_bytes(picture(number))
-    return [Item(f"split/{number}", f"Question {number}?", str(folder / f"{number}.jpg")) for number in range(count)]
+    return [
+        SuiteItem(f"split/{number}", f"Question {number}?", str(folder / f"{number}.jpg")) for number in range(count)
+    ]
 
 
-def ask(model: AnsweringModel, asked: list[Item], path: Path, requests: int | None = None) -> list[Failure]:
+def ask(model: AnsweringModel, asked: list[SuiteItem], path: Path, requests: int | None = None) -> list[Failure]:
     with AnswerFile(path) as file, open_cache(None) as cache:
-        return ask_items(model, asked, MANNER, file, Asking(cache, Budget(max_requests=requests)))
+        return ask_items(model, asked, MANNER, file, Conditions(cache, Budget(max_requests=requests)))
 
 
 def test_each_item_is_asked_with_its_image_and_recorded_with_how_it_was_asked(tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ def test_what_was_answered_before_the_budget_ends_is_recorded(tmp_path: Path) ->
 
 def test_an_item_without_an_image_is_a_text_alone(tmp_path: Path) -> None:
     model = AnsweringModel(lambda _: "9 8")
-    ask(model, [Item("1", "Compare.")], tmp_path / "answers.jsonl")
+    ask(model, [SuiteItem("1", "Compare.")], tmp_path / "answers.jsonl")
     assert [one.parts for one in model.asked] == [("Compare.",)]
 
 

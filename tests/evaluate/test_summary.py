@@ -11,9 +11,9 @@ from scripted_models import with_controls
 
 from blindpairs.benchmark import Benchmark
 from blindpairs.evaluate.answers import Answer
-from blindpairs.evaluate.asking import OURS, exchanged, questions_of
+from blindpairs.evaluate.asking import OURS, exchanged
 from blindpairs.evaluate.results import Setup
-from blindpairs.evaluate.scores import Key, keys_of, outcomes, score
+from blindpairs.evaluate.scores import Key, keys_of, outcomes, questions_of, score
 from blindpairs.evaluate.summary import Counts, both_orders, summarise
 from blindpairs.statistics import difference_interval
 from blindpairs.vlm import Failure

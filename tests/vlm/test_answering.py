@@ -11,7 +11,7 @@ import pytest
 from fake_endpoint import QUICK, FakeEndpoint, Received, Response, completion, error, some_asks
 
 from blindpairs.errors import BudgetSpent
-from blindpairs.vlm import Ask, Budget, Cache, Failure, Patience, Reply, ask_all, open_cache, open_model
+from blindpairs.vlm import Ask, Budget, Cache, Failure, Reply, RetryPolicy, ask_all, open_cache, open_model
 from blindpairs.vlm.asking import Keep, keep_nothing
 
 SCHEMA = {"type": "object", "properties": {"answer": {"enum": ["a", "b"]}}, "required": ["answer"]}
@@ -138,7 +138,7 @@ def test_budget_of_tokens_uses_what_cheap_answers_leave(cache: Cache) -> None:
 
 def test_budget_of_tokens_is_not_exceeded_by_requests_at_once(tmp_path: Path) -> None:
     with FakeEndpoint(lambda number, received: completion()) as endpoint, open_cache(None) as opened:
-        model = open_model(endpoint.spec, work=tmp_path, patience=Patience(concurrency=8))
+        model = open_model(endpoint.spec, work=tmp_path, retry_policy=RetryPolicy(concurrency=8))
         asks = [Ask(str(number), (f"Is it {number:04d}?",), max_tokens=96) for number in range(60)]  # at most 100 each
         with pytest.raises(BudgetSpent):
             list(ask_all(model, asks, cache=opened, budget=Budget(max_tokens=340)))
@@ -236,7 +236,7 @@ def test_failures_leave_the_other_asks_alone(tmp_path: Path) -> None:
         return error(400, "bad image") if question.endswith("7?") else completion("yes")
 
     with FakeEndpoint(moody) as endpoint, open_cache(None) as opened:
-        model = open_model(endpoint.spec, work=tmp_path, patience=QUICK)
+        model = open_model(endpoint.spec, work=tmp_path, retry_policy=QUICK)
         outcomes = list(ask_all(model, some_asks(30), cache=opened))
     kinds = Counter((type(one), one.key.endswith("7")) for one in outcomes)
     assert kinds == {(Reply, False): 27, (Failure, True): 3}

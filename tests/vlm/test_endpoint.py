@@ -15,7 +15,7 @@ import pytest
 from fake_endpoint import PICTURE, QUICK, Behaviour, FakeEndpoint, Response, completion, error, some_asks
 
 from blindpairs.errors import ConfigError, EndpointFailed
-from blindpairs.vlm import Ask, Failure, Patience, Reply, ask_all, open_cache, open_model
+from blindpairs.vlm import Ask, Failure, Reply, RetryPolicy, ask_all, open_cache, open_model
 
 WHICH = Ask("one", ("Which?", PICTURE))
 KEY = "sk-very-secret-0123456789"
@@ -27,18 +27,18 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def quick(**changes: Any) -> Patience:
-    return Patience(**(vars(QUICK) | changes))
+def quick(**changes: Any) -> RetryPolicy:
+    return RetryPolicy(**(vars(QUICK) | changes))
 
 
-def outcome_of(behaviour: Behaviour, ask: Ask = WHICH, **patience: Any) -> Reply | Failure:
+def outcome_of(behaviour: Behaviour, ask: Ask = WHICH, **retry_policy: Any) -> Reply | Failure:
     with FakeEndpoint(behaviour) as endpoint:
-        (outcome,) = open_model(endpoint.spec, work=Path(), patience=quick(**patience)).ask([ask])
+        (outcome,) = open_model(endpoint.spec, work=Path(), retry_policy=quick(**retry_policy)).ask([ask])
     return outcome
 
 
-def failure_of(behaviour: Behaviour, **patience: Any) -> tuple[str, str]:
-    outcome = outcome_of(behaviour, **patience)
+def failure_of(behaviour: Behaviour, **retry_policy: Any) -> tuple[str, str]:
+    outcome = outcome_of(behaviour, **retry_policy)
     assert isinstance(outcome, Failure)
     assert outcome.key == "one"
     return outcome.code, outcome.message
@@ -112,14 +112,14 @@ SPENT = "the model said nothing; max_tokens=512 was used up before it said anyth
 )
 def test_response_without_an_answer_is_a_typed_failure(response: Response, code: str, message: str) -> None:
     total = 0.1 if code == "rate_limited" else 10
-    assert failure_of(always(response), attempts=2, attempt=10, total=total) == (code, message)
+    assert failure_of(always(response), attempts=2, attempt_timeout=10, total=total) == (code, message)
 
 
 def test_connection_refused_is_a_failure_after_all_attempts() -> None:
     with socket.socket() as held:  # bound and not listening: nobody else takes the port
         held.bind(("127.0.0.1", 0))
         spec = f"openai:tiny@http://127.0.0.1:{held.getsockname()[1]}"
-        (outcome,) = open_model(spec, work=Path(), patience=QUICK).ask([Ask("one", ("Which?",))])
+        (outcome,) = open_model(spec, work=Path(), retry_policy=QUICK).ask([Ask("one", ("Which?",))])
     assert isinstance(outcome, Failure)
     assert outcome.code == "unreachable"
 
@@ -158,7 +158,7 @@ LASTING = [
 @pytest.mark.parametrize("response", LASTING)
 def test_lasting_trouble_is_not_asked_again(response: Response) -> None:
     with FakeEndpoint(always(response)) as endpoint:
-        (outcome,) = open_model(endpoint.spec, work=Path(), patience=QUICK).ask(some_asks(1))
+        (outcome,) = open_model(endpoint.spec, work=Path(), retry_policy=QUICK).ask(some_asks(1))
     assert isinstance(outcome, Failure)
     assert len(endpoint.received) == 1
 
@@ -169,7 +169,7 @@ def test_endpoint_that_says_how_long_to_wait_is_left_alone_by_all_requests(heade
         return error(429, retry_after=header()) if number == 0 else Response(completion().body, pause=0.2)
 
     with FakeEndpoint(limited) as endpoint:
-        outcomes = list(open_model(endpoint.spec, work=Path(), patience=quick(concurrency=2)).ask(some_asks(4)))
+        outcomes = list(open_model(endpoint.spec, work=Path(), retry_policy=quick(concurrency=2)).ask(some_asks(4)))
     assert [type(outcome) for outcome in outcomes] == [Reply] * 4
     first_at, _, *later = [received.at for received in endpoint.received]  # the second one came beside the first
     assert min(later) - first_at >= 0.9  # a date has whole seconds
@@ -195,7 +195,7 @@ def test_redirect_is_not_followed_and_its_target_gets_nothing() -> None:
 def test_requests_at_once_are_bounded() -> None:
     slow = Response(completion().body, pause=0.02)
     with FakeEndpoint(always(slow)) as endpoint:
-        model = open_model(endpoint.spec, work=Path(), patience=quick(concurrency=3))
+        model = open_model(endpoint.spec, work=Path(), retry_policy=quick(concurrency=3))
         assert [type(outcome) for outcome in model.ask(some_asks(30))] == [Reply] * 30
     assert endpoint.most_at_once == 3
 
@@ -211,7 +211,7 @@ def test_requests_at_once_are_halved_by_too_many() -> None:
         return error(429) if number < 8 else Response(completion().body, pause=0.02)
 
     with FakeEndpoint(overloaded) as endpoint:
-        model = open_model(endpoint.spec, work=Path(), patience=quick(concurrency=8, attempt=5))
+        model = open_model(endpoint.spec, work=Path(), retry_policy=quick(concurrency=8, attempt_timeout=5))
         assert [type(outcome) for outcome in model.ask(some_asks(12))] == [Reply] * 12
     assert max(at_once[:8]) == 8
     assert max(at_once[16:]) <= 5  # 4, and one more after as many successes
@@ -224,7 +224,7 @@ def test_endpoint_that_stays_down_ends_the_run_and_what_it_answered_is_kept(tmp_
         return error(503, "shutting down") if down[0] and number >= 7 else completion(f"answer {number}")
 
     with FakeEndpoint(dying) as endpoint, open_cache(tmp_path / "replies.sqlite") as cache:
-        model = open_model(endpoint.spec, work=Path(), patience=quick(straight_failures=3, concurrency=1))
+        model = open_model(endpoint.spec, work=Path(), retry_policy=quick(consecutive_failures=3, concurrency=1))
         with pytest.raises(EndpointFailed) as failed:
             list(ask_all(model, some_asks(100), cache=cache))
         assert len(endpoint.received) == 7 + 3 * QUICK.attempts
@@ -240,10 +240,10 @@ def test_endpoint_that_stays_down_ends_the_run_and_what_it_answered_is_kept(tmp_
 
 def test_unauthorised_ends_the_run_and_says_which_variable_holds_the_key() -> None:
     with FakeEndpoint(always(error(401))) as endpoint:
-        model = open_model(endpoint.spec, work=Path(), patience=Patience(straight_failures=2))
+        model = open_model(endpoint.spec, work=Path(), retry_policy=RetryPolicy(consecutive_failures=2))
         with pytest.raises(EndpointFailed, match=r"put a valid key into OPENAI_API_KEY \(it is not set\)"):
             list(model.ask(some_asks(50)))
-    assert len(endpoint.received) <= 2 + Patience().concurrency
+    assert len(endpoint.received) <= 2 + RetryPolicy().concurrency
 
 
 def test_key_is_sent_and_is_in_no_log_message_setting_or_file(
@@ -257,7 +257,7 @@ def test_key_is_sent_and_is_in_no_log_message_setting_or_file(
 
     caplog.set_level(logging.DEBUG)
     with FakeEndpoint(telling) as endpoint, open_cache(tmp_path / "replies.sqlite") as cache:
-        model = open_model(endpoint.spec, work=tmp_path, patience=quick(concurrency=1))
+        model = open_model(endpoint.spec, work=tmp_path, retry_policy=quick(concurrency=1))
         outcomes = list(ask_all(model, some_asks(2), cache=cache))
         files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert [received.headers["authorization"] for received in endpoint.received] == [f"Bearer {KEY}"] * 2
@@ -313,7 +313,7 @@ def test_what_the_endpoint_refuses_is_left_out_from_then_on() -> None:
     notices: list[str] = []
     asks = [Ask(str(number), (f"Question {number}?",), schema={"type": "object"}) for number in range(3)]
     with FakeEndpoint(strict) as endpoint:
-        model = open_model(endpoint.spec, work=Path(), patience=quick(concurrency=1), notice=notices.append)
+        model = open_model(endpoint.spec, work=Path(), retry_policy=quick(concurrency=1), notice=notices.append)
         assert [type(outcome) for outcome in model.ask(asks)] == [Reply] * 3
     sent = [
         (
@@ -349,7 +349,7 @@ def test_compressed_response_is_read_and_only_to_its_limit() -> None:
     assert isinstance(outcome, Reply)
     assert outcome.text == "fine"
     bomb = gzip.compress(b" " * 100_000_000)
-    code, _ = failure_of(always(Response(bomb, headers={"Content-Encoding": "gzip"})), attempt=10)
+    code, _ = failure_of(always(Response(bomb, headers={"Content-Encoding": "gzip"})), attempt_timeout=10)
     assert code == "too_large"
 
 
@@ -366,7 +366,7 @@ def test_caller_who_stops_half_way_waits_for_nothing() -> None:
         return completion() if number == 0 else Response(pause=60)
 
     with FakeEndpoint(slow_later) as endpoint:
-        outcomes = open_model(endpoint.spec, work=Path(), patience=Patience(concurrency=4)).ask(some_asks(10))
+        outcomes = open_model(endpoint.spec, work=Path(), retry_policy=RetryPolicy(concurrency=4)).ask(some_asks(10))
         began = time.monotonic()
         assert isinstance(next(outcomes), Reply)
         outcomes.close()  # type: ignore[attr-defined]

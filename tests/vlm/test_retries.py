@@ -5,8 +5,8 @@ from email.utils import formatdate
 
 import pytest
 
-from blindpairs.vlm import Failure, Patience, Reply
-from blindpairs.vlm.retries import Breaker, retry_after
+from blindpairs.vlm import Failure, Reply, RetryPolicy
+from blindpairs.vlm.retries import Breaker, retry_after_seconds
 
 
 @pytest.mark.parametrize(
@@ -14,21 +14,21 @@ from blindpairs.vlm.retries import Breaker, retry_after
     [("0", 0.0), ("1.5", 1.5), ("-3", None), ("inf", None), ("nan", None), ("soon", None), ("", None)],
 )
 def test_retry_after_in_seconds(value: str, seconds: float | None) -> None:
-    assert retry_after(value) == seconds
+    assert retry_after_seconds(value) == seconds
 
 
 def test_retry_after_as_a_date() -> None:
-    wait = retry_after(formatdate(time.time() + 100, usegmt=True))
+    wait = retry_after_seconds(formatdate(time.time() + 100, usegmt=True))
     assert wait is not None
     assert 98 <= wait <= 100
-    assert retry_after(formatdate(time.time() - 100, usegmt=True)) == 0
-    assert retry_after(None) is None
+    assert retry_after_seconds(formatdate(time.time() - 100, usegmt=True)) == 0
+    assert retry_after_seconds(None) is None
 
 
 def test_waits_are_spread_below_a_bound_that_doubles_up_to_a_limit() -> None:
-    patience = Patience(first_wait=1, longest_wait=5)
+    retry_policy = RetryPolicy(first_wait=1, longest_wait=5)
     for attempt, bound in ((1, 1), (2, 2), (3, 4), (4, 5), (100, 5)):
-        waits = [patience.wait(attempt) for _ in range(500)]
+        waits = [retry_policy.wait(attempt) for _ in range(500)]
         assert 0 <= min(waits) < bound / 4
         assert bound * 3 / 4 < max(waits) <= bound
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from drawn_pictures import picture
 
-from blindpairs.vlm import Ask, Failure, Patience, Reply, ask_all, open_cache, open_model
+from blindpairs.vlm import Ask, Failure, Reply, RetryPolicy, ask_all, open_cache, open_model
 
 ASKS = [
     Ask("two", ("Image 1:", picture(1), "Image 2:", picture(2), "Are they the same?"), max_tokens=24),
@@ -47,7 +47,9 @@ def test_broken_json_of_a_real_model_ends_in_one_failure_after_one_repair(served
 
 def test_image_that_is_none_is_a_failure_and_the_server_lives(served: str) -> None:
     broken = Ask("broken", (replace(picture(1), data=b"no image"), "What is it?"), max_tokens=4)
-    model = open_model(served, work=Path(), patience=Patience(attempts=2))  # its word for a bad image is status 500
+    model = open_model(
+        served, work=Path(), retry_policy=RetryPolicy(attempts=2)
+    )  # its word for a bad image is status 500
     outcomes = {one.key: one for one in model.ask([broken, ASKS[1]])}
     assert isinstance(outcomes["broken"], Failure)
     assert isinstance(outcomes["one"], Reply)

@@ -1,4 +1,4 @@
-"""What a model's files were when it was evaluated, so that the same command again need not load it to find that out.
+"""The files of a model when it was evaluated, so that the same command again need not load an unchanged model.
 
     results/<benchmark>/<model>-<hash>/loaded.json
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.access import present
-from blindpairs.encoders.origins import origin_of, seen_at, still_the_same
+from blindpairs.encoders.origins import file_record, is_unchanged, origin_of
 from blindpairs.errors import BlindpairsError, InputError
 from blindpairs.workspace import read_json, stamp, write_json
 
 LOADED = "loaded.json"
 
 
-class SeenWeights:
-    """The files of a model, looked at before it is loaded. Nothing is remembered of what cannot be looked at.
+class LoadedFiles:
+    """The files of a model, read before it is loaded. A model whose files nobody can find is loaded every time.
 
     `origin` is the folder of a model that is no encoder; that of an encoder follows from its spec.
     """
@@ -27,28 +27,28 @@ class SeenWeights:
     def __init__(self, spec: str, origin: Path | None = None) -> None:
         self._spec = spec
         self._origin = origin.resolve() if origin else origin_of(spec)
-        self._seen = seen_at(self._origin) if self._origin else None
+        self._files = file_record(self._origin) if self._origin else None
 
-    def remember(self, folder: Path, found: Path | None = None) -> None:
-        """Write them to the folder of the results, unless they have changed.
+    def record(self, folder: Path, library_origin: Path | None = None) -> None:
+        """Write them to the folder of the results, unless they have changed since they were read.
 
-        `found` is where the library found a model that its spec only names.
+        `library_origin` is where the library found a model that its spec only names.
         """
-        place = self._origin or found
-        seen = self._seen or (seen_at(place) if place else None)
-        if place and seen and still_the_same(seen, place):
+        origin = self._origin or library_origin
+        files = self._files or (file_record(origin) if origin else None)
+        if origin and files and is_unchanged(files, origin):
             with suppress(InputError):  # the results are written: without this file, the next run only takes longer
-                write_json(folder / LOADED, {**stamp(), "spec": self._spec, **seen})
+                write_json(folder / LOADED, {**stamp(), "spec": self._spec, **files})
 
 
-def as_remembered(folder: Path, spec: str, origin: Path | None = None) -> bool:
+def unchanged_since(folder: Path, spec: str, origin: Path | None = None) -> bool:
     """Whether the model of a spec is what it was when the results in `folder` were made, as far as can be told."""
-    seen = _read(folder)
-    if seen.get("spec") != spec:
+    recorded = _read(folder)
+    if recorded.get("spec") != spec:
         return False
     try:
-        place = origin.resolve() if origin else origin_of(spec)
-        return still_the_same(seen, place or Path(str(seen.get("origin"))))
+        now = origin.resolve() if origin else origin_of(spec)
+        return is_unchanged(recorded, now or Path(str(recorded.get("origin"))))
     except (BlindpairsError, OSError):
         return False  # loading it says what is wrong
 
