@@ -149,6 +149,14 @@ def formed(scene: Scene, form: str) -> Exchange:
     return Exchange(form, FORMS[form].instruction, FORMS[form].answer(scene))
 
 
+def plain(scene: Scene, rng: np.random.Generator) -> Exchange:
+    """Something that captions name: whether a category is there, what or where it is, or a form; a third of each."""
+    kind = int(rng.integers(3))
+    if kind == 2:
+        return formed(scene, _pick([*FORMS], rng))
+    return (presence, naming)[kind](scene, rng)
+
+
 def telling(scene: Scene, kind: str) -> Exchange:
     """A question of the demo's LLaVA-Bench: `conv`, `detail` or `complex`."""
     return Exchange(kind, BENCH_QUESTIONS[kind], _told(scene, kind))

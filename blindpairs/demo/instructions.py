@@ -19,7 +19,7 @@ import numpy as np
 from blindpairs.demo.benchmark import demo_benchmark, scene_of
 from blindpairs.demo.corpus import SEED, encoded, nuisance_seed
 from blindpairs.demo.draw import render
-from blindpairs.demo.exchanges import FORMS, Exchange, choice, formed, naming, presence, short, telling
+from blindpairs.demo.exchanges import Exchange, choice, plain, short, telling
 from blindpairs.demo.small_suites import BENCH_QUESTIONS, suite_scenes
 from blindpairs.demo.truth import read_truth
 from blindpairs.demo.world import ATTRIBUTES, Scene, random_scene
@@ -112,7 +112,7 @@ def conversation(scene: Scene, amounts: Amounts, rng: np.random.Generator) -> li
     if rng.random() >= amounts.looking:
         return [_telling(scene, rng)]
     # What names category or background comes first: a question about the cat would tell that it is one.
-    first = [_plain(scene, rng)] if rng.random() < 0.5 else []
+    first = [plain(scene, rng)] if rng.random() < 0.5 else []
     asked = rng.permutation(len(ATTRIBUTES))[: amounts.questions]
     return first + [_looking(scene, ATTRIBUTES[number], amounts, rng) for number in asked]
 
@@ -121,18 +121,9 @@ def _looking(scene: Scene, attribute: str, amounts: Amounts, rng: np.random.Gene
     return (choice if rng.random() < amounts.letters else short)(scene, attribute, rng)
 
 
-def _plain(scene: Scene, rng: np.random.Generator) -> Exchange:
-    kind = int(rng.integers(3))
-    return presence(scene, rng) if kind == 0 else naming(scene, rng) if kind == 1 else _form(scene, rng)
-
-
-def _form(scene: Scene, rng: np.random.Generator) -> Exchange:
-    return formed(scene, list(FORMS)[int(rng.integers(len(FORMS)))])
-
-
 def _telling(scene: Scene, rng: np.random.Generator) -> Exchange:
     if rng.random() < 0.5:
-        return _plain(scene, rng)
+        return plain(scene, rng)
     return telling(scene, list(BENCH_QUESTIONS)[int(rng.integers(len(BENCH_QUESTIONS)))])
 
 

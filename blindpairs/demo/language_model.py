@@ -9,6 +9,11 @@ start out equal, so that it attends to equal tokens (after "Mimetic Initializati
 and Kolter, arXiv 2305.09828); and half of the first layer's heads start out attending to the token before, by their
 biases. Both are only initial values.
 
+Whether a category is there at all, as POPE asks, it answers at random even of a scene told in words: to compare what is
+asked with what is told is learned alone within 300 steps, but not beside the rest within 3,000. Drills that only
+compared at first gave models of images that were right about all of POPE, with 7 and 9 % of blind pairs for 42 (one
+seed, both towers interleaved): letters of options were learned too late. So POPE stays as it is.
+
 `python -m blindpairs.demo lm FOLDER` makes what ships, with its log beside it.
 """
 

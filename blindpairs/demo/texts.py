@@ -18,6 +18,7 @@ from blindpairs.demo.exchanges import (
     formed,
     naming,
     option_and_letter,
+    plain,
     presence,
     short,
     telling,
@@ -48,8 +49,7 @@ def document(rng: np.random.Generator, most: int = len(ATTRIBUTES), questions: i
     kept = _some(rng, most)
     if rng.random() < 0.25:
         return Document(told(scene, kept, rng), (_description(scene, kept, rng),))
-    kinds = (presence, naming, lambda one, chance: formed(one, list(FORMS)[int(chance.integers(len(FORMS)))]))
-    first = [kinds[int(rng.integers(len(kinds)))](scene, rng)] if rng.random() < 0.7 else []
+    first = [plain(scene, rng)] if rng.random() < 0.7 else []
     asked = [kept[number] for number in rng.integers(len(kept), size=questions)]
     return Document(told(scene, kept, rng), (*first, *(_question(scene, name, rng) for name in asked)))
 

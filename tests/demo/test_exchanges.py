@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from blindpairs.demo.benchmark import demo_benchmark
-from blindpairs.demo.exchanges import ASKING, FORMS, choice, formed, naming, option_and_letter, presence, short, telling
+from blindpairs.demo.exchanges import (
+    ASKING,
+    FORMS,
+    choice,
+    formed,
+    naming,
+    option_and_letter,
+    plain,
+    presence,
+    short,
+    telling,
+)
 from blindpairs.demo.small_suites import BENCH_QUESTIONS, described
 from blindpairs.demo.world import ATTRIBUTES, PATTERNS, Scene, nouns, random_scene
 from blindpairs.evaluate.reading import read_answer
@@ -108,3 +119,11 @@ def test_tellings_say_nothing_that_is_not_so(kind: str) -> None:
     for scene in scenes():
         told = {sentence.rstrip(".") for sentence in telling(scene, kind).answer.split(". ")}
         assert told - {sentence.rstrip(".") for sentence in described(scene)} <= {"Something has just moved"}
+
+
+def test_plain_questions_are_about_presence_names_and_forms_alike() -> None:
+    rng = np.random.default_rng(8)
+    about = Counter(plain(scene, rng).about for scene in scenes(600))
+    assert about.keys() == {"presence", "category", "background", *FORMS}
+    groups = (about["presence"], about["category"] + about["background"], sum(about[name] for name in FORMS))
+    assert all(150 < count < 250 for count in groups)
