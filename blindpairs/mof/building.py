@@ -93,14 +93,19 @@ def _towers(specs: dict[str, str], fusion: Fusion) -> dict[str, VisionTower]:
         tower = load_tower(specs[name], grid)
         if grid is None:
             side = fusion.resolution or tower.size
-            if side % tower.patch and side != tower.size:
-                near = max(1, round(side / tower.patch)) * tower.patch
-                raise ConfigError(f"resolution {side} is not a multiple of the patch size {tower.patch}; use {near}")
+            check_side(side, tower.patch, tower.size)
             grid = side // tower.patch
             if tower.fixed and tower.size != side:
                 tower = load_tower(specs[name], grid)
         found[name] = tower
     return found
+
+
+def check_side(side: int, patch: int, normal: int) -> None:
+    """ConfigError for a side of images that is neither made of whole patches nor what the tower is normally given."""
+    if side % patch and side != normal:
+        near = max(1, round(side / patch)) * patch
+        raise ConfigError(f"resolution {side} is not a multiple of the patch size {patch}; use {near}")
 
 
 def _language_model(folder: Path, tokenizer: Any, dtype: torch.dtype) -> Any:

@@ -19,11 +19,12 @@ from torch import nn
 
 from blindpairs.encoders.weights import hub_folder
 from blindpairs.errors import ConfigError
-from blindpairs.mof.building import LANGUAGE_FILES, config_of
+from blindpairs.mof.batches import packs_of
+from blindpairs.mof.building import LANGUAGE_FILES, check_side, config_of
 from blindpairs.mof.data import Instructions, Preparing
 from blindpairs.mof.device import Device
 from blindpairs.mof.flops import Work, shape_of
-from blindpairs.mof.known_parts import language_config, language_model_path, vision_config
+from blindpairs.mof.known_parts import language_config, language_model_path, vision_part
 from blindpairs.mof.lora import add_lora
 from blindpairs.mof.loss import AT_ONCE
 from blindpairs.mof.modeling_mof_llava import MofLlavaConfig, MofLlavaForConditionalGeneration
@@ -69,21 +70,26 @@ def plan(recipe: Recipe, stages: Sequence[int], device: Device, prepared: Path) 
 def shape_model(recipe: Recipe) -> Any:
     """The model of a recipe without numbers: on torch's meta device."""
     config = model_config(recipe)  # outside of the block, which would take numbers from towers that are loaded
-    with torch.device("meta"):
-        return MofLlavaForConditionalGeneration(config)
+    try:
+        with torch.device("meta"):
+            return MofLlavaForConditionalGeneration(config)
+    except ValueError as error:  # no such layer, or widths that do not fit
+        raise ConfigError(f"{' with '.join(filter(None, recipe.towers()))}: {error}") from error
 
 
 def model_config(recipe: Recipe) -> MofLlavaConfig:
     """The configuration of a recipe's model, for which no weights are needed."""
-    clip, dino = recipe.towers()
-    vision, aux = (vision_config(one) if one else None for one in (clip, dino))
-    fusion = recipe.fusion
+    vision, aux = (vision_part(one) if one else None for one in recipe.towers())
     first: Any = vision or aux
-    side = fusion.resolution or first.image_size
-    if side % first.patch_size:
-        raise ConfigError(f"resolution {side} is not a multiple of the patch size {first.patch_size}")
-    language = language_config(language_model_path(recipe.language_model))
-    return config_of(fusion, side, vision_config=vision, aux_vision_config=aux, text_config=language)
+    side = recipe.fusion.resolution or first.size
+    check_side(side, first.patch, first.size)
+    return config_of(
+        recipe.fusion,
+        side,
+        vision_config=vision.config if vision else None,
+        aux_vision_config=aux.config if aux else None,
+        text_config=language_config(language_model_path(recipe.language_model)),
+    )
 
 
 def _plan(recipe: Recipe, number: int, device: Device, prepared: Path) -> StagePlan:
@@ -95,7 +101,8 @@ def _plan(recipe: Recipe, number: int, device: Device, prepared: Path) -> StageP
     shape = shape_of(model, stage.rates.trained)
     lengths = _lengths(recipe, number, model.image_tokens, prepared)
     rows = len(lengths.tokens)
-    epochs = stage.steps * stage.batch / rows if stage.steps else stage.epochs
+    packs = len(packs_of(lengths.tokens, stage.max_length, np.random.default_rng(0))) if stage.packing else rows
+    epochs = stage.steps * stage.batch / packs if stage.steps else stage.epochs
     tokens, squares = (int(epochs * some.sum()) for some in (lengths.tokens, lengths.tokens**2))
     work = Work(tokens, squares, int(epochs * lengths.images), int(epochs * rows * lengths.labels))
     flops = shape.step(work, cached=recipe.cache_features)
@@ -105,11 +112,11 @@ def _plan(recipe: Recipe, number: int, device: Device, prepared: Path) -> StageP
         number=number,
         rows=rows,
         assumed=lengths.assumed,
-        steps=stage.steps or int(np.ceil(rows / stage.batch * stage.epochs)),
+        steps=stage.steps or int(np.ceil(np.ceil(packs / stage.batch) * stage.epochs)),
         trained=trained,
         flops=flops,
         computed=computed,
-        memory=memory(model, stage, int(lengths.tokens.mean()), device),
+        memory=memory(model, stage, int(lengths.tokens.sum() / packs), device),
         hours=computed / (device.peak * UTILISATION) / 3600,
     )
 

@@ -1,5 +1,6 @@
 """The parts that recipes name: where the demo's lies, and shapes, to plan before anything is downloaded."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from blindpairs.encoders.weights import loading, quiet
@@ -30,17 +31,30 @@ def language_model_path(name: str) -> str:
     return str(demo_folder() / "lm") if name == "demo:lm" else name
 
 
-def vision_config(spec: str) -> Any:
-    """transformers' configuration of a tower. AssetMissing where its shape is not known here, nor its weights."""
+@dataclass(frozen=True)
+class VisionPart:
+    """transformers' configuration of a tower, its patches, and the side of the images that it is normally given."""
+
+    config: Any
+    patch: int
+    size: int
+
+
+def vision_part(spec: str) -> VisionPart:
+    """A tower without weights. AssetMissing where its shape is not known here, nor its weights."""
     import transformers
 
+    config: Any
     if spec in CLIPS:
-        return transformers.CLIPVisionConfig(**CLIPS[spec])
+        config = transformers.CLIPVisionConfig(**CLIPS[spec])
+        return VisionPart(config, config.patch_size, config.image_size)
     if spec in DINOS:
-        return transformers.Dinov2Config(**DINOS[spec])
+        config = transformers.Dinov2Config(**DINOS[spec])
+        return VisionPart(config, config.patch_size, 224)  # its positions are those of 518, its processor gives 224
     from blindpairs.mof.towers import load_tower
 
-    return load_tower(spec).module.config
+    tower = load_tower(spec)
+    return VisionPart(tower.module.config, tower.patch, tower.size)
 
 
 def language_config(name: str) -> Any:

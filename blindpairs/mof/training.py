@@ -17,7 +17,7 @@ from accelerate import PartialState
 
 from blindpairs.access import remove
 from blindpairs.encoders.weights import state_hash
-from blindpairs.errors import InputError
+from blindpairs.errors import ConfigError, InputError
 from blindpairs.mof.building import build_mof, parts, save_mof
 from blindpairs.mof.card import write_card
 from blindpairs.mof.chat_templates import processor_template
@@ -89,8 +89,7 @@ class _Session:
 
     def all(self, stages: Sequence[int]) -> Report:
         """Every stage that is not done, and the model."""
-        for number in stages:
-            fitted(self.recipe.stage(number), self.processes.num_processes)
+        self._refuse(stages)
         hashes = {f"stage{number}": hash_of(self.recipe.stage(number)) for number in stages}
         if self._finished(stages):
             self._start({"data": hashes})
@@ -98,9 +97,8 @@ class _Session:
         clip, dino = self.recipe.towers()
         language_model = language_model_path(self.recipe.language_model)
         model, processor = build_mof(clip, dino, language_model, self.recipe.fusion, seed=self.recipe.seed)
-        for number in stages:
-            if self.recipe.stage(number).packing:
-                check_packing(model, f"stage{number}")
+        for number in (number for number in stages if self.recipe.stage(number).packing):
+            check_packing(model, f"stage{number}")
         frozen = {name: state_hash(part) for name, part in parts(model).items() if "projector" not in name}
         self._start({"data": hashes, "weights": frozen})
         self._look_at_data(stages, model, processor)
@@ -116,6 +114,16 @@ class _Session:
             self._finish(model, processor, max(stages))
         self.processes.wait_for_everyone()
         return self._report()
+
+    def _refuse(self, stages: Sequence[int]) -> None:
+        """ConfigError for a batch that cannot be cut, and for a stage 1 that would follow stage 2."""
+        for number in stages:
+            fitted(self.recipe.stage(number), self.processes.num_processes)
+        if 1 in stages and not self.run.ended(1) and self.run.begun(2):
+            raise ConfigError(
+                f"stage 2 of {self.run.folder} was trained without stage 1, which cannot follow it: name another run, "
+                "with --run NAME"
+            )
 
     def _look_at_data(self, stages: Sequence[int], model: Any, processor: Any) -> None:
         """Find what is wrong with the data of every stage before the first one: a fault of stage 2 costs no stage 1."""

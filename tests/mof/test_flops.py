@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hub_folders as hub
 import pytest
 import torch
 from tiny_mof import save_language_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from blindpairs.mof.building import Fusion, build_mof
+from blindpairs.errors import ConfigError
+from blindpairs.mof.building import Fusion, build_mof, check_side
 from blindpairs.mof.cost import memory, plan, saved_bytes, shape_model
 from blindpairs.mof.device import Device
 from blindpairs.mof.flops import Work, shape_of
@@ -103,6 +105,38 @@ def test_plan_with_adapters_trains_the_weights_of_such_a_step(language_model: Pa
     assert one.trained == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert one.flops < whole.flops
     assert one.memory < whole.memory
+
+
+def test_plan_has_the_images_that_the_towers_are_normally_given(language_model: Path, tmp_path: Path) -> None:
+    # A configuration alone says otherwise: DINOv2 has positions for 518 pixels, a timm model names no size at all.
+    dinov2 = hub.save_dinov2(tmp_path / "dinov2", shape=hub.NARROW)
+    timm = hub.save_timm(tmp_path / "timm", "vit_tiny_patch16_224", depth=2, embed_dim=96, num_heads=3)
+    recipe = Recipe(language_model=str(language_model), fusion=Fusion(mode="dino"))
+    found = {}
+    for spec in (f"hf:{dinov2}", f"timm:local-dir:{timm}"):
+        found[spec] = shape_model(replace(recipe, dino=spec)).image_tokens
+        assert found[spec] == build_mof("", spec, language_model, recipe.fusion)[0].image_tokens
+    assert list(found.values()) == [16**2, 14**2]
+    assert shape_model(replace(recipe, dino="hf:facebook/dinov2-large")).image_tokens == 16**2
+
+
+def test_plan_of_what_does_not_fit_is_refused_in_words(language_model: Path) -> None:
+    check_side(384, 14, 384)  # SigLIP's, which training takes, too
+    recipe = Recipe("demo:clip", "demo:dino", str(language_model), fusion=Fusion(clip_layer=99))
+    with pytest.raises(ConfigError, match="demo:clip with demo:dino: there is no layer 99"):
+        shape_model(recipe)
+
+
+def test_plan_of_packed_samples_counts_packs(language_model: Path, tmp_path: Path) -> None:
+    stage = Stage(batch=128, micro_batch=2, max_length=512, packing=True, rates=Rates(1e-3))
+    recipe = Recipe("demo:clip", "", str(language_model), fusion=Fusion(mode="clip"), stage1=stage, stage2=stage)
+    (one,) = plan(recipe, [1], CPU, tmp_path)
+    (loose,) = plan(replace(recipe, stage1=replace(stage, packing=False)), [1], CPU, tmp_path)
+    samples = 512 // (64 + 25)  # of 64 places and 25 ids of text in a pack
+    assert one.rows == loose.rows == 558_128
+    assert one.steps == pytest.approx(loose.steps / samples, rel=0.01)
+    assert one.flops == loose.flops
+    assert one.memory > loose.memory
 
 
 @pytest.mark.parametrize(

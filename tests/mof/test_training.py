@@ -24,7 +24,7 @@ from blindpairs.mof.data import StageData
 from blindpairs.mof.recipe import Lora, Rates, Recipe, with_setting
 from blindpairs.mof.run import DONE, Run
 from blindpairs.mof.stages import accumulation, fitted, freeze, part_of
-from blindpairs.mof.training import Watching
+from blindpairs.mof.training import Watching, train
 from blindpairs.progress import Progress
 from blindpairs.system import child_environment
 from blindpairs.vlm import Failure
@@ -179,8 +179,6 @@ def test_two_processes_do_the_steps_of_one(tmp_path: Path, finished: Path) -> No
 
 
 def test_stages_one_by_one_are_the_same_as_both(tmp_path: Path, finished: Path) -> None:
-    from blindpairs.mof.training import train
-
     recipe, folder = small_recipe(tmp_path), tmp_path / "runs" / "run"
     first = train(recipe, folder, stages=[1])
     assert first.steps == 8
@@ -195,12 +193,21 @@ def test_stages_one_by_one_are_the_same_as_both(tmp_path: Path, finished: Path) 
     assert [name for name, tensor in wanted.items() if not torch.equal(tensor, found[name])] == []
 
 
+def test_stage_1_after_a_stage_2_that_had_none_is_refused(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    recipe = replace(recipe, stage2=replace(recipe.stage2, steps=1), stage1=replace(recipe.stage1, steps=1))
+    folder = tmp_path / "runs" / "second"
+    train(recipe, folder, stages=[2])
+    for stages in ([1], [1, 2]):
+        with pytest.raises(ConfigError, match="was trained without stage 1, which cannot follow it: name another run"):
+            train(recipe, folder, stages=stages)
+    assert train(recipe, folder, stages=[2]).steps == 0
+
+
 def test_stage_trains_the_parts_that_have_a_rate_and_nothing_else(tmp_path: Path, finished: Path) -> None:
     recipe = small_recipe(finished)
     before = build_mof("demo:clip", "demo:dino", recipe.language_model, recipe.fusion, seed=recipe.seed)[0].state_dict()
     only_language = replace(recipe, stage1=replace(recipe.stage1, rates=Rates(language_model=1e-3, dino=1e-3)))
-    from blindpairs.mof.training import train
-
     report = train(only_language, tmp_path / "runs" / "other", stages=[1])
     after = load_file(report.model / "model.safetensors")
     changed = {part_of(name) for name, tensor in after.items() if not torch.equal(tensor, before[name])}
