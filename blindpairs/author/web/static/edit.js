@@ -158,8 +158,10 @@ async function alone(action) {
 
 function explain(error) {
   if (error.status === undefined) throw error;
-  const lost = (error.status === 0 || error.status >= 500) && (error.undecided || saving.unsaved);
-  showBanner(`${lost ? "NOT SAVED: " : ""}${error.message}${lost ? ". Your text is kept in this browser." : ""}`);
+  const passing = error.status === 0 || error.status >= 500;  // the same may work later
+  const lost = passing && (error.undecided || saving.unsaved);
+  const again = lost ? ". Your text is kept in this browser: press the same key or button again." : passing ? ". Press the same key or button again." : "";
+  showBanner(`${lost ? "NOT SAVED: " : ""}${error.message}${again}`);
 }
 
 function decide(accepted, reason = "") {
@@ -373,7 +375,10 @@ async function start() {
     if (ready) { show(ready); prepareNext(); } else showNothingLeft();
     const sent = await sendLeftovers(main.dataset.shown);
     if (sent) note(`Text of ${sent} more pair${sent > 1 ? "s" : ""} that had not reached the server was saved now.`);
-  } catch (error) { explain(error); }
+  } catch (error) {
+    if (error.status === undefined) throw error;
+    showBanner(`${error.message}. Reload the page.`);
+  }
   showProgress();
 }
 start();
