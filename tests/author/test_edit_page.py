@@ -237,6 +237,7 @@ def test_decision_while_the_database_is_locked_says_what_to_do_on_the_page(
     said = page.text("#banner")
     assert "is being written by another process: nothing was changed. Your text is kept in this browser" in said
     assert said.endswith(": press the same key or button again.")
+    assert page.text("#saved") == "not saved"
     page.press("Enter")
     page.after(pair)
     assert [one.kind for one in own(pages, pair, person)] == ["accepted"]
@@ -437,10 +438,11 @@ def test_more_of_one_cluster_can_be_asked_for(pages: Served, visit: Open, person
             found = database.pair(pair)
         assert found
         assert found.cluster == 2
+        assert "Cluster\n2\n" in page.text("#facts")  # the word of the list and its filter
         page.press("Enter")
         page.after(pair)
     page.page.locator("#wanted").select_option("pattern:Text")
-    page.page.wait_for_selector("#done:has-text('No pair of this kind')")
+    page.page.wait_for_selector("#done:has-text('No such pair')")
 
 
 def test_page_of_a_phone_has_no_width_of_its_own_and_all_buttons(visit: Open) -> None:
