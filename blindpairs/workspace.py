@@ -288,7 +288,7 @@ class RunLock:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
         except (BlockingIOError, PermissionError) as error:  # POSIX allows either
             raise Locked(
-                f"{self._path.parent} is being written by another run ({self._holder()}): "
+                f"{self._path.parent} is being written by another run ({self._holder()}); "
                 "wait for it, or give this one another --work"
             ) from error
         except OSError as error:  # ENOLCK, ENOSYS, EOPNOTSUPP: some network file systems

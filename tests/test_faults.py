@@ -174,6 +174,7 @@ def test_second_run_on_the_same_store_is_locked_out_with_exit_7(tmp_path: Path) 
     lock.release()
     assert second.returncode == 7
     assert f"is being written by another run (process {os.getpid()} on " in second.stderr
+    assert second.stderr.endswith("); wait for it, or give this one another --work\n")
 
 
 def test_shards_do_not_lock_each_other_out_but_the_same_shard_does(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What the pages of `author` and `study` answer to what cannot be done: a sentence and a status, as JSON for scripts.
 
 The status says whether sending a request again can help: 409 something newer is there, 404 nothing is, 413 and 422 the
-request's fault, 503 and 507 the disk's. Who visits an address that leads nowhere reads the sentence on a page.
+request's fault, 503 and 507 the disk's. Who visits an address that leads nowhere reads the sentence on a page. A
+sentence says what is wrong and where; what to do is said by the page, which knows what was typed and is sent again.
 """
 
 import sqlite3
@@ -52,9 +53,18 @@ def _told(error: Exception) -> tuple[int, dict[str, Any]]:
     if isinstance(error, NoSuchPair):
         return 404, {"error": told}
     if isinstance(error, Locked):
-        return 503, {"error": told}
-    cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno in NO_ROOM:
-        # What stands after the last semicolon is a step for a terminal: the pages themselves send the answer again.
-        return 507, {"error": f"{told.rpartition('; ')[0]}; free space on that disk"}
-    return 507 if isinstance(cause, sqlite3.Error | OSError) else 422, {"error": told}
+        return 503, {"error": _without_step(told)}
+    if isinstance(error.__cause__, sqlite3.Error | OSError):
+        return 507, {"error": _without_step(told) + ("; free space on that disk" if _is_full(error.__cause__) else "")}
+    return 422, {"error": told}
+
+
+def _without_step(told: str) -> str:
+    # What stands after the last semicolon is a step for a terminal, such as the same command or another --work.
+    return told.rpartition("; ")[0] or told
+
+
+def _is_full(cause: sqlite3.Error | OSError) -> bool:
+    if isinstance(cause, OSError):
+        return cause.errno in NO_ROOM
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL

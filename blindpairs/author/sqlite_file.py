@@ -191,10 +191,10 @@ def _journal(connection: sqlite3.Connection, busy_seconds: float) -> None:
 
 
 def _sentence(path: Path, error: sqlite3.Error) -> BlindpairsError | None:
-    # Read in a terminal and on the pages: no step names a command.
+    # Read in a terminal and on the pages, which leave out what stands after a semicolon: their steps are others.
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the lowest byte is the error, the others say where
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Locked(f"{path} is being written by another process: nothing was changed, try again")
+        return Locked(f"{path} is being written by another process: nothing was changed; try again")
     if code == sqlite3.SQLITE_FULL:
         return InputError(f"no room to write {path}: what was reported as saved is safe; free space and try again")
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):

@@ -1,5 +1,6 @@
 """The page where questions are written, in a real Chromium: keys, saving, undo, and what survives when it dies."""
 
+import sqlite3
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -223,6 +224,26 @@ def test_flicker_difference_map_and_zoom_act_on_both_images(visit: Open) -> None
     assert page.page.locator("#view-map").is_disabled()  # these pairs have no maps
 
 
+def test_decision_while_the_database_is_locked_says_what_to_do_on_the_page(
+    pages: Served, visit: Open, person: str
+) -> None:
+    page = visit()
+    pair = page.shown()
+    other = sqlite3.connect(pages.work / "authoring.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    page.press("Enter")
+    page.page.wait_for_selector("#banner:has-text('NOT SAVED')")
+    other.close()
+    said = page.text("#banner")
+    assert "is being written by another process: nothing was changed. Your text is kept in this browser" in said
+    assert said.endswith(": press the same key or button again.")
+    assert page.text("#saved") == "not saved"
+    page.press("Enter")
+    page.after(pair)
+    assert [one.kind for one in own(pages, pair, person)] == ["accepted"]
+    page.problems.clear()  # the browser's own words on requests that fail
+
+
 def test_next_pair_that_did_not_arrive_early_is_asked_for_again(pages: Served, visit: Open, person: str) -> None:
     page = visit()
     pair = page.shown()
@@ -417,10 +438,11 @@ def test_more_of_one_cluster_can_be_asked_for(pages: Served, visit: Open, person
             found = database.pair(pair)
         assert found
         assert found.cluster == 2
+        assert "Cluster\n2\n" in page.text("#facts")  # the word of the list and its filter
         page.press("Enter")
         page.after(pair)
     page.page.locator("#wanted").select_option("pattern:Text")
-    page.page.wait_for_selector("#done:has-text('No pair of this kind')")
+    page.page.wait_for_selector("#done:has-text('No such pair')")
 
 
 def test_page_of_a_phone_has_no_width_of_its_own_and_all_buttons(visit: Open) -> None:

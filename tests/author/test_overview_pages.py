@@ -76,6 +76,7 @@ def test_list_finds_pairs_by_state_words_and_cluster(look: Open, team: Served) -
     for query, count in found.items():
         page.go(f"/pairs?{query}")
         assert page.page.locator(".pairs tbody tr").count() == count, query
+        assert page.text("main [role=status]") == f"{count} such pair{'' if count == 1 else 's'}"
     page.go("/pairs")
     page.page.locator("#text").fill("model")
     page.page.locator("#filter-state").select_option("undecided")
@@ -112,7 +113,7 @@ def test_name_of_a_cluster_is_saved_while_it_is_written(look: Open, team: Served
     assert "Doors" in page.text(".pairs tbody tr >> nth=0")
     page.go("/?cluster=1")
     assert page.shown()
-    assert "Doors" in page.text("#facts")
+    assert "Cluster\nDoors\n" in page.text("#facts")
 
 
 def test_statistics_say_how_far_people_agree_and_how_fast_they_are(look: Open) -> None:

@@ -16,6 +16,6 @@ document.addEventListener("click", async event => {
     showSaved("saved");
   } catch (error) {
     delete dispute.dataset.settled;
-    showBanner(`NOT SAVED: ${error.message}${error.status === 409 ? ". Reload the page to see what is new" : ""}.`);
+    showBanner(`NOT SAVED: ${error.message}. ${error.status === 409 ? "Reload the page to see what is new" : "Press the same button again"}.`);
   }
 });

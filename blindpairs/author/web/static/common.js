@@ -5,7 +5,7 @@ const token = document.querySelector("meta[name=token]").content;
 // What the server refused, or that it did not answer at all (status 0). `body` is the JSON of its answer.
 export class Refusal extends Error {
   constructor(status, body) {
-    super(body?.error ?? "the server does not answer");
+    super(body?.error ?? "the server does not answer (does its command still run?)");
     this.status = status;
     this.body = body ?? {};
   }

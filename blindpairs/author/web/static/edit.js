@@ -66,7 +66,7 @@ function showFacts(pair) {
   const cosine = value => value === null ? "unknown" : value.toFixed(3);
   find("facts").replaceChildren(
     fact("CLIP", cosine(pair.clip_sim), "clip big"), fact("DINO", cosine(pair.dino_sim), "dino big"),
-    ...(pair.cluster === null ? [] : [fact("Kind", pair.cluster_name || `cluster ${pair.cluster}`)]),
+    ...(pair.cluster === null ? [] : [fact("Cluster", pair.cluster_name || String(pair.cluster))]),
     ...(pair.control_of ? [fact("Control", "CLIP tells these apart")] : []),
     fact("Pair", element("code", {}, pair.pair_id)));
   [...find("names").children].forEach((label, place) => {
@@ -126,11 +126,11 @@ function showNothingLeft() {
   const wanted = find("wanted").value;
   find("done").hidden = false;
   find("done").replaceChildren(
-    element("p", {}, wanted ? "No pair of this kind is left for you." : "No pair is left for you: every pair has been decided, or is open in another window."),
-    element("p", { class: "row" }, ...(wanted ? [element("button", { type: "button", id: "all-kinds" }, "Go on with all kinds")] : []),
+    element("p", {}, wanted ? "No such pair is left for you." : "No pair is left for you: every pair has been decided, or is open in another window."),
+    element("p", { class: "row" }, ...(wanted ? [element("button", { type: "button", id: "all-pairs" }, "Go on with all pairs")] : []),
       element("a", { class: "button", href: "/pairs" }, "Look through the pairs"), element("a", { class: "button", href: "/statistics" }, "Statistics")),
     element("p", { class: "quiet small" }, "To write them as a benchmark: blindpairs export"));
-  find("all-kinds")?.addEventListener("click", () => { find("wanted").value = ""; alone(advance); });
+  find("all-pairs")?.addEventListener("click", () => { find("wanted").value = ""; alone(advance); });
   delete main.dataset.shown;
 }
 
@@ -158,8 +158,11 @@ async function alone(action) {
 
 function explain(error) {
   if (error.status === undefined) throw error;
-  const lost = (error.status === 0 || error.status >= 500) && (error.undecided || saving.unsaved);
-  showBanner(`${lost ? "NOT SAVED: " : ""}${error.message}${lost ? ". Your text is kept in this browser." : ""}`);
+  const passing = error.status === 0 || error.status >= 500;  // the same may work later
+  const lost = passing && (error.undecided || saving.unsaved);
+  const again = lost ? ". Your text is kept in this browser: press the same key or button again." : passing ? ". Press the same key or button again." : "";
+  if (lost) showSaved("failed");
+  showBanner(`${lost ? "NOT SAVED: " : ""}${error.message}${again}`);
 }
 
 function decide(accepted, reason = "") {
@@ -373,7 +376,10 @@ async function start() {
     if (ready) { show(ready); prepareNext(); } else showNothingLeft();
     const sent = await sendLeftovers(main.dataset.shown);
     if (sent) note(`Text of ${sent} more pair${sent > 1 ? "s" : ""} that had not reached the server was saved now.`);
-  } catch (error) { explain(error); }
+  } catch (error) {
+    if (error.status === undefined) throw error;
+    showBanner(`${error.message}. Reload the page.`);
+  }
   showProgress();
 }
 start();

@@ -19,7 +19,7 @@ async function fetchItems() {
   // An answer may have been saved after the server looked for what is left.
   items = found.filter(item => !answeredHere.has(item.token)).map(item => known.get(item.token) ?? load(item));
   find("count").textContent = (questions - answered).toLocaleString("en");
-  find("takes").textContent = `They take about ${minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`}. `;
+  find("takes").textContent = `, which takes about ${minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`}`;
   find("fewer").hidden = minutes <= LONG;
   showProgress(Math.max(answered, counted), questions);
 }
