@@ -79,7 +79,7 @@ def deduplicated(numbered: Iterable[tuple[int, Answer]], where: str) -> Iterator
         first, known = seen.setdefault(answer.key, (number, identity))
         if known != identity:
             raise InputError(
-                f"{where}: lines {first:,} and {number:,} are different answers to {_said(answer.key)}: "
+                f"{where}: lines {first:,} and {number:,} are different answers to {_described(answer.key)}: "
                 "remove the one that does not count"
             )
         if first == number:
@@ -116,7 +116,7 @@ class AnswerFile:
         for answer in batch:
             if answer.key in self.keys or answer.key in new:
                 raise InputError(
-                    f"{self._path} has an answer to {_said(answer.key)} already: lines are never rewritten"
+                    f"{self._path} has an answer to {_described(answer.key)} already: lines are never rewritten"
                 )
             new.add(answer.key)
         try:
@@ -172,7 +172,8 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, Answer]]:
         yield number, _parsed(path, number, line)
 
 
-def _said(key: Key) -> str:
+def _described(key: Key) -> str:
+    """`the first question about image a of pair ...`, for messages."""
     if not key[1]:
         return f"item {key[0]}"
     return f"the {key[2]} question about image {key[1]} of pair {key[0]}"
@@ -209,8 +210,8 @@ def _parsed(path: Path, number: int, line: bytes) -> Answer:
         raise _damaged(path, number, f"seconds {seconds!r} are no number")
     if not isinstance(settings, dict):
         raise _damaged(path, number, "it has no object 'settings'")
-    found = [texts.pop(name) for name in names]
-    key: Key = item_key(str(found[0])) if len(found) == 1 else tuple(found)  # type: ignore[assignment]
+    parts = [texts.pop(name) for name in names]
+    key: Key = item_key(str(parts[0])) if len(parts) == 1 else tuple(parts)  # type: ignore[assignment]
     return Answer(key, settings=settings, seconds=seconds, **texts)  # type: ignore[arg-type]
 
 
@@ -223,11 +224,11 @@ def _damaged(path: Path, number: int, why: str) -> InputError:
 def _whole_lines(path: Path) -> int:
     """The size in bytes of the lines that have an end."""
     with path.open("rb") as file:
-        place = file.seek(0, os.SEEK_END)
-        while place:
-            start = max(0, place - (1 << 16))
+        end = file.seek(0, os.SEEK_END)
+        while end:  # backwards, a block at a time: the last line feed is near the end
+            start = max(0, end - (1 << 16))
             file.seek(start)
-            if (found := file.read(place - start).rfind(b"\n")) >= 0:
-                return start + found + 1
-            place = start
+            if (line_feed := file.read(end - start).rfind(b"\n")) >= 0:
+                return start + line_feed + 1
+            end = start
     return 0

@@ -28,11 +28,11 @@ from blindpairs.evaluate.overview import titled_setup
 from blindpairs.evaluate.results import (
     ASKED,
     Setup,
+    answer_folders,
     benchmark_folder,
     check_origin,
     read_setup,
     readable,
-    recorded,
     recorded_answers,
 )
 from blindpairs.evaluate.scores import by_pattern, keys_of, outcomes, score
@@ -112,7 +112,7 @@ class Contenders:
     def asked(self) -> list[Contender]:
         """All who were asked and whose answers are complete, in the order of their folders."""
         wanted = {key for pair in self._pairs() for key in keys_of(pair)}
-        folders = [one for one in recorded(self._folders[0]) if wanted <= {said.key for said in _answers(one)}]
+        folders = [one for one in answer_folders(self._folders[0]) if wanted <= {said.key for said in _answers(one)}]
         return [self._asked(folder) for folder in folders] if wanted else []
 
     def similar(self) -> list[Contender]:
@@ -213,7 +213,7 @@ def _answers(folder: Path) -> list[Answer]:
     """The answers of a folder; where no options were shown, the verdicts of the judge."""
     if read_setup(folder).asking.name != FREE_FORM.name:
         return recorded_answers(folder)
-    return [answer for place in recorded(folder)[:1] for answer in recorded_answers(place)]
+    return [answer for place in answer_folders(folder)[:1] for answer in recorded_answers(place)]
 
 
 def _holds_results(folder: Path) -> bool:

@@ -60,7 +60,7 @@ def load_published() -> list[PublishedValue]:
     return [value for table in read_json(published_file())["tables"] for value in _values(table)]
 
 
-def of_table(values: Iterable[PublishedValue], table: str) -> list[PublishedValue]:
+def table_values(values: Iterable[PublishedValue], table: str) -> list[PublishedValue]:
     """The values of one table. InputError names the tables for a name that is none."""
     everything = list(values)
     found = [one for one in everything if one.table == table]

@@ -143,7 +143,7 @@ def record_imported(folder: Path, setup: Setup, benchmark: Identified, answers: 
     return len(new)
 
 
-def recorded(folder: Path) -> list[Path]:
+def answer_folders(folder: Path) -> list[Path]:
     """The folders of answers about one benchmark, by name."""
     return sorted(path.parent for path in folder.glob(f"*/{ASKED}"))
 

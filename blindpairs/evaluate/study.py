@@ -27,10 +27,10 @@ from blindpairs.evaluate.reading import LETTERS, read_answer
 from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
+    answer_folders,
     benchmark_folder,
     check_origin,
     read_setup,
-    recorded,
     write_setup,
 )
 from blindpairs.evaluate.scores import Key, keys_of, questions_of
@@ -278,5 +278,5 @@ def _token(model: str, key: Key) -> str:
 
 def _people(folder: Path) -> dict[str, Path]:
     """The folder of each participant by spec, among the results on one benchmark."""
-    found = {read_setup(one).model: one for one in recorded(folder)}
+    found = {read_setup(one).model: one for one in answer_folders(folder)}
     return {spec: one for spec, one in found.items() if spec.startswith(HUMAN)}
