@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.errors import ConfigError, InputError, first_names
 from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile
 from blindpairs.evaluate.llava_bench_files import CATEGORIES, BenchQuestion
-from blindpairs.evaluate.suites import Manner, Rule, SuiteItem, ask_items, some_of, texts_by_item
+from blindpairs.evaluate.suites import SHOWN, Manner, Rule, SuiteItem, ask_items, texts_by_item
 from blindpairs.statistics import bootstrap_interval
 from blindpairs.vlm import Answerer, Failure
 
@@ -182,7 +182,7 @@ def _refuse_stale(questions: Sequence[BenchQuestion], said: Mapping[str, str], r
     ]
     if stale:
         raise InputError(
-            f"{len(stale):,} reviews are of other answers or contexts than these ({some_of(stale)}): "
+            f"{len(stale):,} reviews are of other answers or contexts than these ({first_names(stale, SHOWN)}): "
             "move the file of reviews away, and have the answers judged again"
         )
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.access import reading
-from blindpairs.errors import InputError
+from blindpairs.errors import InputError, first_names
 from blindpairs.evaluate.answers import Answer, item_key
-from blindpairs.evaluate.suites import absent_images, read_lines, some_of
+from blindpairs.evaluate.suites import SHOWN, absent_images, read_lines
 
 SPLITS = ("random", "popular", "adversarial")
 IMAGES = "val2014"
@@ -71,7 +71,9 @@ def check_pope(folder: Path) -> PopeCheck:
     found = _of_tables(tables) if tables else _of_lines(folder)
     twice = [item_id for item_id, count in Counter(one.item_id for one in found.questions).items() if count > 1]
     if twice:
-        raise InputError(f"{folder} has {len(twice):,} questions more than once ({some_of(twice)}): restore its files")
+        raise InputError(
+            f"{folder} has {len(twice):,} questions more than once ({first_names(twice, SHOWN)}): restore its files"
+        )
     return found
 
 
@@ -95,7 +97,7 @@ def _of_lines(folder: Path) -> PopeCheck:
     if images and not (folder / IMAGES).is_dir():
         missing.append(f"the folder {IMAGES} is missing, with {len(images):,} images of COCO val2014")
     elif absent := absent_images(images):
-        missing.append(f"{len(absent):,} of {len(images):,} images are not in {IMAGES} ({some_of(absent)})")
+        missing.append(f"{len(absent):,} of {len(images):,} images are not in {IMAGES} ({first_names(absent, SHOWN)})")
     return PopeCheck(tuple(questions), tuple(missing))
 
 
@@ -185,7 +187,7 @@ def pope_answers(path: Path, questions_file: Path, questions: Sequence[PopeQuest
     if foreign:
         raise InputError(
             f"{path}: {len(foreign):,} answers are to no question of {questions_file.name} and the suite "
-            f"({some_of(foreign)}): give the files that belong together"
+            f"({first_names(foreign, SHOWN)}): give the files that belong together"
         )
     return list(_matched(said, asked, known))
 
