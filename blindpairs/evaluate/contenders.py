@@ -151,16 +151,16 @@ class Contenders:
         patterns = {name: one.pair_accuracy for name, one in by_pattern(self._truth, run).items()}
         right = {one.pair.pair_id: one.pair_right for one in run}
         return Contender(
-            titled_setup(setup),
-            folder.resolve(),
-            "asked",
-            setup.model,
-            scores.pair_accuracy,
-            scores.confusion,
-            patterns,
-            right,
-            run,
-            setup,
+            name=titled_setup(setup),
+            folder=folder.resolve(),
+            kind="asked",
+            spec=setup.model,
+            accuracy=scores.pair_accuracy,
+            confusion=scores.confusion,
+            patterns=patterns,
+            right=right,
+            outcomes=run,
+            setup=setup,
         )
 
     def _similar(self, scores: SimilarityScores, folder: Path) -> Contender:
@@ -171,9 +171,17 @@ class Contenders:
         right = {pair_id: scores.right[pair_id] for pair_id in blind}
         template = scores.similarities.templates[0]
         name = _short(spec) + ("" if template == OFFICIAL_TEMPLATE else f" ({template!r})")
-        rates = overall.image, overall.confusion, patterns
         return Contender(
-            name, folder.resolve(), "similarity", spec, *rates, right, weights_hash=weights, wording=template
+            name=name,
+            folder=folder.resolve(),
+            kind="similarity",
+            spec=spec,
+            accuracy=overall.image,
+            confusion=overall.confusion,
+            patterns=patterns,
+            right=right,
+            weights_hash=weights,
+            wording=template,
         )
 
     def _results_there(self) -> list[Path]:

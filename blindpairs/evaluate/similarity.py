@@ -12,7 +12,7 @@ same settings and the same weights measured is used again, without loading the m
 scores are derived, and cost nothing to derive again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from blindpairs.access import present
 from blindpairs.benchmark import Benchmark, BenchmarkPair
-from blindpairs.errors import ConfigError, InputError, Undecodable
+from blindpairs.errors import ConfigError, InputError
 from blindpairs.evaluate.loaded_files import LoadedFiles, unchanged_since
 from blindpairs.evaluate.matching import Blocks, MatchingScores, image_right, score_blocks
 from blindpairs.evaluate.scores import BOOTSTRAP_FROM
@@ -34,8 +34,7 @@ from blindpairs.evaluate.similarity_files import (
     write_output,
     write_similarities,
 )
-from blindpairs.images import Limits
-from blindpairs.images.decode import decode_pixels
+from blindpairs.evaluate.squares import in_batches, squares
 from blindpairs.progress import Progress, silent
 from blindpairs.statistics import bootstrap_interval
 
@@ -251,9 +250,9 @@ def _image_vectors(
     vectors: dict[str, NDArray[np.float32]] = {}
     failed: dict[str, str] = {}
     progress(0, len(wanted))
-    for batch in _batches(_squares(benchmark, wanted, encoder, failed.__setitem__)):
-        keys, squares = zip(*batch, strict=True)
-        encoded = encoder.encode(torch.from_numpy(np.stack(squares)).to(encoder.device)).cpu().numpy()  # (B, D)
+    for batch in in_batches(squares(encoder, benchmark.images(wanted), failed.__setitem__), BATCH):
+        keys, inputs = zip(*batch, strict=True)
+        encoded = encoder.encode(torch.from_numpy(np.stack(inputs)).to(encoder.device)).cpu().numpy()  # (B, D)
         for key, vector in zip(keys, encoded, strict=True):
             if np.isfinite(vector).all():
                 vectors[key] = vector
@@ -268,30 +267,6 @@ def _image_vectors(
             f"({reason}): restore them, or take their pairs out of the benchmark"
         )
     return vectors
-
-
-def _squares(
-    benchmark: Benchmark, wanted: Sequence[str], encoder: "Encoder", fail: Callable[[str, str], None]
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """(image id, the encoder's input (3, S, S)) of each image that can be read; `fail` is told of the others."""
-    for key, data in benchmark.images(wanted):
-        try:
-            if isinstance(data, Undecodable):
-                raise data
-            yield key, encoder.preprocess.apply(decode_pixels(data, Limits())[0])
-        except Undecodable as error:
-            fail(key, error.message)
-
-
-def _batches(squares: Iterator[tuple[str, NDArray[np.uint8]]]) -> Iterator[list[tuple[str, NDArray[np.uint8]]]]:
-    batch: list[tuple[str, NDArray[np.uint8]]] = []
-    for one in squares:
-        batch.append(one)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _blocks(pairs: Sequence[BenchmarkPair], images: Vectors, texts: Vectors, template: str) -> Blocks:

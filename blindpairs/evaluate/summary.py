@@ -119,18 +119,25 @@ def summarise(
     endings = Counter(one.finish for one in answers if one.key in questions and one.finish not in ("", "stop"))
     codes = Counter(one.code for key, one in (failures or {}).items() if key in questions and key not in options)
     summary = Summary(
-        setup,
-        benchmark.name,
-        benchmark.fingerprint,
-        benchmark.ground_truth,
-        Counts(len(asked), len(whole), len(questions), len(options), unreadable, dict(endings)),
-        dict(codes),
-        None,
+        setup=setup,
+        benchmark=benchmark.name,
+        fingerprint=benchmark.fingerprint,
+        ground_truth=benchmark.ground_truth,
+        counts=Counts(
+            pairs=len(asked),
+            complete_pairs=len(whole),
+            questions=len(questions),
+            answered=len(options),
+            unreadable=unreadable,
+            endings=dict(endings),
+        ),
+        failures=dict(codes),
+        blind=None,
         reader=reader,
     )
-    alone = all(pair.is_control for pair in asked)
-    some = [pair for pair in whole if alone or not pair.is_control]
-    if len(whole) < len(asked) and not (complete_pairs and some):
+    controls_alone = all(pair.is_control for pair in asked)
+    scorable = [pair for pair in whole if controls_alone or not pair.is_control]
+    if len(whole) < len(asked) and not (complete_pairs and scorable):
         return summary  # complete controls alone would stand in the place of blind pairs
     return _scored(summary, shown, whole, options)
 
@@ -176,13 +183,13 @@ class BothOrders:
     same_option: Rate  # the same option in both orders, of the questions with two readable answers
 
 
-def both_orders(benchmark: Benchmark, given: Iterable[Answer], other: Iterable[Answer]) -> BothOrders | None:
-    """What changes with the order of the options; None where answers are missing. `other` are those to exchanged ones.
+def both_orders(benchmark: Benchmark, in_order: Iterable[Answer], swapped: Iterable[Answer]) -> BothOrders | None:
+    """What changes with the order of the options, from the answers to each; None where answers are missing.
 
     The options of exchanged questions are mapped back, so that 0 is the same option in both.
     """
-    options = options_of(benchmark, given)
-    back = {key: None if one is None else 1 - one for key, one in options_of(exchanged(benchmark), other).items()}
+    options = options_of(benchmark, in_order)
+    back = {key: None if one is None else 1 - one for key, one in options_of(exchanged(benchmark), swapped).items()}
     pairs = [pair for pair in benchmark.pairs if pair.question and not pair.is_control]
     pairs = pairs or [pair for pair in benchmark.pairs if pair.question]
     keys = [key for pair in pairs for key in keys_of(pair) if key[2] == "first"]

@@ -112,7 +112,7 @@ SPENT = "the model said nothing; max_tokens=512 was used up before it said anyth
 )
 def test_response_without_an_answer_is_a_typed_failure(response: Response, code: str, message: str) -> None:
     total = 0.1 if code == "rate_limited" else 10
-    assert failure_of(always(response), attempts=2, attempt_timeout=10, total=total) == (code, message)
+    assert failure_of(always(response), attempts=2, attempt_timeout=10, total_timeout=total) == (code, message)
 
 
 def test_connection_refused_is_a_failure_after_all_attempts() -> None:
