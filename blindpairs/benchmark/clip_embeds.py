@@ -48,6 +48,7 @@ def questions(folder: Path, types: Mapping[int, str], notes: list[str]) -> dict[
     numbered = by_number(path, "Question ID", _numbered(path, rows, notes, types))
     found: dict[int, Question] = {}
     for number in sorted(types):
+        # Image a of a pair has an odd id, and image b the next one.
         if number % 2 == 0 or number not in numbered or number + 1 not in numbered:
             continue
         question = _question(numbered[number], numbered[number + 1], (types[number], types.get(number + 1, "")))

@@ -49,6 +49,7 @@ def new_folder(folder: Path, form: str) -> Iterator[Path]:
         yield aside
         if target.exists():  # a folder cannot be renamed onto one that is not empty
             older = target.parent / aside_name(target.name)
+            # Between the two renames there is no folder at the target; no portable call exchanges two folders.
             target.rename(older)
             aside.rename(target)
             shutil.rmtree(older)
@@ -191,6 +192,7 @@ def as_jpeg(data: bytes) -> bytes:
     """
     if sniff(data[:HEAD_BYTES]) == "jpeg":
         header = jpeg_header(data)
+        # A JPEG segment has at most 64 KiB, so that is how far Exif data can reach.
         turned = header.exif and exif_orientation(data[header.exif : header.exif + 65536]) != 1
         if header.components == 3 and header.precision == 8 and header.scan and not turned:
             return data

@@ -139,6 +139,7 @@ def _write_rows(path: Path, benchmark: Benchmark, pairs: Sequence[BenchmarkPair]
 def _row(number: int, pair: BenchmarkPair, source: str, names: Mapping[str, str]) -> dict[str, Any]:
     assert pair.question  # pairs without two questions are refused
     assert pair.second
+    # The scorer counts on Yes for question 0 with image 0, so a question whose answers are (1, 0) comes second.
     first_is_0 = pair.question.answers == (0, 1)
     asked = (pair.question, pair.second) if first_is_0 else (pair.second, pair.question)
     kind = _kind(*asked)

@@ -36,6 +36,7 @@ def plain_name(name: str) -> str:
 def entry_named(folder: Path, *names: str) -> Path | None:
     """The entry of a folder with one of these names, in any case, with spaces or underscores; None without one."""
     wanted = [plain_name(name) for name in names]
+    # Reversed, so that of two entries with one plain name the first in the listing stays.
     found = {plain_name(path.name): path for path in reversed(listed(folder))}
     return next((found[name] for name in wanted if name in found), None)
 

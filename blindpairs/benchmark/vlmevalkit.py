@@ -156,6 +156,7 @@ def _rows(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], kind: str) -> It
             assert pair.question is not None
             for at, (side, key) in enumerate(zip("ab", pair.image_ids, strict=True)):
                 index = 2 * place + at
+                # VLMEvalKit reads a short text in the column `image` as the index of the row that has the image.
                 seen = first_row.setdefault(key, index)
                 pixels = images.pop(key) if seen == index else str(seen)
                 text, first, other, category = _cells(pair, pair.question).values()

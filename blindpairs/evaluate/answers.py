@@ -57,6 +57,12 @@ def item_key(item_id: str) -> Key:
     return item_id, "", "first"
 
 
+def mean_seconds(answers: Iterable[Answer]) -> float | None:
+    """What one answer took, on average; None where no answer says."""
+    seconds = [answer.seconds for answer in answers if answer.seconds is not None]
+    return sum(seconds) / len(seconds) if seconds else None
+
+
 def read_answers(path: Path) -> Iterator[Answer]:
     """The answers of a file, each key once, as a stream; none where there is no file.
 

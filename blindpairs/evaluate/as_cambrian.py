@@ -39,6 +39,7 @@ def read_cambrian(asked: Sequence[Answered]) -> HarnessResult:
     if not lines or stopped:
         return verdicts, {}, notes
     right = [verdicts[one.key].outcome == "right" for one in lines]
+    # A pair counts as two lines, and a last line without a neighbour as one.
     both = sum(a and b for a, b in zip(right[::2], right[1::2], strict=False))
     correct = 2 * both + (len(right) % 2 == 1 and right[-1])
     headline = {"total": float(len(right)), "correct": float(correct), "accuracy": 100.0 * correct / len(right)}

@@ -27,6 +27,7 @@ def read_official(asked: Sequence[Answered], judging: Judging) -> HarnessResult:
     lines = first_questions(asked)  # its script knows no second question
     verdicts = {one.key: graded(judging.reply(one, 0)) for one in lines}
     right = [verdicts[one.key].outcome == "right" for one in lines]
+    # strict=False drops a last line without a neighbour, as the script does.
     pairs = [a and b for a, b in zip(right[::2], right[1::2], strict=False)]
     notes = pairs_by_line(lines, "MMVP's script")
     if cut := sum(verdict.reason == "not_the_word_alone" for verdict in verdicts.values()):

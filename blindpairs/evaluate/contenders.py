@@ -136,12 +136,13 @@ class Contenders:
         return [pair for pair in pairs if pair.control_of is None] or pairs
 
     def _asked(self, folder: Path) -> Contender:
+        # Filed under the benchmark as it was asked, scored by the ground truth that counts.
         setup = read_setup(folder, self._benchmark)
         answers = _answers(folder)
         if setup.asking.name != FREE_FORM.name:
             check_origin(folder, setup, answers)
         options = options_of(exchanged(self._truth) if setup.exchanged else self._truth, answers)
-        if setup.exchanged:
+        if setup.exchanged:  # back to the order of the benchmark, in which 0 is the same option for all
             options = {key: None if one is None else 1 - one for key, one in options.items()}
         try:
             run = outcomes(self._pairs(), options)

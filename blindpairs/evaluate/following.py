@@ -107,6 +107,7 @@ def ask_following(
 def score_following(questions: Sequence[FollowingQuestion], answers: Sequence[Answer]) -> FollowingScores:
     """The figures of recorded answers. InputError for a question without an answer."""
     said = texts_by_item(answers, [one.item_id for one in questions], "answers to following")
+    # Of an answer that was cut off nobody knows how it would have ended: it is read as an empty one.
     cut = {answer.key[0] for answer in answers if answer.finish == "length"}
     texts = {item_id: "" if item_id in cut else text for item_id, text in said.items()}
     about: dict[str, list[FollowingQuestion]] = {}

@@ -45,7 +45,7 @@ def import_answers(path: Path, benchmark: Benchmark, ids: Mapping[str, ImageSide
     models = {row.model for row in rows if row.model}
     if len(models) > 1:
         raise InputError(f"{path} has answers of several models ({', '.join(sorted(models))[:80]}): keep one of them")
-    numbered = source_sides(benchmark) if ids is None else ids
+    numbered = source_sides(benchmark) if ids is None else ids  # for rows that name no pair of ours
     questions = _questions(benchmark)
     fitting: list[tuple[ForeignRow, ImageSide]] = []
     left_out: dict[str, list[str]] = {}

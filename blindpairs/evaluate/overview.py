@@ -137,6 +137,7 @@ def _pairs(scores: Scores | None) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns two spaces apart, the first of them left and the others right. A row with fewer cells is not cut."""
+    # A row with fewer cells has a sentence in place of numbers: it must not widen the columns.
     widths: dict[int, int] = {}
     longest = max(map(len, rows))
     for row in rows:

@@ -19,8 +19,15 @@ from typing import Any
 from blindpairs.benchmark import Benchmark
 from blindpairs.benchmark.sidecar import read_sidecar
 from blindpairs.errors import BlindpairsError, ConfigError, InputError
-from blindpairs.evaluate.answering import AnsweringReport, Conditions, answer_questions, missing_plan, shard_questions
-from blindpairs.evaluate.answers import Answer
+from blindpairs.evaluate.answering import (
+    AnsweringReport,
+    Conditions,
+    Planned,
+    answer_questions,
+    missing_plan,
+    shard_questions,
+)
+from blindpairs.evaluate.answers import Answer, mean_seconds
 from blindpairs.evaluate.as_official import recorded_replies
 from blindpairs.evaluate.asking import FREE_FORM, PROTOCOLS, Asking, exchanged
 from blindpairs.evaluate.baselines import UNASKED, Baseline, first_option, guessing
@@ -59,16 +66,6 @@ class Asked:
     spec: str  # of a model, `blind:` and one, `random`, `first`, or `recorded:` and a folder of the results
     asking: Asking = PROTOCOLS["ours"]
     exchanged: bool = False  # whether the options are shown in the other order
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What asking what is missing would take. `seconds` is what one answer took until now, None without any."""
-
-    setup: Setup
-    plan: Plan
-    answered: int
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -294,12 +291,6 @@ def _disagreement_fields(disagreement: Disagreement) -> dict[str, Any]:
     pair_id, side, which = disagreement.answered.key
     key = {"pair_id": pair_id, "side": side, "which": which, "text": disagreement.answered.text}
     return {**key, "ours": vars(disagreement.ours), "theirs": vars(disagreement.theirs)}
-
-
-def mean_seconds(answers: Iterable[Answer]) -> float | None:
-    """What one answer took, on average; None where no answer says."""
-    seconds = [answer.seconds for answer in answers if answer.seconds is not None]
-    return sum(seconds) / len(seconds) if seconds else None
 
 
 def first_error(entries: Iterable[Entry]) -> BlindpairsError | None:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, InputError
-from blindpairs.evaluate.answering import BLANK, Conditions
-from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
+from blindpairs.evaluate.answering import BLANK, Conditions, Planned
+from blindpairs.evaluate.answers import Answer, AnswerFile, item_key, mean_seconds
 from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import UNASKED, Baseline
 from blindpairs.evaluate.following import FollowingScores
@@ -46,7 +46,6 @@ from blindpairs.evaluate.results import (
     write_scores,
     write_setup,
 )
-from blindpairs.evaluate.session import Planned, mean_seconds
 from blindpairs.evaluate.suite_questions import BenchSuite, Question, Suite
 from blindpairs.evaluate.suites import Rule
 from blindpairs.progress import Progress, silent
@@ -212,6 +211,7 @@ class SuiteSession:
         reviews = folder / _reviewing(judge).folder_name
         reviewed = {review.key for review in recorded_answers(reviews)}
         said = {answer.key: answer.text for answer in recorded_answers(folder)}
+        # An answer that is not there yet costs the judge as much as the longest that the model may give.
         longest = "x" * (CHARACTERS_PER_TOKEN * BENCH_MANNER.max_tokens)
         left = {item_key(one.item_id): one for one in self.suite.questions}
         prompts = [judge_prompt(one, said.get(key, longest)) for key, one in left.items() if key not in reviewed]

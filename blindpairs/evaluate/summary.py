@@ -111,7 +111,7 @@ def summarise(
     """
     shown = exchanged(benchmark) if setup.exchanged else benchmark
     answers = list(answers)
-    options = options_of(shown, answers)
+    options = options_of(shown, answers)  # None for an answer that cannot be read; no key for one that is missing
     asked = [pair for pair in shown.pairs if pair.question]
     whole = [pair for pair in asked if all(key in options for key in keys_of(pair))]
     questions = questions_of(shown)
