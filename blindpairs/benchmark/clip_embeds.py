@@ -73,7 +73,9 @@ def _numbered(
         for place, number in enumerate(numbers):
             line = place + 1
             if number not in known and line in known and line not in numbers:
-                notes.append(f"{path.name}, row {line}: {number} is no id of the benchmark, so it is taken for {line}.")
+                notes.append(
+                    f"{path.name}, row {line}: {number} is not an id of the benchmark, so it is taken for {line}."
+                )
                 numbers[place] = line
     return [{**row, "Question ID": str(number)} for row, number in zip(taken, numbers, strict=True)]
 

@@ -133,7 +133,7 @@ def _check_replaceable(folder: Path, form: str) -> None:
     if not {path.name for path in listed(folder)} - SYSTEM_FILES:
         return
     if not present(folder / RECORD):
-        raise InputError(f"{folder} is not empty and no export of blindpairs: name another folder")
+        raise InputError(f"{folder} is not empty, and not an export of blindpairs: name another folder")
     record = read_record(folder)
     if record.get("format") != form:
         raise InputError(f"{folder} is an export in the format {record.get('format')}, not {form}: name another folder")
@@ -243,7 +243,7 @@ def id_of_file(path: Path) -> str:
     kind = sniff(data[:HEAD_BYTES])
     if kind is None:
         looks = describe_unknown(data) if data else "has no bytes"
-        raise InputError(f"{path} is no image (it {looks}): download the benchmark again")
+        raise InputError(f"{path} is not an image (it {looks}): download the benchmark again")
     if not ends_properly(data, kind):  # some decoders need no end, so what decides is whether ours does
         try:
             decode(data)

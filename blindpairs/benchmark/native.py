@@ -69,7 +69,9 @@ def read_native(path: Path) -> Benchmark:
             columns = [name for name in parquet.schema_arrow.names if name not in ("image_a", "image_b")]
             rows = parquet.read(columns=columns).to_pylist() if record else []
         except (pa.ArrowException, OSError, ValueError) as error:  # OSError: how Arrow reports bad checksums
-            raise InputError(f"{file} is damaged or no Parquet file ({str(error)[:100]}): export it again") from error
+            raise InputError(
+                f"{file} is damaged or not a Parquet file ({str(error)[:100]}): export it again"
+            ) from error
     if not record:
         raise InputError(f"{file} is not a benchmark that blindpairs wrote: `blindpairs import` reads other formats")
     try:

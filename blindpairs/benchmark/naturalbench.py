@@ -175,7 +175,7 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
             else [json.loads(x) for x in text.split("\n") if x.strip()]
         )
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({str(error)[:80]}): was the download cut short?") from error
+        raise InputError(f"{path} is not JSON ({str(error)[:80]}): was the download cut short?") from error
     for number, value in enumerate(values):
         row = {plain_name(name): each for name, each in value.items()} if isinstance(value, dict) else {}
         missing = [name for name in FIELDS if not isinstance(row.get(plain_name(name)), str)]
@@ -253,7 +253,7 @@ def _image(file: Path, row: Mapping[str, Any], place: int) -> Path:
     value = row.get(f"image {place} file name", row.get(f"image {place}"))
     value = value.get("path") if isinstance(value, dict) else value
     if not isinstance(value, str) or not value:
-        raise InputError(f"{file}: Image_{place} of row {row.get('index')} is no path of a file")
+        raise InputError(f"{file}: Image_{place} of row {row.get('index')} is not the path of a file")
     places = (file.parent / value, file.parent / "images" / value)
     for each in places:
         with suppress(OSError):  # the name is too long, as that of an image in base64 is

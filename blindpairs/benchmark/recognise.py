@@ -153,7 +153,7 @@ def _found(path: Path) -> str:
     if fields:
         return f"holds objects with the fields {_shown(fields)}"
     columns = _columns(path)
-    return f"is a table with the columns {_shown(columns)}" if len(columns) > 1 else "is no table and no JSON"
+    return f"is a table with the columns {_shown(columns)}" if len(columns) > 1 else "is neither a table nor JSON"
 
 
 def _shown(names: Collection[str]) -> str:

@@ -204,7 +204,7 @@ class ComparingOptions:
     def check(self) -> None:
         """ConfigError for what does not fit."""
         if self.power is not None and not 0 < self.power <= 100:
-            raise ConfigError(f"--power {self.power:g} is no gain in points: give one above 0, such as --power 5")
+            raise ConfigError(f"--power {self.power:g} is not a gain in points: give one above 0, such as --power 5")
         if self.zero_shot is not None:
             named_folder("--zero-shot", self.zero_shot)
         more = self.zero_shot or self.correlation or self.published

@@ -213,7 +213,7 @@ def _parsed(path: Path, number: int, line: bytes) -> Answer:
         raise _damaged(path, number, f"side {texts['side']!r} or which {texts['which']!r} is unknown")
     seconds, settings = record.get("seconds"), record.get("settings")
     if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds)):
-        raise _damaged(path, number, f"seconds {seconds!r} are no number")
+        raise _damaged(path, number, f"seconds {seconds!r} is not a number")
     if not isinstance(settings, dict):
         raise _damaged(path, number, "it has no object 'settings'")
     parts = [texts.pop(name) for name in names]

@@ -71,7 +71,7 @@ def _recorded(path: Path, number: int, line: bytes) -> tuple[tuple[str, ...], li
         record = json.loads(line.decode())
         key, said = tuple(record[name] for name in ("pair_id", "side", "which")), record["replies"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}, line {number:,} is no recorded reply ({str(error)[:80]})") from error
+        raise InputError(f"{path}, line {number:,} is not a recorded reply ({str(error)[:80]})") from error
     if not isinstance(said, list) or not all(isinstance(text, str) for text in (*key, *said)):
-        raise InputError(f"{path}, line {number:,} is no recorded reply (its replies are no list of texts)")
+        raise InputError(f"{path}, line {number:,} is not a recorded reply (its replies are not a list of texts)")
     return key, said

@@ -55,7 +55,7 @@ def foreign_rows(path: Path) -> tuple[str, list[ForeignRow]]:
     name = _harness(records[0][1])
     if not name:
         raise InputError(
-            f"{path} is no file of answers of MMVP's script, Cambrian, lmms-eval or VLMEvalKit: its first row has "
+            f"{path} is not a file of answers of MMVP's script, Cambrian, lmms-eval or VLMEvalKit: its first row has "
             f"{', '.join(map(str, records[0][1]))[:120]}"
         )
     return name, [_row(path, name, line, record) for line, record in records]
@@ -77,7 +77,9 @@ def _row(path: Path, name: str, line: int, record: Record) -> ForeignRow:
             line, record
         )
     except (LookupError, TypeError, ValueError) as error:
-        raise InputError(f"{path}, line {line:,} is no answer of {name} ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"{path}, line {line:,} is not an answer of {name} ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _official(line: int, record: Record) -> ForeignRow:
@@ -131,7 +133,7 @@ def _text(value: object) -> str:
 def _number(value: object, add: int) -> str:
     match = re.fullmatch(r"\s*(\d{1,9})(?:\.0*)?\s*", _text(value), re.ASCII)
     if not match:
-        raise ValueError(f"{value!r} is no number of a question")
+        raise ValueError(f"{value!r} is not the number of a question")
     return str(int(match[1]) + add)
 
 
@@ -157,7 +159,7 @@ def _json(path: Path) -> Iterator[tuple[int, Record]]:
         else:
             records = [(number, _object(path, number, line)) for number, line in lines if line.strip()]
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({str(error)[:80]}): was the download cut short?") from error
+        raise InputError(f"{path} is not JSON ({str(error)[:80]}): was the download cut short?") from error
     for number, record in records:
         if not isinstance(record, dict):
             raise InputError(f"{path}, line {number:,} holds a JSON {type(record).__name__}, not an object")
@@ -181,7 +183,7 @@ def _table(path: Path, separator: str) -> Iterator[tuple[int, Record]]:
                 raise InputError(f"{path}, line {rows.line_num:,}: its cells are not those of the header")
             yield rows.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no table ({error}): save it as text in UTF-8") from error
+        raise InputError(f"{path} is not a table ({error}): save it as text in UTF-8") from error
 
 
 def _excel(path: Path) -> Iterator[tuple[int, Record]]:
@@ -200,5 +202,5 @@ def _excel(path: Path) -> Iterator[tuple[int, Record]]:
             header = [_text(cell) for cell in next(rows, ())]
             found = [dict(zip(header, row, strict=False)) for row in rows if any(cell is not None for cell in row)]
         except Exception as error:  # what is under openpyxl (zip, XML, dates) has no common error for a damaged file
-            raise InputError(f"{path} is no Excel file ({str(error)[:80]}): open and save it again") from error
+            raise InputError(f"{path} is not an Excel file ({str(error)[:80]}): open and save it again") from error
     yield from enumerate(found, 2)

@@ -140,10 +140,10 @@ def _of_table(path: Path) -> list[PopeQuestion]:
             wanted = [name for name in (*_PARQUET, "category", "image_source") if name in names]
             rows: list[dict[str, Any]] = pq.read_table(path, columns=wanted).to_pylist()
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path} is damaged or no Parquet file ({str(error)[:80]}): restore it") from error
+            raise InputError(f"{path} is damaged or not a Parquet file ({str(error)[:80]}): restore it") from error
     lacking = [name for name in (*_PARQUET, "image") if name not in names]
     if lacking:
-        raise InputError(f"{path} is no table of POPE: it has no column {', '.join(lacking)}")
+        raise InputError(f"{path} is not a table of POPE: it has no column {', '.join(lacking)}")
     named = re.match("|".join(SPLITS), path.name)
     found = []
     for place, row in enumerate(rows):

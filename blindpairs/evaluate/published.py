@@ -85,7 +85,7 @@ def possible_hits(text: str, count: int) -> list[int]:
     except ValueError:
         share = math.nan
     if not 0 <= share <= 100:
-        raise InputError(f"{text!r} is no share in percent: give a number from 0 to 100")
+        raise InputError(f"{text!r} is not a share in percent: give a number from 0 to 100")
     decimals = len(text.partition(".")[2])
     slack = 0.5 * 10.0**-decimals + 1e-9  # half a unit of the last decimal, which binary floats miss by a little
     lowest = max(0, math.ceil((share - slack) * count / 100))

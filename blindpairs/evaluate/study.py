@@ -148,7 +148,7 @@ class Study:
         another answer than before.
         """
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise InputError(f"{seconds} is no number of seconds")
+            raise InputError(f"{seconds} is not a number of seconds")
         with self._lock:
             one = self._participant(name)
             key = one.tokens.get(token)

@@ -132,7 +132,7 @@ def read_lines(path: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
         try:
             record = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number:,} is no JSON ({str(error)[:80]}): restore the file") from error
+            raise InputError(f"{path}, line {number:,} is not JSON ({str(error)[:80]}): restore the file") from error
         if not isinstance(record, dict):
             raise InputError(f"{path}, line {number:,} holds a JSON {type(record).__name__}, not an object")
         for name in texts:

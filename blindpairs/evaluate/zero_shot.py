@@ -57,7 +57,7 @@ def labelled_images(folder: Path) -> LabelledImages:
     InputError for less than two classes, for one without a name, and for two of one name.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: name one with a sub-folder of images for each class")
+        raise InputError(f"{folder} is not a folder: name one with a sub-folder of images for each class")
     found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     names = tuple(" ".join(path.name.replace("_", " ").split()) for path in found)
     if odd := [path.name for path, name in zip(found, names, strict=True) if not name or names.count(name) > 1]:

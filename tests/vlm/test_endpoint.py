@@ -94,7 +94,7 @@ SPENT = "the model said nothing; max_tokens=512 was used up before it said anyth
         (Response(b"<html>Bad gateway</html>", 502), "server", "HTTP 502: no reason given"),
         (Response(b'{"detail": "x\\u001b[31m\\ny"}', 422), "bad_request", "HTTP 422: x [31m y"),
         (Response(b"<!DOCTYPE html><title>Welcome</title>"), "not_an_api", PAGE),
-        (Response(b'{"models": []}'), "not_an_api", "its response is JSON, but no chat completion"),
+        (Response(b'{"models": []}'), "not_an_api", "its response is JSON, but not a chat completion"),
         (Response(b'{"choices": [{"mess'), "server", "its response is cut off or not JSON"),
         (Response(b"[" * 100_000), "server", "its response is cut off or not JSON"),
         (Response(b'{"error": {"message": "overloaded"}}'), "server", "overloaded"),
