@@ -101,9 +101,9 @@ def _write(path: Path, benchmark: Benchmark, pairs: Sequence[BenchmarkPair], key
     schema = typed_schema(FIELDS)
     with pq.ParquetWriter(path, schema, **WRITING) as writer:
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
-            some = pairs[start : start + PAIRS_AT_ONCE]
-            images = dict(each_image(benchmark, some, as_rgb))
-            rows = [row for place, pair in enumerate(some, start) for row in _rows(place, pair, images, keys)]
+            batch = pairs[start : start + PAIRS_AT_ONCE]
+            images = dict(each_image(benchmark, batch, as_rgb))
+            rows = [row for place, pair in enumerate(batch, start) for row in _rows(place, pair, images, keys)]
             writer.write_table(pa.Table.from_pylist(rows, schema))
 
 

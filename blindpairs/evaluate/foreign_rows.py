@@ -83,24 +83,24 @@ def _row(path: Path, name: str, line: int, record: Record) -> ForeignRow:
 
 
 def _official(line: int, record: Record) -> ForeignRow:
-    number, said, truth = record["question_id"], record["response"], record["answer"]
+    number, response, truth = record["question_id"], record["response"], record["answer"]
     prompt, model = _text(record.get("prompt")), _text(record.get("model_id"))
-    return ForeignRow(line, _number(number, 0), _image_side(record), _text(said), _option(truth), prompt, (), model)
+    return ForeignRow(line, _number(number, 0), _image_side(record), _text(response), _option(truth), prompt, (), model)
 
 
 def _cambrian(line: int, record: Record) -> ForeignRow:
     options = tuple(map(_text, record.get("text_options") or ()))
     prompt, model = _text(record.get("prompt")), _text(record.get("model_id"))
-    number, said, truth = record["question_id"], record["answer"], record["gt_answer"]
+    number, response, truth = record["question_id"], record["answer"], record["gt_answer"]
     return ForeignRow(
-        line, _number(number, 1), _image_side(record), _text(said), _option(truth), prompt, options, model
+        line, _number(number, 1), _image_side(record), _text(response), _option(truth), prompt, options, model
     )
 
 
 def _lmms_eval(line: int, record: Record) -> ForeignRow:
-    said = record["filtered_resps"]
-    while isinstance(said, list) and len(said) == 1:  # older versions leave a list around each answer
-        said = said[0]
+    response = record["filtered_resps"]
+    while isinstance(response, list) and len(response) == 1:  # older versions leave a list around each answer
+        response = response[0]
     values = [value for value in record.values() if isinstance(value, dict)]
     image_side = next((found for value in values if (found := _image_side(value))), None)
     numbers = {value["index"] for value in values if "pair_index" in value}
@@ -108,15 +108,17 @@ def _lmms_eval(line: int, record: Record) -> ForeignRow:
         raise ValueError("it has no value of the task mmvp or of a blindpairs export, so its question has no id")
     source = "" if image_side else _number(numbers.pop(), 1)
     return ForeignRow(
-        line, source, image_side, _text(said), _option(record.get("target")), _text(record.get("input")), (), ""
+        line, source, image_side, _text(response), _option(record.get("target")), _text(record.get("input")), (), ""
     )
 
 
 def _vlmevalkit(line: int, record: Record) -> ForeignRow:
     options = tuple(_text(record[letter]) for letter in "AB" if _text(record.get(letter)))
-    prompt, said = _text(record.get("question")), record["prediction"]
+    prompt, response = _text(record.get("question")), record["prediction"]
     source, image_side, truth = _number(record["index"], 1), _image_side(record), _option(record.get("answer"))
-    return ForeignRow(line, source, image_side, _text(said), truth, prompt, options if len(options) == 2 else (), "")
+    return ForeignRow(
+        line, source, image_side, _text(response), truth, prompt, options if len(options) == 2 else (), ""
+    )
 
 
 def _text(value: object) -> str:

@@ -182,23 +182,23 @@ def pope_answers(path: Path, questions_file: Path, questions: Sequence[PopeQuest
     known: defaultdict[tuple[str, str, str], list[PopeQuestion]] = defaultdict(list)
     for one in questions:
         known[one.split, one.image, one.text].append(one)
-    said = [(line["question_id"], line) for line in read_lines(path, ("question_id", "text"))]
-    foreign = [name for name, _ in said if name not in asked or not known[asked[name]]]
+    answer_lines = [(line["question_id"], line) for line in read_lines(path, ("question_id", "text"))]
+    foreign = [name for name, _ in answer_lines if name not in asked or not known[asked[name]]]
     if foreign:
         raise InputError(
             f"{path}: {len(foreign):,} answers are to no question of {questions_file.name} and the suite "
             f"({first_names(foreign, SHOWN)}): give the files that belong together"
         )
-    return list(_matched(said, asked, known))
+    return list(_matched(answer_lines, asked, known))
 
 
 def _matched(
-    said: Iterable[tuple[str, dict[str, Any]]],
+    answer_lines: Iterable[tuple[str, dict[str, Any]]],
     asked: dict[str, tuple[str, str, str]],
     known: dict[tuple[str, str, str], list[PopeQuestion]],
 ) -> Iterable[Answer]:
     """A question that a split has twice has one label, so that its answers may be taken in any order."""
-    for name, line in said:
+    for name, line in answer_lines:
         places = known[asked[name]]
         question = places.pop(0) if len(places) > 1 else places[0]
         yield Answer(item_key(question.item_id), line["text"], model=str(line.get("model_id") or ""))

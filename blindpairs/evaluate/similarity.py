@@ -137,9 +137,9 @@ def _measured(
     settings = _settings(benchmark, templates, images, texts)
     similarities = kept_similarities(folder, settings)
     if similarities is None:
-        seen = _image_vectors(benchmark, pairs, images, progress)
-        said = _text_vectors(pairs, templates, texts)
-        blocks = {template: _blocks(pairs, seen, said, template) for template in templates}
+        image_vectors = _image_vectors(benchmark, pairs, images, progress)
+        text_vectors = _text_vectors(pairs, templates, texts)
+        blocks = {template: _blocks(pairs, image_vectors, text_vectors, template) for template in templates}
         similarities = Similarities(tuple(pair.pair_id for pair in pairs), blocks, settings)
         write_similarities(similarities, folder)
     files.record(folder, images.origin)
@@ -161,8 +161,8 @@ def score_similarities(benchmark: Benchmark, similarities: Similarities) -> Simi
     blind = [pair for pair in pairs if not pair.is_control]
     controls = [pair for pair in pairs if pair.is_control]
 
-    def chosen(some: Sequence[BenchmarkPair], template: str) -> Blocks:
-        return similarities.blocks[template][[at[pair.pair_id] for pair in some]]
+    def blocks_of(subset: Sequence[BenchmarkPair], template: str) -> Blocks:
+        return similarities.blocks[template][[at[pair.pair_id] for pair in subset]]
 
     first = similarities.templates[0]
     names = dict.fromkeys([*benchmark.patterns, *(name for pair in blind for name in pair.patterns)])
@@ -171,9 +171,9 @@ def score_similarities(benchmark: Benchmark, similarities: Similarities) -> Simi
     right = {pair.pair_id: bool(flags[at[pair.pair_id]]) for pair in pairs}
     return SimilarityScores(
         similarities=similarities,
-        wordings={template: score_blocks(chosen(blind, template)) for template in similarities.templates},
-        patterns={name: score_blocks(chosen(group, first)) for name, group in groups.items() if group},
-        controls=score_blocks(chosen(controls, first)) if controls else None,
+        wordings={template: score_blocks(blocks_of(blind, template)) for template in similarities.templates},
+        patterns={name: score_blocks(blocks_of(group, first)) for name, group in groups.items() if group},
+        controls=score_blocks(blocks_of(controls, first)) if controls else None,
         gain=_gain(controls, right),
         right=right,
         without_statements=len(benchmark.pairs) - len(pairs),
@@ -271,7 +271,9 @@ def _image_vectors(
 
 def _blocks(pairs: Sequence[BenchmarkPair], images: Vectors, texts: Vectors, template: str) -> Blocks:
     """The cosines (P, 2, 2) of statements and images, in float64, so that only equal vectors tie."""
-    said = np.array([[texts[filled(template, one)] for one in (pair.statement_a, pair.statement_b)] for pair in pairs])
-    seen = np.array([[images[key] for key in pair.image_ids] for pair in pairs])  # (P, 2, D)
-    blocks: Blocks = np.einsum("ptd,pid->pti", said, seen, dtype=np.float64)
+    text_pairs = np.array(
+        [[texts[filled(template, one)] for one in (pair.statement_a, pair.statement_b)] for pair in pairs]
+    )
+    image_pairs = np.array([[images[key] for key in pair.image_ids] for pair in pairs])  # (P, 2, D)
+    blocks: Blocks = np.einsum("ptd,pid->pti", text_pairs, image_pairs, dtype=np.float64)
     return blocks

@@ -210,11 +210,13 @@ class SuiteSession:
         folder = self.folder / planned.setup.folder_name
         reviews = folder / _reviewing(judge).folder_name
         reviewed = {review.key for review in recorded_answers(reviews)}
-        said = {answer.key: answer.text for answer in recorded_answers(folder)}
+        answer_texts = {answer.key: answer.text for answer in recorded_answers(folder)}
         # An answer that is not there yet costs the judge as much as the longest that the model may give.
         longest = "x" * (CHARACTERS_PER_TOKEN * BENCH_MANNER.max_tokens)
         left = {item_key(one.item_id): one for one in self.suite.questions}
-        prompts = [judge_prompt(one, said.get(key, longest)) for key, one in left.items() if key not in reviewed]
+        prompts = [
+            judge_prompt(one, answer_texts.get(key, longest)) for key, one in left.items() if key not in reviewed
+        ]
         return plan(Ask("", (text,), JUDGING.system, max_tokens=JUDGING.max_tokens) for text in prompts)
 
 

@@ -152,11 +152,11 @@ def absent_images(images: Mapping[str, Path]) -> list[str]:
 
 def texts_by_item(answers: Sequence[Answer], wanted: Sequence[str], what: str) -> dict[str, str]:
     """What was said about each wanted item; answers to others are left out. InputError names what is missing."""
-    said = {answer.key[0]: answer.text for answer in answers if not answer.key[1]}
-    missing = [item_id for item_id in wanted if item_id not in said]
+    texts = {answer.key[0]: answer.text for answer in answers if not answer.key[1]}
+    missing = [item_id for item_id in wanted if item_id not in texts]
     if missing:
         raise InputError(
             f"{len(missing):,} of {len(wanted):,} {what} are missing ({first_names(missing, SHOWN)}): "
             "run the same command again to get them"
         )
-    return {item_id: said[item_id] for item_id in wanted}
+    return {item_id: texts[item_id] for item_id in wanted}

@@ -189,17 +189,19 @@ def both_orders(benchmark: Benchmark, in_order: Iterable[Answer], swapped: Itera
     The options of exchanged questions are mapped back, so that 0 is the same option in both.
     """
     options = options_of(benchmark, in_order)
-    back = {key: None if one is None else 1 - one for key, one in options_of(exchanged(benchmark), swapped).items()}
+    mapped_back = {
+        key: None if option is None else 1 - option for key, option in options_of(exchanged(benchmark), swapped).items()
+    }
     pairs = [pair for pair in benchmark.pairs if pair.question and not pair.is_control]
     pairs = pairs or [pair for pair in benchmark.pairs if pair.question]
     keys = [key for pair in pairs for key in keys_of(pair) if key[2] == "first"]
-    if not keys or any(key not in options or key not in back for key in keys):
+    if not keys or any(key not in options or key not in mapped_back for key in keys):
         return None
-    one, two = (_pair_right(pairs, some) for some in (options, back))
-    readable = [(options[key], back[key]) for key in keys if options[key] is not None and back[key] is not None]
+    right_in_order, right_swapped = (_pair_right(pairs, order) for order in (options, mapped_back))
+    readable = [both for key in keys if None not in (both := (options[key], mapped_back[key]))]
     same = sum(a == b for a, b in readable)
     return BothOrders(
-        rate_of([a and b for a, b in zip(one, two, strict=True)]),
+        rate_of([a and b for a, b in zip(right_in_order, right_swapped, strict=True)]),
         # Two questions a pair: the interval is that of half as many, as if both always agreed.
         Rate(same, len(readable), wilson_interval(same / max(1, len(readable)), len(readable) / 2)),
     )
