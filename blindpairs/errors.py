@@ -5,6 +5,8 @@ what to do next; the command line prints it and exits with `exit_code`. Any othe
 keeps its traceback.
 """
 
+from collections.abc import Sequence
+
 
 class BlindpairsError(Exception):
     """An expected error: the message is for the user, the exit code for the calling script."""
@@ -63,3 +65,9 @@ class Undecodable(Exception):
         super().__init__(code, message)  # both in args, so that it survives pickling between processes
         self.code = code
         self.message = message
+
+
+def first_names(names: Sequence[str], most: int) -> str:
+    """The first names of a list, and how many more there are: what a message has room for."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

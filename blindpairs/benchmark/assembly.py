@@ -66,6 +66,7 @@ class Assembly:
     def _image(self, path: Path) -> str:
         if path not in self._ids:
             self._ids[path] = id_of_file(path)
+            # Files with the same bytes are one image, which is read from the first of them.
             self._paths.setdefault(self._ids[path], path)
         return self._ids[path]
 

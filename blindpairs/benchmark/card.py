@@ -71,6 +71,7 @@ def _front_matter(benchmark: Benchmark) -> str:
     tasks = ["visual-question-answering"] * asks + ["zero-shot-image-classification"] * states
     size = next((name for limit, name in _SIZES.items() if len(benchmark.pairs) < limit), "1M<n<10M")
     lines = ["---", f"pretty_name: {yaml_text(benchmark.name)}", f"license: {license}"]
+    # The hub refuses a licence outside of its list unless the card gives it a name and a link.
     if license == "other":
         lines += ["license_name: by-image", "license_link: README.md"]
     lines += ["task_categories:", *(f"- {task}" for task in tasks)] if tasks else []
@@ -114,6 +115,7 @@ def _images(shipped: Shipped) -> str:
 
 def _patterns(benchmark: Benchmark) -> str:
     blind, controls = Counter[str](), Counter[str]()
+    # A pair without a pattern counts under "", one with several under each.
     for pair in benchmark.pairs:
         for name in pair.patterns or ("",):
             (blind if not pair.is_control else controls)[name] += 1
@@ -164,6 +166,7 @@ def _made(benchmark: Benchmark, findings: Sequence[Finding]) -> str:
         counted = ", ".join(f"{_plain(name)} ({count:,})" for name, count in sorted(sources.items()))
         parts.append(f"Questions and statements were written by: {counted}.")
     present = {pair.pair_id for pair in benchmark.pairs}
+    # A refusing finding may be of a pair that the author exported all the same.
     refused = {finding.pair_id for finding in findings if finding.refuses} - present
     if findings:
         checks = Counter(finding.check for finding in findings)

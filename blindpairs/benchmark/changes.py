@@ -24,6 +24,7 @@ class Changes:
     @property
     def scores_change(self) -> bool:
         """Whether a score could change; other annotators or another licence change none."""
+        # Not the images: another image makes another pair id, so its pair is removed and added.
         decisive = ("question", "second", "statement_a", "statement_b", "patterns", "control_of")
         edited = any(set(decisive) & one.keys() for one in self.changed.values())
         return bool(self.added or self.removed or edited)

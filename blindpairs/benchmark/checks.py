@@ -136,6 +136,7 @@ def shown_by_one(question: Question, statements: tuple[str, str] = ("", "")) -> 
 
 def _same_stem(word: str, other: str) -> bool:
     """Whether two words seem to be forms of one: `cars` and `car`, `women` and `woman`."""
+    # Without up to three letters of an ending, but never by fewer than three letters.
     return other.startswith(word[: max(3, len(word) - 3)])
 
 
@@ -169,7 +170,7 @@ def _repeated(pairs: Sequence[BenchmarkPair]) -> Iterator[Finding]:
     for pair in pairs:
         text = pair.question.text if pair.question else pair.statement_a
         key = (frozenset(pair.image_ids), " ".join(text.casefold().split()))
-        first = asked.setdefault(key, pair.pair_id)
+        first = asked.setdefault(key, pair.pair_id)  # whichever image is a: exchanged pairs are duplicates, too
         if first != pair.pair_id:
             yield Finding(pair.pair_id, "duplicate", f"pair {first} asks the same of the same images")
         if pair.image_id_a == pair.image_id_b:
@@ -201,6 +202,7 @@ def _balance(pairs: Sequence[BenchmarkPair]) -> Iterator[Finding]:
     """Splits that a model could use, or that its habits would show in: which option is right, and which comes first."""
     questions = [pair.question for pair in pairs if pair.question]
     yield from _unequal("answer_a", "image a's answer is the first option", [q.answers[0] == 0 for q in questions])
+    # For each set of two options, whether the first one in the alphabet was shown first.
     orders: defaultdict[frozenset[str], list[bool]] = defaultdict(list)
     for question in questions:
         first, other = (option.casefold() for option in question.options)

@@ -48,6 +48,7 @@ def questions(folder: Path, types: Mapping[int, str], notes: list[str]) -> dict[
     numbered = by_number(path, "Question ID", _numbered(path, rows, notes, types))
     found: dict[int, Question] = {}
     for number in sorted(types):
+        # Image a of a pair has an odd id, and image b the next one.
         if number % 2 == 0 or number not in numbered or number + 1 not in numbered:
             continue
         question = _question(numbered[number], numbered[number + 1], (types[number], types.get(number + 1, "")))
@@ -72,7 +73,9 @@ def _numbered(
         for place, number in enumerate(numbers):
             line = place + 1
             if number not in known and line in known and line not in numbers:
-                notes.append(f"{path.name}, row {line}: {number} is no id of the benchmark, so it is taken for {line}.")
+                notes.append(
+                    f"{path.name}, row {line}: {number} is not an id of the benchmark, so it is taken for {line}."
+                )
                 numbers[place] = line
     return [{**row, "Question ID": str(number)} for row, number in zip(taken, numbers, strict=True)]
 

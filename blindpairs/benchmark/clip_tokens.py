@@ -21,8 +21,8 @@ def clip_token_count(text: str) -> int:
     """The number of tokens, with start and end."""
     import ftfy
 
-    cleaned = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return len(_encoder().encode(cleaned).ids) + 2
+    cleaned = html.unescape(html.unescape(ftfy.fix_text(text))).strip()  # twice, as open_clip does
+    return len(_encoder().encode(cleaned).ids) + 2  # start and end
 
 
 @cache

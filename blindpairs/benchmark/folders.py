@@ -49,6 +49,7 @@ def new_folder(folder: Path, form: str) -> Iterator[Path]:
         yield aside
         if target.exists():  # a folder cannot be renamed onto one that is not empty
             older = target.parent / aside_name(target.name)
+            # Between the two renames there is no folder at the target; no portable call exchanges two folders.
             target.rename(older)
             aside.rename(target)
             shutil.rmtree(older)
@@ -132,7 +133,7 @@ def _check_replaceable(folder: Path, form: str) -> None:
     if not {path.name for path in listed(folder)} - SYSTEM_FILES:
         return
     if not present(folder / RECORD):
-        raise InputError(f"{folder} is not empty and no export of blindpairs: name another folder")
+        raise InputError(f"{folder} is not empty, and not an export of blindpairs: name another folder")
     record = read_record(folder)
     if record.get("format") != form:
         raise InputError(f"{folder} is an export in the format {record.get('format')}, not {form}: name another folder")
@@ -191,6 +192,7 @@ def as_jpeg(data: bytes) -> bytes:
     """
     if sniff(data[:HEAD_BYTES]) == "jpeg":
         header = jpeg_header(data)
+        # A JPEG segment has at most 64 KiB, so that is how far Exif data can reach.
         turned = header.exif and exif_orientation(data[header.exif : header.exif + 65536]) != 1
         if header.components == 3 and header.precision == 8 and header.scan and not turned:
             return data
@@ -241,7 +243,7 @@ def id_of_file(path: Path) -> str:
     kind = sniff(data[:HEAD_BYTES])
     if kind is None:
         looks = describe_unknown(data) if data else "has no bytes"
-        raise InputError(f"{path} is no image (it {looks}): download the benchmark again")
+        raise InputError(f"{path} is not an image (it {looks}): download the benchmark again")
     if not ends_properly(data, kind):  # some decoders need no end, so what decides is whether ours does
         try:
             decode(data)

@@ -101,9 +101,9 @@ def _write(path: Path, benchmark: Benchmark, pairs: Sequence[BenchmarkPair], key
     schema = typed_schema(FIELDS)
     with pq.ParquetWriter(path, schema, **WRITING) as writer:
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
-            some = pairs[start : start + PAIRS_AT_ONCE]
-            images = dict(each_image(benchmark, some, as_rgb))
-            rows = [row for place, pair in enumerate(some, start) for row in _rows(place, pair, images, keys)]
+            batch = pairs[start : start + PAIRS_AT_ONCE]
+            images = dict(each_image(benchmark, batch, as_rgb))
+            rows = [row for place, pair in enumerate(batch, start) for row in _rows(place, pair, images, keys)]
             writer.write_table(pa.Table.from_pylist(rows, schema))
 
 
@@ -113,7 +113,7 @@ def _rows(
     assert pair.question is not None
     for at, (side, key) in enumerate(zip("ab", pair.image_ids, strict=True)):
         yield {
-            "Index": 2 * place + at + 1,
+            "Index": 2 * place + at + 1,  # its mmvp pairs rows by (Index - 1) // 2
             "Question": pair.question.text,
             "Options": list(pair.question.options),
             "Correct Answer": ("(a)", "(b)")[pair.question.answers[at]],
@@ -130,6 +130,7 @@ def _rows(
 
 
 def _write_tasks(aside: Path, benchmark: Benchmark, ending: str, data: str, keys: Sequence[str]) -> None:
+    # Name of the metric -> (the function of utils.py that aggregates it, whether higher is better).
     metrics = {name: (name, better) for name, better in _METRICS.items()}
     metrics |= {f"pair_accuracy_{key}": ("pair_accuracy", True) for key in keys}
     ours = [(f"{TASK}_{name}", f"utils.{TASK}_{function}", better) for name, (function, better) in metrics.items()]

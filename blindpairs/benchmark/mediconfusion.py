@@ -46,7 +46,7 @@ def import_mediconfusion(path: Path) -> ImportedBenchmark:
         missing += [each for each in paths if not each.is_file()]
         if isinstance(question, str):
             assembly.leave_out(what, question)
-        elif not missing:
+        elif not missing:  # after the first missing image, rows are only read to count the others
             sims = {"clip_sim": _cosine(row["BiomedCLIP_sim"] or row["clip_sim"]), "dino_sim": _cosine(row["DINO_sim"])}
             ids = {f"source_id_{side}": row["id"].strip() and f"{row['id'].strip()}/{number}" for side, number in SIDES}
             assembly.add(paths, {"question": question, "patterns": _categories(row), **ids, **sims})

@@ -180,9 +180,9 @@ def _known_corrections(assembly: Assembly) -> tuple[str, Mapping[str, Mapping[st
         if pair.source_id_a not in WRONG_ANSWERS or not pair.question:
             continue
         beginning, right = WRONG_ANSWERS[pair.source_id_a]
-        said = [pair.question.options[answer].casefold() for answer in pair.question.answers]
-        if plain_name(pair.question.text).startswith(beginning) and sorted(said) == sorted(right):
-            corrected.append(tuple(said) == right)
+        right_options = [pair.question.options[answer].casefold() for answer in pair.question.answers]
+        if plain_name(pair.question.text).startswith(beginning) and sorted(right_options) == sorted(right):
+            corrected.append(tuple(right_options) == right)
             other[pair.pair_id] = pair.question.answers[::-1]
     if len(other) < len(WRONG_ANSWERS):
         return None

@@ -156,9 +156,9 @@ def _count_notes(pairs: Sequence[BenchmarkPair]) -> list[str]:
     counts = Counter(_pattern(pair) for pair in pairs)
     if all(counts[pattern] == OFFICIAL for pattern in TYPES):
         return []
-    said = ", ".join(f"{counts[pattern]} {kind}" for pattern, kind in TYPES.items())
+    counted = ", ".join(f"{counts[pattern]} {kind}" for pattern, kind in TYPES.items())
     fault = "stops with an IndexError" if len(pairs) > OFFICIAL * len(TYPES) else "counts pairs for wrong patterns"
-    return [f"The official script wants {OFFICIAL} pairs of each type, and {fault} here ({said})."]
+    return [f"The official script wants {OFFICIAL} pairs of each type, and {fault} here ({counted})."]
 
 
 def _write_part(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], folder: Path) -> list[str]:

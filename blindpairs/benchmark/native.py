@@ -51,7 +51,7 @@ def write_native(benchmark: Benchmark, path: Path, *, images: bool = True) -> No
                 _refuse_surrogates(pairs)
                 rows = [_row(pair, pixels) for pair in pairs]
                 writer.write_table(pa.Table.from_pylist(rows, schema), row_group_size=ROW_GROUP)
-        read_native(aside)
+        read_native(aside)  # a file that cannot be read, or reads otherwise, never takes the place of the older one
 
 
 def read_native(path: Path) -> Benchmark:
@@ -69,7 +69,9 @@ def read_native(path: Path) -> Benchmark:
             columns = [name for name in parquet.schema_arrow.names if name not in ("image_a", "image_b")]
             rows = parquet.read(columns=columns).to_pylist() if record else []
         except (pa.ArrowException, OSError, ValueError) as error:  # OSError: how Arrow reports bad checksums
-            raise InputError(f"{file} is damaged or no Parquet file ({str(error)[:100]}): export it again") from error
+            raise InputError(
+                f"{file} is damaged or not a Parquet file ({str(error)[:100]}): export it again"
+            ) from error
     if not record:
         raise InputError(f"{file} is not a benchmark that blindpairs wrote: `blindpairs import` reads other formats")
     try:
@@ -135,7 +137,7 @@ class _Rows:
             data = images[row].as_py()["bytes"] if name in wanted else None
             if data is None:
                 continue
-            wanted.remove(name)
+            wanted.remove(name)  # an image may be in several pairs, and is given once
             changed = Undecodable("changed", "the bytes of the image do not have its id")
             yield name, data if image_id(data) == name else changed
 
@@ -149,6 +151,7 @@ def _encoded(images: ImageReader, pairs: Collection[BenchmarkPair]) -> Mapping[s
 
 
 def _refuse_surrogates(pairs: Iterable[BenchmarkPair]) -> None:
+    # Arrow would raise, too, but without the name of the pair.
     for pair in pairs:
         for name, value in asdict(pair).items():
             try:

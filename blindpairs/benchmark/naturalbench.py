@@ -139,6 +139,7 @@ def _write_rows(path: Path, benchmark: Benchmark, pairs: Sequence[BenchmarkPair]
 def _row(number: int, pair: BenchmarkPair, source: str, names: Mapping[str, str]) -> dict[str, Any]:
     assert pair.question  # pairs without two questions are refused
     assert pair.second
+    # The scorer counts on Yes for question 0 with image 0, so a question whose answers are (1, 0) comes second.
     first_is_0 = pair.question.answers == (0, 1)
     asked = (pair.question, pair.second) if first_is_0 else (pair.second, pair.question)
     kind = _kind(*asked)
@@ -174,7 +175,7 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
             else [json.loads(x) for x in text.split("\n") if x.strip()]
         )
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({str(error)[:80]}): was the download cut short?") from error
+        raise InputError(f"{path} is not JSON ({str(error)[:80]}): was the download cut short?") from error
     for number, value in enumerate(values):
         row = {plain_name(name): each for name, each in value.items()} if isinstance(value, dict) else {}
         missing = [name for name in FIELDS if not isinstance(row.get(plain_name(name)), str)]
@@ -252,7 +253,7 @@ def _image(file: Path, row: Mapping[str, Any], place: int) -> Path:
     value = row.get(f"image {place} file name", row.get(f"image {place}"))
     value = value.get("path") if isinstance(value, dict) else value
     if not isinstance(value, str) or not value:
-        raise InputError(f"{file}: Image_{place} of row {row.get('index')} is no path of a file")
+        raise InputError(f"{file}: Image_{place} of row {row.get('index')} is not the path of a file")
     places = (file.parent / value, file.parent / "images" / value)
     for each in places:
         with suppress(OSError):  # the name is too long, as that of an image in base64 is

@@ -13,7 +13,7 @@ from blindpairs.benchmark import mediconfusion, mmvp, mmvp_vlm, naturalbench
 from blindpairs.benchmark.foreign import ImportedBenchmark
 from blindpairs.benchmark.native import DATA, is_native, read_native
 from blindpairs.benchmark.tables import encoding_of, entry_named, plain_name, separator_of
-from blindpairs.errors import InputError
+from blindpairs.errors import InputError, first_names
 
 HEAD = 1 << 20  # bytes; the first row or object of a table is expected in it
 ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b\x08\x00", b"\x1f\x8b\x08\x08", b"7z\xbc\xaf")  # zip and xlsx, gzip, 7z
@@ -148,14 +148,13 @@ def _is_archive(path: Path) -> bool:
 def _found(path: Path) -> str:
     if path.is_dir():
         names = [place.name + "/" * place.is_dir() for place in listed(path)]
-        return f"holds {_some(names)}" if names else "is an empty folder"
+        return f"holds {_shown(names)}" if names else "is an empty folder"
     fields = _fields(path)
     if fields:
-        return f"holds objects with the fields {_some(fields)}"
+        return f"holds objects with the fields {_shown(fields)}"
     columns = _columns(path)
-    return f"is a table with the columns {_some(columns)}" if len(columns) > 1 else "is no table and no JSON"
+    return f"is a table with the columns {_shown(columns)}" if len(columns) > 1 else "is neither a table nor JSON"
 
 
-def _some(names: Collection[str]) -> str:
-    more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
-    return ", ".join(name[:60] for name in list(names)[:8]) + more
+def _shown(names: Collection[str]) -> str:
+    return first_names([name[:60] for name in names], 8)

@@ -36,6 +36,7 @@ def plain_name(name: str) -> str:
 def entry_named(folder: Path, *names: str) -> Path | None:
     """The entry of a folder with one of these names, in any case, with spaces or underscores; None without one."""
     wanted = [plain_name(name) for name in names]
+    # Reversed, so that of two entries with one plain name the first in the listing stays.
     found = {plain_name(path.name): path for path in reversed(listed(folder))}
     return next((found[name] for name in wanted if name in found), None)
 
@@ -63,7 +64,7 @@ def read_table(
         why = f"is neither UTF-8 nor UTF-16 text (byte {error.start:,})"
         raise InputError(f"{path} {why}: save it as CSV in UTF-8") from error
     except csv.Error as error:
-        raise InputError(f"{path}, line {lines.line_num}: {error}: it is no CSV table") from error
+        raise InputError(f"{path}, line {lines.line_num}: {error}: it is not a CSV table") from error
     if not rows or rows.pop()[1] != [END]:
         raise InputError(f"{path} ends inside a quoted cell: it was cut short, or a closing quote is missing")
     for line, cells in rows:
@@ -90,7 +91,7 @@ def number_of(path: Path, column: str, cell: str) -> int:
     """A cell that holds a whole number of at least 1, also as a spreadsheet writes it (`7.0`)."""
     match = re.fullmatch(r"\s*\+?(\d{1,9})(?:\.0*)?\s*", cell, re.ASCII)
     if not match:
-        raise InputError(f"{path}: {column} {cell[:40]!r} is no whole number")
+        raise InputError(f"{path}: {column} {cell[:40]!r} is not a whole number")
     if int(match[1]) == 0:
         raise InputError(f"{path}: {column} counts from 0; the official files count from 1")
     return int(match[1])

@@ -150,12 +150,13 @@ def _write(path: Path, benchmark: Benchmark, pairs: Sequence[BenchmarkPair], kin
 def _rows(benchmark: Benchmark, pairs: Sequence[BenchmarkPair], kind: str) -> Iterator[list[Any]]:
     first_row: dict[str, int] = {}  # of each image
     for start in range(0, len(pairs), PAIRS_AT_ONCE):
-        some = pairs[start : start + PAIRS_AT_ONCE]
-        images = _new_images(benchmark, some, first_row)
-        for place, pair in enumerate(some, start):
+        batch = pairs[start : start + PAIRS_AT_ONCE]
+        images = _new_images(benchmark, batch, first_row)
+        for place, pair in enumerate(batch, start):
             assert pair.question is not None
             for at, (side, key) in enumerate(zip("ab", pair.image_ids, strict=True)):
                 index = 2 * place + at
+                # VLMEvalKit reads a short text in the column `image` as the index of the row that has the image.
                 seen = first_row.setdefault(key, index)
                 pixels = images.pop(key) if seen == index else str(seen)
                 text, first, other, category = _cells(pair, pair.question).values()

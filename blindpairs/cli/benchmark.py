@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blindpairs.cli.app import WORK, Json, Work, command, counted, named_folder, print_json, say
-from blindpairs.errors import ConfigError
+from blindpairs.errors import ConfigError, first_names
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -206,8 +206,7 @@ def _print_diff(before: "Benchmark", after: "Benchmark", *, as_json: bool) -> No
 def _print_changes(seen: "Changes") -> None:
     for heading, ids in (("added", seen.added), ("removed", seen.removed)):
         if ids:
-            more = f" and {len(ids) - MOST_LISTED:,} more" if len(ids) > MOST_LISTED else ""
-            typer.echo(f"  {heading} {len(ids):,}: {', '.join(ids[:MOST_LISTED])}{more}")
+            typer.echo(f"  {heading} {len(ids):,}: {first_names(ids, MOST_LISTED)}")
     if seen.changed:
         typer.echo(f"  changed {len(seen.changed):,}:")
     for key, edits in list(seen.changed.items())[:MOST_LISTED]:

@@ -10,8 +10,8 @@ from blindpairs.cli.app import WORK, Json, Work, command, named_folder, progress
 from blindpairs.cli.benchmark import GivenBenchmark, open_benchmark
 from blindpairs.cli.draft import Spending
 from blindpairs.cli.eval_axes import BothAxes, of_the_demo
-from blindpairs.cli.eval_compare import ComparingOptions, print_comparisons
-from blindpairs.cli.eval_options import AskingOptions, ReadingOptions, is_asked
+from blindpairs.cli.eval_compare import print_comparisons
+from blindpairs.cli.eval_options import AskingOptions, ComparingOptions, ReadingOptions, is_asked
 from blindpairs.cli.eval_readout import evaluate_readout
 from blindpairs.cli.eval_report import print_plans, print_report, print_tables, raise_what_failed
 from blindpairs.cli.eval_similarity import evaluate_models, evaluated, models_there

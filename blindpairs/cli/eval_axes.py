@@ -15,9 +15,9 @@ from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
     from blindpairs.benchmark import Benchmark
-    from blindpairs.evaluate.answering import Conditions
+    from blindpairs.evaluate.answering import Conditions, Planned
     from blindpairs.evaluate.following import FollowingScores
-    from blindpairs.evaluate.session import Asked, Entry, Planned, Session
+    from blindpairs.evaluate.session import Asked, Entry, Session
     from blindpairs.evaluate.suite_session import SuiteEntry
     from blindpairs.progress import Progress
 

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from blindpairs.cli.app import named_folder, print_json, progress_bars
 from blindpairs.cli.benchmark import described, identity
+from blindpairs.cli.eval_options import ComparingOptions
 from blindpairs.cli.eval_report import Evaluated
 from blindpairs.cli.eval_together import correlation, items, published
 from blindpairs.cli.eval_zero_shot import percent, power, zero_shot
@@ -29,66 +30,6 @@ TASKS_DIFFER = (
     "note: one side answered questions, the other compares cosines: the tasks differ, so the difference is not only in "
     "what the two see"
 )
-
-
-@dataclass(frozen=True)
-class ComparingOptions:
-    """What is said about several models together; nobody is asked anything."""
-
-    compare: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel="Selection",
-            help="Compare models pair by pair: recorded:FOLDER, human:NAME, a CLIP-style model (open_clip:..., "
-            "hf:..., demo:clip), or the folder of its checkpoint. Repeatable: the others are compared with the first. "
-            "Several seeds of one side are joined by commas.",
-        ),
-    ] = None
-    zero_shot: Annotated[
-        str | None,
-        typer.Option(
-            rich_help_panel="Corpus",
-            help="For --compare of CLIP-style models: FOLDER of labelled images, a sub-folder a class, to classify.",
-        ),
-    ] = None
-    power: Annotated[
-        float | None,
-        typer.Option(
-            rich_help_panel="Selection",
-            metavar="GAIN",
-            help="How many pairs detect a gain of GAIN points, and which gain the pairs of this benchmark detect.",
-        ),
-    ] = None
-    correlation: Annotated[
-        bool,
-        typer.Option(
-            "--correlation",
-            rich_help_panel="Output",
-            help="Whether recorded models are weak where a CLIP-style model is: correlations over patterns.",
-        ),
-    ] = False
-    items: Annotated[
-        bool,
-        typer.Option(
-            "--items",
-            rich_help_panel="Output",
-            help="What all recorded models say about the pairs: those that all fail, and keys that may be wrong.",
-        ),
-    ] = False
-    published: Annotated[
-        bool,
-        typer.Option("--published", rich_help_panel="Output", help="Print published numbers beside those recorded."),
-    ] = False
-
-    def check(self) -> None:
-        """ConfigError for what does not fit."""
-        if self.power is not None and not 0 < self.power <= 100:
-            raise ConfigError(f"--power {self.power:g} is no gain in points: give one above 0, such as --power 5")
-        if self.zero_shot is not None:
-            named_folder("--zero-shot", self.zero_shot)
-        more = self.zero_shot or self.correlation or self.published
-        if self.compare and len(self.compare) < 2 and not more:
-            raise ConfigError(f"--compare {self.compare[0]} names one side: give the other with a second --compare")
 
 
 @dataclass(frozen=True)

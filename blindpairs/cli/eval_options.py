@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blindpairs.cli.app import named_folder
 from blindpairs.cli.draft import MODELS
 from blindpairs.errors import ConfigError
 
@@ -149,6 +150,66 @@ class ReadingOptions:
         if self.explain and not self.read:
             raise ConfigError("--explain needs the reader whose scores it explains: --read lmms-eval, for example")
         return Rules(tuple(self.read or ()), self.explain, self.judge, self.complete_pairs)
+
+
+@dataclass(frozen=True)
+class ComparingOptions:
+    """What is said about several models together; nobody is asked anything."""
+
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Selection",
+            help="Compare models pair by pair: recorded:FOLDER, human:NAME, a CLIP-style model (open_clip:..., "
+            "hf:..., demo:clip), or the folder of its checkpoint. Repeatable: the others are compared with the first. "
+            "Several seeds of one side are joined by commas.",
+        ),
+    ] = None
+    zero_shot: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel="Corpus",
+            help="For --compare of CLIP-style models: FOLDER of labelled images, a sub-folder a class, to classify.",
+        ),
+    ] = None
+    power: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel="Selection",
+            metavar="GAIN",
+            help="How many pairs detect a gain of GAIN points, and which gain the pairs of this benchmark detect.",
+        ),
+    ] = None
+    correlation: Annotated[
+        bool,
+        typer.Option(
+            "--correlation",
+            rich_help_panel="Output",
+            help="Whether recorded models are weak where a CLIP-style model is: correlations over patterns.",
+        ),
+    ] = False
+    items: Annotated[
+        bool,
+        typer.Option(
+            "--items",
+            rich_help_panel="Output",
+            help="What all recorded models say about the pairs: those that all fail, and keys that may be wrong.",
+        ),
+    ] = False
+    published: Annotated[
+        bool,
+        typer.Option("--published", rich_help_panel="Output", help="Print published numbers beside those recorded."),
+    ] = False
+
+    def check(self) -> None:
+        """ConfigError for what does not fit."""
+        if self.power is not None and not 0 < self.power <= 100:
+            raise ConfigError(f"--power {self.power:g} is not a gain in points: give one above 0, such as --power 5")
+        if self.zero_shot is not None:
+            named_folder("--zero-shot", self.zero_shot)
+        more = self.zero_shot or self.correlation or self.published
+        if self.compare and len(self.compare) < 2 and not more:
+            raise ConfigError(f"--compare {self.compare[0]} names one side: give the other with a second --compare")
 
 
 def is_asked(spec: str) -> bool:

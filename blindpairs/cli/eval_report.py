@@ -14,7 +14,8 @@ from blindpairs.errors import TooManyFailures
 
 if TYPE_CHECKING:
     from blindpairs.benchmark import Benchmark
-    from blindpairs.evaluate.session import Entry, Planned
+    from blindpairs.evaluate.answering import Planned
+    from blindpairs.evaluate.session import Entry
 
 
 @dataclass(frozen=True)

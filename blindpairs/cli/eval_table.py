@@ -83,13 +83,13 @@ def _blocks(
 
 def _published() -> tuple[list[str], dict[str, Any]]:
     """The paper's two tables; of values that are no share of their pairs, that they are none."""
-    from blindpairs.evaluate.published import impossible, load_published, of_table
+    from blindpairs.evaluate.published import impossible, load_published, table_values
     from blindpairs.evaluate.table import published_models
 
     values = load_published()
-    clips, asked = (published_models(of_table(values, name)) for name in TABLES)
+    clips, asked = (published_models(table_values(values, name)) for name in TABLES)
     lines, fields = _blocks(clips, asked, "published: ")
-    odd = impossible(one for name in TABLES for one in of_table(values, name))
+    odd = impossible(one for name in TABLES for one in table_values(values, name))
     lines += [f"{one.model}, {one.text} %: left out, because no count of {one.count} pairs prints so" for one in odd]
     lines.append("numbers of another benchmark, or asked otherwise, say nothing about who is better")
     return lines, fields | {"impossible": [vars(one) for one in odd]}

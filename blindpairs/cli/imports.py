@@ -10,7 +10,7 @@ from blindpairs.cli.app import WORK, Json, Work, command, counted, named_folder,
 from blindpairs.cli.benchmark import MOST_LISTED, described, identity, pattern_counts, print_findings
 from blindpairs.cli.draft import tell_notice
 from blindpairs.cli.groups import grouped
-from blindpairs.errors import ConfigError
+from blindpairs.errors import ConfigError, first_names
 from blindpairs.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -150,8 +150,7 @@ def _print_decisions(space: Workspace, done: "ImportedDecisions") -> None:
     }
     for what, ids in listed.items():
         if ids:
-            more = f" and {len(ids) - MOST_LISTED:,} more" if len(ids) > MOST_LISTED else ""
-            typer.echo(f"  {len(ids):,} {what}: {', '.join(ids[:MOST_LISTED])}{more}")
+            typer.echo(f"  {len(ids):,} {what}: {first_names(ids, MOST_LISTED)}")
     if done.saved.added or done.saved.known:
         typer.echo("  to make the benchmark: blindpairs export")
     else:

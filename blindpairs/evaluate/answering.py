@@ -48,6 +48,16 @@ class Conditions:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """What asking what is missing would take. `seconds` is what one answer took until now, None without any."""
+
+    setup: Setup
+    plan: Plan
+    answered: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
 class AnsweringReport:
     """What a run did. `stopped` is what ended it early; what was answered before is recorded."""
 
@@ -148,7 +158,7 @@ class Recorder:
         A budget that is spent, or an endpoint that fails, is kept in `stopped`; every other error is raised.
         """
         batch: list[Answer] = []
-        keys = {name_of(key): key for key in self.prompts}
+        keys = {name_of(key): key for key in self.prompts}  # outcomes come in any order
         try:
             for outcome in outcomes:
                 key = keys[outcome.key]

@@ -57,6 +57,12 @@ def item_key(item_id: str) -> Key:
     return item_id, "", "first"
 
 
+def mean_seconds(answers: Iterable[Answer]) -> float | None:
+    """What one answer took, on average; None where no answer says."""
+    seconds = [answer.seconds for answer in answers if answer.seconds is not None]
+    return sum(seconds) / len(seconds) if seconds else None
+
+
 def read_answers(path: Path) -> Iterator[Answer]:
     """The answers of a file, each key once, as a stream; none where there is no file.
 
@@ -79,7 +85,7 @@ def deduplicated(numbered: Iterable[tuple[int, Answer]], where: str) -> Iterator
         first, known = seen.setdefault(answer.key, (number, identity))
         if known != identity:
             raise InputError(
-                f"{where}: lines {first:,} and {number:,} are different answers to {_said(answer.key)}: "
+                f"{where}: lines {first:,} and {number:,} are different answers to {_described(answer.key)}: "
                 "remove the one that does not count"
             )
         if first == number:
@@ -116,7 +122,7 @@ class AnswerFile:
         for answer in batch:
             if answer.key in self.keys or answer.key in new:
                 raise InputError(
-                    f"{self._path} has an answer to {_said(answer.key)} already: lines are never rewritten"
+                    f"{self._path} has an answer to {_described(answer.key)} already: lines are never rewritten"
                 )
             new.add(answer.key)
         try:
@@ -172,7 +178,8 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[int, Answer]]:
         yield number, _parsed(path, number, line)
 
 
-def _said(key: Key) -> str:
+def _described(key: Key) -> str:
+    """`the first question about image a of pair ...`, for messages."""
     if not key[1]:
         return f"item {key[0]}"
     return f"the {key[2]} question about image {key[1]} of pair {key[0]}"
@@ -206,11 +213,11 @@ def _parsed(path: Path, number: int, line: bytes) -> Answer:
         raise _damaged(path, number, f"side {texts['side']!r} or which {texts['which']!r} is unknown")
     seconds, settings = record.get("seconds"), record.get("settings")
     if seconds is not None and not (isinstance(seconds, (int, float)) and math.isfinite(seconds)):
-        raise _damaged(path, number, f"seconds {seconds!r} are no number")
+        raise _damaged(path, number, f"seconds {seconds!r} is not a number")
     if not isinstance(settings, dict):
         raise _damaged(path, number, "it has no object 'settings'")
-    found = [texts.pop(name) for name in names]
-    key: Key = item_key(str(found[0])) if len(found) == 1 else tuple(found)  # type: ignore[assignment]
+    parts = [texts.pop(name) for name in names]
+    key: Key = item_key(str(parts[0])) if len(parts) == 1 else tuple(parts)  # type: ignore[assignment]
     return Answer(key, settings=settings, seconds=seconds, **texts)  # type: ignore[arg-type]
 
 
@@ -223,11 +230,11 @@ def _damaged(path: Path, number: int, why: str) -> InputError:
 def _whole_lines(path: Path) -> int:
     """The size in bytes of the lines that have an end."""
     with path.open("rb") as file:
-        place = file.seek(0, os.SEEK_END)
-        while place:
-            start = max(0, place - (1 << 16))
+        end = file.seek(0, os.SEEK_END)
+        while end:  # backwards, a block at a time: the last line feed is near the end
+            start = max(0, end - (1 << 16))
             file.seek(start)
-            if (found := file.read(place - start).rfind(b"\n")) >= 0:
-                return start + found + 1
-            place = start
+            if (line_feed := file.read(end - start).rfind(b"\n")) >= 0:
+                return start + line_feed + 1
+            end = start
     return 0

@@ -39,6 +39,7 @@ def read_cambrian(asked: Sequence[Answered]) -> HarnessResult:
     if not lines or stopped:
         return verdicts, {}, notes
     right = [verdicts[one.key].outcome == "right" for one in lines]
+    # A pair counts as two lines, and a last line without a neighbour as one.
     both = sum(a and b for a, b in zip(right[::2], right[1::2], strict=False))
     correct = 2 * both + (len(right) % 2 == 1 and right[-1])
     headline = {"total": float(len(right)), "correct": float(correct), "accuracy": 100.0 * correct / len(right)}
@@ -46,12 +47,12 @@ def read_cambrian(asked: Sequence[Answered]) -> HarnessResult:
 
 
 def _verdict(one: Answered) -> Verdict:
-    said = cleaned(one.text)
+    compared = cleaned(one.text)
     options = [option.lower() for option in shown_options(one.question.options) or one.question.options]
     # The right option first: where an option is itself a letter, either makes the answer right.
     for option in (one.truth, 1 - one.truth):
-        if said == "ab"[option]:
+        if compared == "ab"[option]:
             return by_option(option, one.truth, "letter")
-        if said == options[option]:
+        if compared == options[option]:
             return by_option(option, one.truth, "text")
-    return by_option(None, one.truth, "more_than_the_option" if said else "empty")
+    return by_option(None, one.truth, "more_than_the_option" if compared else "empty")

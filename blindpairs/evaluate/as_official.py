@@ -27,6 +27,7 @@ def read_official(asked: Sequence[Answered], judging: Judging) -> HarnessResult:
     lines = first_questions(asked)  # its script knows no second question
     verdicts = {one.key: graded(judging.reply(one, 0)) for one in lines}
     right = [verdicts[one.key].outcome == "right" for one in lines]
+    # strict=False drops a last line without a neighbour, as the script does.
     pairs = [a and b for a, b in zip(right[::2], right[1::2], strict=False)]
     notes = pairs_by_line(lines, "MMVP's script")
     if cut := sum(verdict.reason == "not_the_word_alone" for verdict in verdicts.values()):
@@ -49,18 +50,18 @@ def recorded_replies(path: Path) -> Callable[[Answered, int], str]:
     replies: dict[tuple[str, ...], list[str]] = {}
     with reading(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            key, said = _recorded(path, number, line)
-            if replies.setdefault(key, said) != said:
+            key, attempts = _recorded(path, number, line)
+            if replies.setdefault(key, attempts) != attempts:
                 raise InputError(f"{path}, line {number:,}: other replies about the same answer of pair {key[0]}")
 
     def reply(one: Answered, attempt: int) -> str:
-        said = replies.get(one.key, [])
-        if attempt >= len(said):
+        attempts = replies.get(one.key, [])
+        if attempt >= len(attempts):
             raise InputError(
-                f"{path} has {len(said)} replies about the {one.key[2]} question, image {one.key[1]} of pair "
+                f"{path} has {len(attempts)} replies about the {one.key[2]} question, image {one.key[1]} of pair "
                 f"{one.key[0]}, and {attempt + 1} are needed: ask the judge for the rest"
             )
-        return said[attempt]
+        return attempts[attempt]
 
     return reply
 
@@ -68,9 +69,9 @@ def recorded_replies(path: Path) -> Callable[[Answered, int], str]:
 def _recorded(path: Path, number: int, line: bytes) -> tuple[tuple[str, ...], list[str]]:
     try:
         record = json.loads(line.decode())
-        key, said = tuple(record[name] for name in ("pair_id", "side", "which")), record["replies"]
+        key, attempts = tuple(record[name] for name in ("pair_id", "side", "which")), record["replies"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}, line {number:,} is no recorded reply ({str(error)[:80]})") from error
-    if not isinstance(said, list) or not all(isinstance(text, str) for text in (*key, *said)):
-        raise InputError(f"{path}, line {number:,} is no recorded reply (its replies are no list of texts)")
-    return key, said
+        raise InputError(f"{path}, line {number:,} is not a recorded reply ({str(error)[:80]})") from error
+    if not isinstance(attempts, list) or not all(isinstance(text, str) for text in (*key, *attempts)):
+        raise InputError(f"{path}, line {number:,} is not a recorded reply (its replies are not a list of texts)")
+    return key, attempts

@@ -123,6 +123,7 @@ def _by_letter(text: str, choices: Mapping[str, str]) -> tuple[str, str]:
 def _by_text(text: str, choices: Mapping[str, str], letter: str) -> tuple[str, str]:
     """The one option whose text occurs; `letter` says why no letter was read."""
     lower = text.lower()
+    # It does not look for options in an answer that is much longer than all of them.
     if len(lower) > 2 * sum(len(option) for option in choices.values()):
         return "", letter if letter != "no_letter" else "too_long"
     found = [key for key, option in choices.items() if option.lower() in lower]

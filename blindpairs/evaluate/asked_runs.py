@@ -48,7 +48,7 @@ def _known(session: Session, asked: Asked, checkpoint: Path) -> Entry | None:
         setup = entry.setup
         same = (setup.model, setup.asking, setup.exchanged) == (asked.spec, asked.asking, asked.exchanged)
         if same and setup.images and unchanged_since(entry.folder, asked.spec, checkpoint):
-            there = {answer.key for answer in recorded_answers(entry.folder)}
-            if wanted <= there:
+            answered = {answer.key for answer in recorded_answers(entry.folder)}
+            if wanted <= answered:
                 return replace(entry, report=AnsweringReport(0, len(wanted), {}))
     return None

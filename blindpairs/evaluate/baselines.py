@@ -17,7 +17,13 @@ from blindpairs.evaluate.scores import Key
 
 UNASKED = Asking("not asked")
 # What guessing gives on average, in percent: both images of a pair, one question, the same answer twice.
-CHANCE = {"pair_accuracy": 25.0, "question_accuracy": 50.0, "confusion": 50.0, "invalid": 0.0, "first_option": 50.0}
+CHANCE_PERCENT = {
+    "pair_accuracy": 25.0,
+    "question_accuracy": 50.0,
+    "confusion": 50.0,
+    "invalid": 0.0,
+    "first_option": 50.0,
+}
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,14 @@ def compare_arrays(a: NDArray[np.bool_], b: NDArray[np.bool_], names: tuple[str,
     low, high = paired_interval(gained, lost, len(a))
     p = binomial_test(lost, gained + lost)
     return Comparison(
-        names, len(a), (int(a.sum()), int(b.sum())), gained, lost, (float(low), float(high)), p, adjusted_p=p
+        names=names,
+        pairs=len(a),
+        right=(int(a.sum()), int(b.sum())),
+        gained=gained,
+        lost=lost,
+        interval=(float(low), float(high)),
+        p=p,
+        adjusted_p=p,
     )
 
 
@@ -171,14 +178,14 @@ def compare_sides_arrays(a: NDArray[np.bool_], b: NDArray[np.bool_], names: tupl
         one = compare_arrays(a[0], b[0])
         interval, p = one.interval, one.p
     return SidesComparison(
-        names,
-        pairs,
-        (len(a), len(b)),
-        (tuple(means[0].tolist()), tuple(means[1].tolist())),
-        math.sqrt(spread),
-        difference,
-        interval,
-        p,
+        names=names,
+        pairs=pairs,
+        runs=(len(a), len(b)),
+        accuracies=(tuple(means[0].tolist()), tuple(means[1].tolist())),
+        spread=math.sqrt(spread),
+        difference=difference,
+        interval=interval,
+        p=p,
     )
 
 

@@ -29,11 +29,11 @@ from blindpairs.evaluate.overview import titled_setup
 from blindpairs.evaluate.results import (
     ASKED,
     Setup,
+    answer_folders,
     benchmark_folder,
     check_origin,
     read_setup,
     readable,
-    recorded,
     recorded_answers,
 )
 from blindpairs.evaluate.scores import by_pattern, keys_of, outcomes, score
@@ -113,7 +113,7 @@ class Contenders:
     def asked(self) -> list[Contender]:
         """All who were asked and whose answers are complete, in the order of their folders."""
         wanted = {key for pair in self._pairs() for key in keys_of(pair)}
-        folders = [one for one in recorded(self._folders[0]) if wanted <= {said.key for said in _answers(one)}]
+        folders = [one for one in answer_folders(self._folders[0]) if wanted <= {said.key for said in _answers(one)}]
         return [self._asked(folder) for folder in folders] if wanted else []
 
     def similar(self) -> list[Contender]:
@@ -137,12 +137,13 @@ class Contenders:
         return [pair for pair in pairs if pair.control_of is None] or pairs
 
     def _asked(self, folder: Path) -> Contender:
+        # Filed under the benchmark as it was asked, scored by the ground truth that counts.
         setup = read_setup(folder, self._benchmark)
         answers = _answers(folder)
         if setup.asking.name != FREE_FORM.name:
             check_origin(folder, setup, answers)
         options = options_of(exchanged(self._truth) if setup.exchanged else self._truth, answers)
-        if setup.exchanged:
+        if setup.exchanged:  # back to the order of the benchmark, in which 0 is the same option for all
             options = {key: None if one is None else 1 - one for key, one in options.items()}
         try:
             run = outcomes(self._pairs(), options)
@@ -152,16 +153,16 @@ class Contenders:
         patterns = {name: one.pair_accuracy for name, one in by_pattern(self._truth, run).items()}
         right = {one.pair.pair_id: one.pair_right for one in run}
         return Contender(
-            titled_setup(setup),
-            folder.resolve(),
-            "asked",
-            setup.model,
-            scores.pair_accuracy,
-            scores.confusion,
-            patterns,
-            right,
-            run,
-            setup,
+            name=titled_setup(setup),
+            folder=folder.resolve(),
+            kind="asked",
+            spec=setup.model,
+            accuracy=scores.pair_accuracy,
+            confusion=scores.confusion,
+            patterns=patterns,
+            right=right,
+            outcomes=run,
+            setup=setup,
         )
 
     def _similar(self, scores: SimilarityScores, folder: Path) -> Contender:
@@ -172,9 +173,17 @@ class Contenders:
         right = {pair_id: scores.right[pair_id] for pair_id in blind}
         template = scores.similarities.templates[0]
         name = _short(spec) + ("" if template == OFFICIAL_TEMPLATE else f" ({template!r})")
-        rates = overall.image, overall.confusion, patterns
         return Contender(
-            name, folder.resolve(), "similarity", spec, *rates, right, weights_hash=weights, wording=template
+            name=name,
+            folder=folder.resolve(),
+            kind="similarity",
+            spec=spec,
+            accuracy=overall.image,
+            confusion=overall.confusion,
+            patterns=patterns,
+            right=right,
+            weights_hash=weights,
+            wording=template,
         )
 
     def _results_there(self) -> list[Path]:
@@ -224,7 +233,7 @@ def _answers(folder: Path) -> list[Answer]:
     """The answers of a folder; where no options were shown, the verdicts of the judge."""
     if read_setup(folder).asking.name != FREE_FORM.name:
         return recorded_answers(folder)
-    return [answer for place in recorded(folder)[:1] for answer in recorded_answers(place)]
+    return [answer for place in answer_folders(folder)[:1] for answer in recorded_answers(place)]
 
 
 def _holds_results(folder: Path) -> bool:

@@ -165,6 +165,7 @@ def _against_size(axes: Any, sized: Sequence[tuple[float, str, ReportedModel]]) 
     axes.axhline(100 * CHANCE, linestyle="--", color=QUIET, linewidth=1)
     last = ticked = -math.inf
     ticks: list[tuple[float, str]] = []
+    # From left to right, so that each model can be moved clear of the one before it.
     for number in sorted(range(len(sized)), key=places.__getitem__):
         place, label, model = sized[number]
         last = max(place, last + step)

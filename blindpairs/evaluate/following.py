@@ -106,16 +106,17 @@ def ask_following(
 
 def score_following(questions: Sequence[FollowingQuestion], answers: Sequence[Answer]) -> FollowingScores:
     """The figures of recorded answers. InputError for a question without an answer."""
-    said = texts_by_item(answers, [one.item_id for one in questions], "answers to following")
+    uncut = texts_by_item(answers, [one.item_id for one in questions], "answers to following")
+    # Of an answer that was cut off nobody knows how it would have ended: it is read as an empty one.
     cut = {answer.key[0] for answer in answers if answer.finish == "length"}
-    texts = {item_id: "" if item_id in cut else text for item_id, text in said.items()}
+    texts = {item_id: "" if item_id in cut else text for item_id, text in uncut.items()}
     about: dict[str, list[FollowingQuestion]] = {}
     for one in questions:
         about.setdefault(one.about, []).append(one)
     named = about.pop(CATEGORY, [])
-    forms = {name: _figures(some, texts) for name, some in about.items()}
-    together = _figures([one for some in about.values() for one in some], texts)
-    empty = sum(not text.strip() for text in said.values())
+    forms = {name: _figures(questions_of_form, texts) for name, questions_of_form in about.items()}
+    together = _figures([one for questions_of_form in about.values() for one in questions_of_form], texts)
+    empty = sum(not text.strip() for text in uncut.values())
     notes = [f"{empty:,} answers are empty."] if empty else []
     notes += [f"{len(cut):,} answers were cut off at {MANNER.max_tokens} tokens."] if cut else []
     return FollowingScores("ours", together, forms, _figures(named, texts), tuple(notes))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blindpairs.benchmark import Benchmark, Question
-from blindpairs.errors import InputError
+from blindpairs.errors import InputError, first_names
 from blindpairs.evaluate.answers import Answer, deduplicated
 from blindpairs.evaluate.as_cambrian import shown_options
 from blindpairs.evaluate.foreign_rows import ForeignRow, foreign_rows
@@ -45,7 +45,7 @@ def import_answers(path: Path, benchmark: Benchmark, ids: Mapping[str, ImageSide
     models = {row.model for row in rows if row.model}
     if len(models) > 1:
         raise InputError(f"{path} has answers of several models ({', '.join(sorted(models))[:80]}): keep one of them")
-    numbered = source_sides(benchmark) if ids is None else ids
+    numbered = source_sides(benchmark) if ids is None else ids  # for rows that name no pair of ours
     questions = _questions(benchmark)
     fitting: list[tuple[ForeignRow, ImageSide]] = []
     left_out: dict[str, list[str]] = {}
@@ -61,7 +61,10 @@ def import_answers(path: Path, benchmark: Benchmark, ids: Mapping[str, ImageSide
     answers = tuple(
         deduplicated(((row.line, _answer(harness, row, image_side)) for row, image_side in fitting), str(path))
     )
-    notes = [f"{len(names):,} answers are left out: {why} ({_named(names)})." for why, names in left_out.items()]
+    notes = [
+        f"{len(names):,} answers are left out: {why} ({first_names(names, MOST_NAMED)})."
+        for why, names in left_out.items()
+    ]
     if doubled := len(fitting) - len(answers):
         notes.append(f"{doubled:,} answers are there twice, word for word, and count once.")
     notes += _missing(questions, answers)
@@ -114,7 +117,7 @@ def _answer(harness: str, row: ForeignRow, image_side: ImageSide) -> Answer:
 def _missing(questions: Mapping[ImageSide, Question], answers: Iterable[Answer]) -> list[str]:
     given = {answer.key[:2] for answer in answers}
     missing = [f"image {side} of pair {pair_id}" for pair_id, side in questions if (pair_id, side) not in given]
-    return [f"{len(missing):,} questions have no answer: {_named(missing)}."] if missing else []
+    return [f"{len(missing):,} questions have no answer: {first_names(missing, MOST_NAMED)}."] if missing else []
 
 
 def _other_truth(path: Path, benchmark: Benchmark, fitting: Sequence[tuple[ForeignRow, ImageSide]]) -> list[str]:
@@ -127,26 +130,22 @@ def _other_truth(path: Path, benchmark: Benchmark, fitting: Sequence[tuple[Forei
     names = differing(benchmark)
     if not names:
         return []
+    shown = first_names(names, MOST_NAMED)
     known = [name for name in benchmark.corrections if not differing(benchmark.with_ground_truth(name))]
     if known:
-        return [f"Its ground truth is {known[0]!r}, which differs for {len(names):,} questions: {_named(names)}."]
+        return [f"Its ground truth is {known[0]!r}, which differs for {len(names):,} questions: {shown}."]
     if 2 * len(names) > sum(row.truth is not None for row, _ in fitting):
         raise InputError(
-            f"{path} has another right answer for {len(names):,} questions ({_named(names)}), which are most: its "
+            f"{path} has another right answer for {len(names):,} questions ({shown}), which are most: its "
             f"numbers are not those of {benchmark.name}"
         )
-    return [f"Its ground truth differs for {len(names):,} questions: {_named(names)}."]
+    return [f"Its ground truth differs for {len(names):,} questions: {shown}."]
 
 
 def _differing(fitting: Iterable[tuple[ForeignRow, ImageSide]], truth: Callable[[ImageSide], int]) -> Iterator[str]:
     for row, image_side in fitting:
         if row.truth is not None and row.truth != truth(image_side):
             yield f"{row.source + ': ' if row.source else ''}image {image_side[1]} of pair {image_side[0]}"
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _plain(text: str) -> str:

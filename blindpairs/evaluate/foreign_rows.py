@@ -55,7 +55,7 @@ def foreign_rows(path: Path) -> tuple[str, list[ForeignRow]]:
     name = _harness(records[0][1])
     if not name:
         raise InputError(
-            f"{path} is no file of answers of MMVP's script, Cambrian, lmms-eval or VLMEvalKit: its first row has "
+            f"{path} is not a file of answers of MMVP's script, Cambrian, lmms-eval or VLMEvalKit: its first row has "
             f"{', '.join(map(str, records[0][1]))[:120]}"
         )
     return name, [_row(path, name, line, record) for line, record in records]
@@ -77,28 +77,30 @@ def _row(path: Path, name: str, line: int, record: Record) -> ForeignRow:
             line, record
         )
     except (LookupError, TypeError, ValueError) as error:
-        raise InputError(f"{path}, line {line:,} is no answer of {name} ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"{path}, line {line:,} is not an answer of {name} ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _official(line: int, record: Record) -> ForeignRow:
-    number, said, truth = record["question_id"], record["response"], record["answer"]
+    number, response, truth = record["question_id"], record["response"], record["answer"]
     prompt, model = _text(record.get("prompt")), _text(record.get("model_id"))
-    return ForeignRow(line, _number(number, 0), _image_side(record), _text(said), _option(truth), prompt, (), model)
+    return ForeignRow(line, _number(number, 0), _image_side(record), _text(response), _option(truth), prompt, (), model)
 
 
 def _cambrian(line: int, record: Record) -> ForeignRow:
     options = tuple(map(_text, record.get("text_options") or ()))
     prompt, model = _text(record.get("prompt")), _text(record.get("model_id"))
-    number, said, truth = record["question_id"], record["answer"], record["gt_answer"]
+    number, response, truth = record["question_id"], record["answer"], record["gt_answer"]
     return ForeignRow(
-        line, _number(number, 1), _image_side(record), _text(said), _option(truth), prompt, options, model
+        line, _number(number, 1), _image_side(record), _text(response), _option(truth), prompt, options, model
     )
 
 
 def _lmms_eval(line: int, record: Record) -> ForeignRow:
-    said = record["filtered_resps"]
-    while isinstance(said, list) and len(said) == 1:  # older versions leave a list around each answer
-        said = said[0]
+    response = record["filtered_resps"]
+    while isinstance(response, list) and len(response) == 1:  # older versions leave a list around each answer
+        response = response[0]
     values = [value for value in record.values() if isinstance(value, dict)]
     image_side = next((found for value in values if (found := _image_side(value))), None)
     numbers = {value["index"] for value in values if "pair_index" in value}
@@ -106,15 +108,17 @@ def _lmms_eval(line: int, record: Record) -> ForeignRow:
         raise ValueError("it has no value of the task mmvp or of a blindpairs export, so its question has no id")
     source = "" if image_side else _number(numbers.pop(), 1)
     return ForeignRow(
-        line, source, image_side, _text(said), _option(record.get("target")), _text(record.get("input")), (), ""
+        line, source, image_side, _text(response), _option(record.get("target")), _text(record.get("input")), (), ""
     )
 
 
 def _vlmevalkit(line: int, record: Record) -> ForeignRow:
     options = tuple(_text(record[letter]) for letter in "AB" if _text(record.get(letter)))
-    prompt, said = _text(record.get("question")), record["prediction"]
+    prompt, response = _text(record.get("question")), record["prediction"]
     source, image_side, truth = _number(record["index"], 1), _image_side(record), _option(record.get("answer"))
-    return ForeignRow(line, source, image_side, _text(said), truth, prompt, options if len(options) == 2 else (), "")
+    return ForeignRow(
+        line, source, image_side, _text(response), truth, prompt, options if len(options) == 2 else (), ""
+    )
 
 
 def _text(value: object) -> str:
@@ -131,7 +135,7 @@ def _text(value: object) -> str:
 def _number(value: object, add: int) -> str:
     match = re.fullmatch(r"\s*(\d{1,9})(?:\.0*)?\s*", _text(value), re.ASCII)
     if not match:
-        raise ValueError(f"{value!r} is no number of a question")
+        raise ValueError(f"{value!r} is not the number of a question")
     return str(int(match[1]) + add)
 
 
@@ -157,7 +161,7 @@ def _json(path: Path) -> Iterator[tuple[int, Record]]:
         else:
             records = [(number, _object(path, number, line)) for number, line in lines if line.strip()]
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({str(error)[:80]}): was the download cut short?") from error
+        raise InputError(f"{path} is not JSON ({str(error)[:80]}): was the download cut short?") from error
     for number, record in records:
         if not isinstance(record, dict):
             raise InputError(f"{path}, line {number:,} holds a JSON {type(record).__name__}, not an object")
@@ -181,7 +185,7 @@ def _table(path: Path, separator: str) -> Iterator[tuple[int, Record]]:
                 raise InputError(f"{path}, line {rows.line_num:,}: its cells are not those of the header")
             yield rows.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no table ({error}): save it as text in UTF-8") from error
+        raise InputError(f"{path} is not a table ({error}): save it as text in UTF-8") from error
 
 
 def _excel(path: Path) -> Iterator[tuple[int, Record]]:
@@ -200,5 +204,5 @@ def _excel(path: Path) -> Iterator[tuple[int, Record]]:
             header = [_text(cell) for cell in next(rows, ())]
             found = [dict(zip(header, row, strict=False)) for row in rows if any(cell is not None for cell in row)]
         except Exception as error:  # what is under openpyxl (zip, XML, dates) has no common error for a damaged file
-            raise InputError(f"{path} is no Excel file ({str(error)[:80]}): open and save it again") from error
+            raise InputError(f"{path} is not an Excel file ({str(error)[:80]}): open and save it again") from error
     yield from enumerate(found, 2)

@@ -48,16 +48,16 @@ def verdict_folder(folder: Path, setup: Setup) -> Path:
 def judge_answers(judge: Answerer, benchmark: Benchmark, folder: Path, conditions: Conditions) -> AnsweringReport:
     """Ask the judge about every answer of a folder that it has not judged yet."""
     setup = judge_setup(judge)
-    place = verdict_folder(folder, setup)
+    verdicts = verdict_folder(folder, setup)
     questions = questions_of(benchmark)
     answers = {one.key: one for one in recorded_answers(folder) if one.key in questions}
-    with AnswerFile(place / ANSWERS) as file:
-        write_setup(place, setup, benchmark)
+    with AnswerFile(verdicts / ANSWERS) as file:
+        write_setup(verdicts, setup, benchmark)
         missing = [key for key in answers if key not in file.keys]
         prompts = {key: judged_text(JUDGE.template, questions[key], answers[key].text) for key in missing}
         recorder = Recorder(setup, file, prompts)
         recorder.take(outcomes_of(judge, _asks(prompts), conditions, len(missing)))
-        write_failures(place, recorder.failed)
+        write_failures(verdicts, recorder.failed)
     return recorder.report(kept=len(answers) - len(missing))
 
 

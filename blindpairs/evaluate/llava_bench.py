@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blindpairs.errors import ConfigError, InputError
+from blindpairs.errors import ConfigError, InputError, first_names
 from blindpairs.evaluate.answering import Conditions
 from blindpairs.evaluate.answers import Answer, AnswerFile
 from blindpairs.evaluate.llava_bench_files import CATEGORIES, BenchQuestion
-from blindpairs.evaluate.suites import Manner, Rule, SuiteItem, ask_items, some_of, texts_by_item
+from blindpairs.evaluate.suites import SHOWN, Manner, Rule, SuiteItem, ask_items, texts_by_item
 from blindpairs.statistics import bootstrap_interval
 from blindpairs.vlm import Answerer, Failure
 
@@ -104,8 +104,8 @@ def judge_llava_bench(
     conditions: Conditions,
 ) -> list[Failure]:
     """Have the answers reviewed that `reviews` lacks. InputError for a question without an answer."""
-    said = texts_by_item(answers, [one.item_id for one in questions], "answers to LLaVA-Bench")
-    items = [SuiteItem(one.item_id, judge_prompt(one, said[one.item_id])) for one in questions]
+    answer_texts = texts_by_item(answers, [one.item_id for one in questions], "answers to LLaVA-Bench")
+    items = [SuiteItem(one.item_id, judge_prompt(one, answer_texts[one.item_id])) for one in questions]
     return ask_items(judge, items, JUDGING, reviews, conditions)
 
 
@@ -129,9 +129,9 @@ def score_llava_bench(
     if rule not in _RULES:
         raise ConfigError(f"there is no rule {rule!r} for LLaVA-Bench: choose one of {', '.join(_RULES)}")
     wanted = [one.item_id for one in questions]
-    said = texts_by_item(answers, wanted, "answers to LLaVA-Bench")
+    answer_texts = texts_by_item(answers, wanted, "answers to LLaVA-Bench")
     replies = texts_by_item(reviews, wanted, "reviews of LLaVA-Bench")
-    _refuse_stale(questions, said, reviews)
+    _refuse_stale(questions, answer_texts, reviews)
     pairs = {item_id: _RULES[rule](text) for item_id, text in replies.items()}
     categories = {
         name: _figures([one for one in questions if one.category == name], pairs, rule)
@@ -173,16 +173,19 @@ _RULES: Mapping[str, Callable[[str], ScorePair | None]] = {
 }
 
 
-def _refuse_stale(questions: Sequence[BenchQuestion], said: Mapping[str, str], reviews: Sequence[Answer]) -> None:
+def _refuse_stale(
+    questions: Sequence[BenchQuestion], answer_texts: Mapping[str, str], reviews: Sequence[Answer]
+) -> None:
     hashes = {review.key[0]: review.prompt_hash for review in reviews if review.prompt_hash}
     stale = [
         one.item_id
         for one in questions
-        if one.item_id in hashes and hashes[one.item_id] != JUDGING.hash_of(judge_prompt(one, said[one.item_id]))
+        if one.item_id in hashes
+        and hashes[one.item_id] != JUDGING.hash_of(judge_prompt(one, answer_texts[one.item_id]))
     ]
     if stale:
         raise InputError(
-            f"{len(stale):,} reviews are of other answers or contexts than these ({some_of(stale)}): "
+            f"{len(stale):,} reviews are of other answers or contexts than these ({first_names(stale, SHOWN)}): "
             "move the file of reviews away, and have the answers judged again"
         )
 

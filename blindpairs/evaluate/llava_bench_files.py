@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from blindpairs.errors import InputError
+from blindpairs.errors import InputError, first_names
 from blindpairs.evaluate.answers import Answer, item_key
-from blindpairs.evaluate.suites import absent_images, read_lines, some_of
+from blindpairs.evaluate.suites import SHOWN, absent_images, read_lines
 
 Variant = Literal["coco", "wild"]
 CATEGORIES = ("conv", "detail", "complex")
@@ -122,7 +122,9 @@ def _by_id(lines: Sequence[dict[str, Any]], path: Path | None) -> dict[str, dict
     counts = Counter(line["question_id"] for line in lines)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise InputError(f"{path} has {len(twice):,} question ids more than once ({some_of(twice)}): restore the file")
+        raise InputError(
+            f"{path} has {len(twice):,} question ids more than once ({first_names(twice, SHOWN)}): restore the file"
+        )
     return {line["question_id"]: line for line in lines}
 
 
@@ -135,7 +137,7 @@ def _refuse_unknown(asked: Sequence[dict[str, Any]], path: Path | None) -> None:
 
 
 def _lacking(what: str, wanted: Sequence[str], absent: Sequence[str]) -> list[str]:
-    return [f"{len(absent):,} of {len(wanted):,} {what} are missing ({some_of(absent)})"] if absent else []
+    return [f"{len(absent):,} of {len(wanted):,} {what} are missing ({first_names(absent, SHOWN)})"] if absent else []
 
 
 def _question(

@@ -6,7 +6,7 @@ Percentages with their 95 % interval behind them, rounded to whole points; the f
 from collections.abc import Sequence
 
 from blindpairs.evaluate.asking import Asking
-from blindpairs.evaluate.baselines import CHANCE
+from blindpairs.evaluate.baselines import CHANCE_PERCENT
 from blindpairs.evaluate.readers import OURS
 from blindpairs.evaluate.results import Setup
 from blindpairs.evaluate.scores import Scores
@@ -39,7 +39,7 @@ def model_table(summaries: Sequence[Summary]) -> list[str]:
     """One line a model under a heading, with what guessing gives first. Incomplete ones say so instead."""
     alone = any(one.controls_alone for one in summaries)
     rows = [("% of controls" if alone else "% of blind pairs", *COLUMNS.values())]
-    rows.append(("guessing, on average", *(f"{value:.1f}" for value in CHANCE.values())))
+    rows.append(("guessing, on average", *(f"{value:.1f}" for value in CHANCE_PERCENT.values())))
     for title, one in zip(_with_parts(summaries), summaries, strict=True):
         rates = [shown_rate(getattr(one.blind, name)) for name in COLUMNS] if one.blind else [incomplete(one)]
         rows.append((title, *rates))
@@ -137,6 +137,7 @@ def _pairs(scores: Scores | None) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns two spaces apart, the first of them left and the others right. A row with fewer cells is not cut."""
+    # A row with fewer cells has a sentence in place of numbers: it must not widen the columns.
     widths: dict[int, int] = {}
     longest = max(map(len, rows))
     for row in rows:

@@ -79,13 +79,13 @@ def score_pope(questions: Sequence[PopeQuestion], answers: Sequence[Answer], rul
     """The figures of recorded answers. InputError for a question without an answer, ConfigError for an unknown rule."""
     if rule not in _RULES:
         raise ConfigError(f"there is no rule {rule!r} for POPE: choose one of {', '.join(_RULES)}")
-    said = texts_by_item(answers, [one.item_id for one in questions], "answers to POPE")
+    texts = texts_by_item(answers, [one.item_id for one in questions], "answers to POPE")
     splits = [split for split in SPLITS if any(one.split == split for one in questions)]
     images = list(dict.fromkeys(one.image for one in questions))
     counts = np.zeros((len(images), len(splits), len(_KINDS)))  # (images, S, 6)
     rows = {image: row for row, image in enumerate(images)}
     for one in questions:
-        kind = _KINDS[one.label, _RULES[rule](said[one.item_id])]
+        kind = _KINDS[one.label, _RULES[rule](texts[one.item_id])]
         counts[rows[one.image], splits.index(one.split), kind] += 1
     figures = {split: _figures(counts[:, [place]], rule) for place, split in enumerate(splits)}
     mean, pooled = _figures(counts, rule), _figures(counts.sum(axis=1, keepdims=True), rule)
@@ -105,9 +105,9 @@ def read_lmms_eval(text: str) -> bool | None:
 
 def read_yes_or_no(text: str) -> bool | None:
     """What an answer says: its first word if that is a verdict, else the only one of both words that occurs."""
-    said = REASONING.sub(" ", text)
-    first = _FIRST.match(said)
-    found = {first[1].lower()} if first else {word.lower() for word in _WORD.findall(said)}
+    visible = REASONING.sub(" ", text)
+    first = _FIRST.match(visible)
+    found = {first[1].lower()} if first else {word.lower() for word in _WORD.findall(visible)}
     return found == {"yes"} if len(found) == 1 else None
 
 
@@ -135,8 +135,8 @@ def _figures(counts: Counts, rule: Rule) -> PopeFigures:
         trials = effective_count(asked[asked > 0])
         intervals = {name: wilson_interval(values[name], trials) for name in ("accuracy", "yes_ratio")}
     # A figure that cannot be counted in some resample has no interval.
-    known = {name: interval for name, interval in intervals.items() if not math.isnan(sum(interval))}
-    figures: dict[str, Any] = {name: Figure(value, known.get(name)) for name, value in values.items()}
+    defined = {name: interval for name, interval in intervals.items() if not math.isnan(sum(interval))}
+    figures: dict[str, Any] = {name: Figure(value, defined.get(name)) for name, value in values.items()}
     return PopeFigures(**figures, questions=int(counts.sum()), unreadable=int(whole[:, 4:].sum()))
 
 
@@ -172,14 +172,14 @@ def _figure(counts: Counts, name: str, rule: Rule) -> float:
 
 def _notes(rule: Rule, counts: Counts) -> list[str]:
     kinds = counts.sum(axis=(0, 1))  # (6,)
-    said, total = float(kinds[0] + kinds[1]), float(kinds.sum())
+    said_yes, total = float(kinds[0] + kinds[1]), float(kinds.sum())
     notes = []
     if rule == "lmms-eval":
         notes.append(
-            f"lmms-eval's pope_yes_ratio counts the labels that are yes: this model says yes to {said / total:.1%}."
+            f"lmms-eval's pope_yes_ratio counts the labels that are yes: this model says yes to {said_yes / total:.1%}."
         )
         if unread := int(kinds[4:].sum()):
             notes.append(f"{unread:,} answers are neither yes nor no alone: wrong, and left out of recall.")
-    elif not said and rule == "llava":
+    elif not said_yes and rule == "llava":
         notes.append("The model never says yes: eval_pope.py stops with a division by zero.")
     return notes

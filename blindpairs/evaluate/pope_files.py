@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.access import reading
-from blindpairs.errors import InputError
+from blindpairs.errors import InputError, first_names
 from blindpairs.evaluate.answers import Answer, item_key
-from blindpairs.evaluate.suites import absent_images, read_lines, some_of
+from blindpairs.evaluate.suites import SHOWN, absent_images, read_lines
 
 SPLITS = ("random", "popular", "adversarial")
 IMAGES = "val2014"
@@ -71,7 +71,9 @@ def check_pope(folder: Path) -> PopeCheck:
     found = _of_tables(tables) if tables else _of_lines(folder)
     twice = [item_id for item_id, count in Counter(one.item_id for one in found.questions).items() if count > 1]
     if twice:
-        raise InputError(f"{folder} has {len(twice):,} questions more than once ({some_of(twice)}): restore its files")
+        raise InputError(
+            f"{folder} has {len(twice):,} questions more than once ({first_names(twice, SHOWN)}): restore its files"
+        )
     return found
 
 
@@ -95,7 +97,7 @@ def _of_lines(folder: Path) -> PopeCheck:
     if images and not (folder / IMAGES).is_dir():
         missing.append(f"the folder {IMAGES} is missing, with {len(images):,} images of COCO val2014")
     elif absent := absent_images(images):
-        missing.append(f"{len(absent):,} of {len(images):,} images are not in {IMAGES} ({some_of(absent)})")
+        missing.append(f"{len(absent):,} of {len(images):,} images are not in {IMAGES} ({first_names(absent, SHOWN)})")
     return PopeCheck(tuple(questions), tuple(missing))
 
 
@@ -138,10 +140,10 @@ def _of_table(path: Path) -> list[PopeQuestion]:
             wanted = [name for name in (*_PARQUET, "category", "image_source") if name in names]
             rows: list[dict[str, Any]] = pq.read_table(path, columns=wanted).to_pylist()
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path} is damaged or no Parquet file ({str(error)[:80]}): restore it") from error
+            raise InputError(f"{path} is damaged or not a Parquet file ({str(error)[:80]}): restore it") from error
     lacking = [name for name in (*_PARQUET, "image") if name not in names]
     if lacking:
-        raise InputError(f"{path} is no table of POPE: it has no column {', '.join(lacking)}")
+        raise InputError(f"{path} is not a table of POPE: it has no column {', '.join(lacking)}")
     named = re.match("|".join(SPLITS), path.name)
     found = []
     for place, row in enumerate(rows):
@@ -180,23 +182,23 @@ def pope_answers(path: Path, questions_file: Path, questions: Sequence[PopeQuest
     known: defaultdict[tuple[str, str, str], list[PopeQuestion]] = defaultdict(list)
     for one in questions:
         known[one.split, one.image, one.text].append(one)
-    said = [(line["question_id"], line) for line in read_lines(path, ("question_id", "text"))]
-    foreign = [name for name, _ in said if name not in asked or not known[asked[name]]]
+    answer_lines = [(line["question_id"], line) for line in read_lines(path, ("question_id", "text"))]
+    foreign = [name for name, _ in answer_lines if name not in asked or not known[asked[name]]]
     if foreign:
         raise InputError(
             f"{path}: {len(foreign):,} answers are to no question of {questions_file.name} and the suite "
-            f"({some_of(foreign)}): give the files that belong together"
+            f"({first_names(foreign, SHOWN)}): give the files that belong together"
         )
-    return list(_matched(said, asked, known))
+    return list(_matched(answer_lines, asked, known))
 
 
 def _matched(
-    said: Iterable[tuple[str, dict[str, Any]]],
+    answer_lines: Iterable[tuple[str, dict[str, Any]]],
     asked: dict[str, tuple[str, str, str]],
     known: dict[tuple[str, str, str], list[PopeQuestion]],
 ) -> Iterable[Answer]:
     """A question that a split has twice has one label, so that its answers may be taken in any order."""
-    for name, line in said:
+    for name, line in answer_lines:
         places = known[asked[name]]
         question = places.pop(0) if len(places) > 1 else places[0]
         yield Answer(item_key(question.item_id), line["text"], model=str(line.get("model_id") or ""))

@@ -33,6 +33,7 @@ def power(pairs: int, gain: float, discordance: float, level: float = LEVEL) -> 
     if not pairs or not discordance:
         return 0.0
     middle, spread = pairs * discordance, math.sqrt(pairs * discordance * (1 - discordance))
+    # Beyond 8 standard deviations the probability is below 1e-14.
     lowest, highest = max(0, math.floor(middle - 8 * spread)), min(pairs, math.ceil(middle + 8 * spread))
     counts = np.unique(np.linspace(lowest, highest, _COUNTS).astype(np.int64))  # (M,) discordant pairs
     logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, pairs + 1)))])  # logarithms of factorials

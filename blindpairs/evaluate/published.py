@@ -60,7 +60,7 @@ def load_published() -> list[PublishedValue]:
     return [value for table in read_json(published_file())["tables"] for value in _values(table)]
 
 
-def of_table(values: Iterable[PublishedValue], table: str) -> list[PublishedValue]:
+def table_values(values: Iterable[PublishedValue], table: str) -> list[PublishedValue]:
     """The values of one table. InputError names the tables for a name that is none."""
     everything = list(values)
     found = [one for one in everything if one.table == table]
@@ -85,9 +85,9 @@ def possible_hits(text: str, count: int) -> list[int]:
     except ValueError:
         share = math.nan
     if not 0 <= share <= 100:
-        raise InputError(f"{text!r} is no share in percent: give a number from 0 to 100")
+        raise InputError(f"{text!r} is not a share in percent: give a number from 0 to 100")
     decimals = len(text.partition(".")[2])
-    slack = 0.5 * 10.0**-decimals + 1e-9
+    slack = 0.5 * 10.0**-decimals + 1e-9  # half a unit of the last decimal, which binary floats miss by a little
     lowest = max(0, math.ceil((share - slack) * count / 100))
     highest = min(count, math.floor((share + slack) * count / 100))
     return list(range(lowest, highest + 1))

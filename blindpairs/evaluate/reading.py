@@ -64,18 +64,18 @@ class Reading:
 
 def read_answer(answer: str, options: Sequence[str]) -> Reading:
     """Which of two options an answer means. Any text is accepted; the same text always gives the same reading."""
-    said = REASONING.sub(" ", answer.translate(_STRAIGHT)).strip()
-    if not said:
+    visible = REASONING.sub(" ", answer.translate(_STRAIGHT)).strip()
+    if not visible:
         return Reading(None, "empty")
-    if found := _alone(said, options):
+    if found := _alone(visible, options):
         return _decided(found, "alone")
-    if found := _verdict(said, options):
+    if found := _verdict(visible, options):
         return _decided(found, "verdict")
-    texts = _texts(said, options)
-    if letters := _letters(said):
+    texts = _texts(visible, options)
+    if letters := _letters(visible):
         # A text beside the letter must agree with it; two texts, as in a comparison, say nothing.
         return _decided(letters | (texts if len(texts) == 1 else set()), "letter")
-    if found := _leading(said, options) or texts:
+    if found := _leading(visible, options) or texts:
         return _decided(found, "text")
     return Reading(None, "nothing")
 
@@ -129,8 +129,10 @@ def _texts(text: str, options: Sequence[str]) -> set[int]:
 def _beginning(text: str, options: Sequence[str]) -> set[int]:
     """The option with whose text a text begins; of two of which one begins with the other, the longer."""
     plain = [_plain(option) for option in options]
-    said = _plain(text)
-    found = [place for place, option in enumerate(plain) if option and re.match(rf"{re.escape(option)}(?!\w)", said)]
+    beginning = _plain(text)
+    found = [
+        place for place, option in enumerate(plain) if option and re.match(rf"{re.escape(option)}(?!\w)", beginning)
+    ]
     return {max(found, key=lambda place: len(plain[place]))} if found else set()
 
 

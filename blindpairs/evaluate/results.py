@@ -143,7 +143,7 @@ def record_imported(folder: Path, setup: Setup, benchmark: Identified, answers: 
     return len(new)
 
 
-def recorded(folder: Path) -> list[Path]:
+def answer_folders(folder: Path) -> list[Path]:
     """The folders of answers about one benchmark, by name."""
     return sorted(path.parent for path in folder.glob(f"*/{ASKED}"))
 
@@ -165,17 +165,17 @@ def check_origin(folder: Path, setup: Setup, answers: Iterable[Answer]) -> None:
 
     What only one of the two records says nothing: imported answers know little of how they were asked.
     """
-    mine = setup.answer_settings()
+    expected = setup.answer_settings()
     for answer in answers:
-        said = answer.settings
-        other = [name for name in said if name in mine and said[name] != mine[name]]
+        recorded = answer.settings
+        differing = [name for name in recorded if name in expected and recorded[name] != expected[name]]
         # A tuple in a model's settings is a list in its record, so equal values may differ by type.
-        other = [name for name in other if digest(said[name]) != digest(mine[name])]
-        if other or (answer.protocol and answer.protocol != setup.asking.name):
+        differing = [name for name in differing if digest(recorded[name]) != digest(expected[name])]
+        if differing or (answer.protocol and answer.protocol != setup.asking.name):
             pair_id, side, _ = answer.key
             raise InputError(
                 f"{folder} has an answer about image {side} of pair {pair_id} by {answer.model!r} that was given under "
-                f"another {other[0] if other else 'protocol'}: move the answers of each to a folder of its own"
+                f"another {differing[0] if differing else 'protocol'}: move the answers of each to a folder of its own"
             )
 
 

@@ -54,12 +54,12 @@ def scaling_trends(models: Sequence[ModelScores]) -> list[Trend]:
 def _trend(against: str, sizes: NDArray[np.float64], shares: NDArray[np.float64]) -> Trend:
     """Of (n,) logarithms to base 2, and (n,) shares."""
     count = len(sizes)
-    centred = sizes - sizes.mean()
+    centred = sizes - sizes.mean()  # (n,)
     spread = float(centred @ centred)
     gain = float(centred @ shares) / spread
     if count < 3:
         return Trend(against, count, gain, None, None)
-    left = shares - shares.mean() - gain * centred
+    left = shares - shares.mean() - gain * centred  # (n,): the residuals
     reach = math.sqrt(float(left @ left) / (count - 2) / spread) * student_quantile(0.05, count - 2)
     by_size, by_share = ({str(place): float(one) for place, one in enumerate(some)} for some in (sizes, shares))
     rank = correlate(by_size, by_share, (against, "accuracy")).spearman

@@ -19,8 +19,15 @@ from typing import Any
 from blindpairs.benchmark import Benchmark
 from blindpairs.benchmark.sidecar import read_sidecar
 from blindpairs.errors import BlindpairsError, ConfigError, InputError
-from blindpairs.evaluate.answering import AnsweringReport, Conditions, answer_questions, missing_plan, shard_questions
-from blindpairs.evaluate.answers import Answer
+from blindpairs.evaluate.answering import (
+    AnsweringReport,
+    Conditions,
+    Planned,
+    answer_questions,
+    missing_plan,
+    shard_questions,
+)
+from blindpairs.evaluate.answers import Answer, mean_seconds
 from blindpairs.evaluate.as_official import recorded_replies
 from blindpairs.evaluate.asking import FREE_FORM, PROTOCOLS, Asking, exchanged
 from blindpairs.evaluate.baselines import UNASKED, Baseline, first_option, guessing
@@ -31,12 +38,12 @@ from blindpairs.evaluate.results import (
     WHOLE,
     Setup,
     Shard,
+    answer_folders,
     benchmark_folder,
     check_origin,
     read_failures,
     read_setup,
     record_imported,
-    recorded,
     recorded_answers,
     write_scores,
 )
@@ -59,16 +66,6 @@ class Asked:
     spec: str  # of a model, `blind:` and one, `random`, `first`, or `recorded:` and a folder of the results
     asking: Asking = PROTOCOLS["ours"]
     exchanged: bool = False  # whether the options are shown in the other order
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What asking what is missing would take. `seconds` is what one answer took until now, None without any."""
-
-    setup: Setup
-    plan: Plan
-    answered: int
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -160,10 +157,9 @@ class Session:
         before = {answer.key: answer for answer in recorded_answers(self.folder / setup.folder_name)}
         wanted = shard_questions(self._shown(setup), self._shard)
         missing = {key: question for key, question in wanted.items() if key not in before}
-        asks = not isinstance(answerer, Baseline | None)
-        took = [answer.seconds for answer in before.values() if answer.seconds is not None]
-        seconds = sum(took) / len(took) if took else None
-        return Planned(setup, missing_plan(setup, missing) if asks else Plan(), len(before), seconds)
+        asks = not isinstance(answerer, Baseline | None)  # those two cost nothing
+        cost = missing_plan(setup, missing) if asks else Plan()
+        return Planned(setup, cost, len(before), mean_seconds(before.values()))
 
     def answer(self, asked: Asked, progress: Progress = silent) -> Entry:
         """Ask what is missing. Raises AssetMissing for a model that is not here."""
@@ -188,9 +184,9 @@ class Session:
 
     def recorded(self, known: Collection[Path]) -> list[Entry]:
         """All recorded answers besides those that are known, by model, protocol and order of the options."""
-        there = (folder for folder in recorded(self.folder) if folder not in known)
-        found = [Entry(folder, read_setup(folder, self.benchmark)) for folder in there]
-        return sorted(found, key=lambda one: (one.setup.model, one.setup.asking.name, one.setup.exchanged))
+        folders = (folder for folder in answer_folders(self.folder) if folder not in known)
+        entries = [Entry(folder, read_setup(folder, self.benchmark)) for folder in folders]
+        return sorted(entries, key=lambda one: (one.setup.model, one.setup.asking.name, one.setup.exchanged))
 
     def score(self, entries: Iterable[Entry], rules: Rules) -> None:
         """Read and score the answers of each entry, and write that beside them."""
@@ -219,16 +215,16 @@ class Session:
         if rules.judge:
             judge = self.model(rules.judge)
             report = judge_answers(judge, self.truth, entry.folder, self._conditions)
-            place = verdict_folder(entry.folder, judge_setup(judge))
+            verdicts = verdict_folder(entry.folder, judge_setup(judge))
             if entry.report is None:
                 entry.report = report
             else:
                 both = {**entry.report.failures, **report.failures}
                 entry.report = replace(entry.report, failures=both, stopped=entry.report.stopped or report.stopped)
         else:
-            place = next(iter(recorded(entry.folder)), entry.folder / "judge")
-        failures = read_failures(entry.folder) | read_failures(place)
-        return recorded_answers(place), failures, f"judge {place.name}"
+            verdicts = next(iter(answer_folders(entry.folder)), entry.folder / "judge")
+        failures = read_failures(entry.folder) | read_failures(verdicts)
+        return recorded_answers(verdicts), failures, f"judge {verdicts.name}"
 
     def _read_with(self, name: str, entry: Entry, answers: Sequence[Answer], rules: Rules) -> None:
         shown = exchanged(self.truth) if entry.setup.exchanged else self.truth
@@ -258,11 +254,11 @@ class Session:
         return "" if self.truth.ground_truth == self.benchmark.ground_truth else self.truth.ground_truth
 
     def _recorded_setup(self, name: str) -> Setup:
-        found = {folder.name: folder for folder in recorded(self.folder)}
-        if name not in found:
-            there = ", ".join(found) or "nothing is recorded there"
-            raise InputError(f"recorded:{name}: no such folder in {self.folder} ({there})")
-        return read_setup(found[name], self.benchmark)
+        folders = {folder.name: folder for folder in answer_folders(self.folder)}
+        if name not in folders:
+            listed = ", ".join(folders) or "nothing is recorded there"
+            raise InputError(f"recorded:{name}: no such folder in {self.folder} ({listed})")
+        return read_setup(folders[name], self.benchmark)
 
 
 @contextmanager
@@ -285,15 +281,16 @@ def entry_fields(entry: Entry) -> dict[str, Any]:
     if entry.both_orders:
         fields["both_orders"] = {name: rate_fields(rate) for name, rate in vars(entry.both_orders).items()}
     if entry.differences:
-        fields["differences"] = {name: [_shown(one) for one in some] for name, some in entry.differences.items()}
+        fields["differences"] = {
+            name: [_disagreement_fields(one) for one in listed] for name, listed in entry.differences.items()
+        }
     return fields
 
 
-def _shown(difference: Disagreement) -> dict[str, Any]:
-    one = difference.answered
-    pair_id, side, which = one.key
-    key = {"pair_id": pair_id, "side": side, "which": which, "text": one.text}
-    return {**key, "ours": vars(difference.ours), "theirs": vars(difference.theirs)}
+def _disagreement_fields(disagreement: Disagreement) -> dict[str, Any]:
+    pair_id, side, which = disagreement.answered.key
+    key = {"pair_id": pair_id, "side": side, "which": which, "text": disagreement.answered.text}
+    return {**key, "ours": vars(disagreement.ours), "theirs": vars(disagreement.theirs)}
 
 
 def first_error(entries: Iterable[Entry]) -> BlindpairsError | None:

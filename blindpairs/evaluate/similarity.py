@@ -12,7 +12,7 @@ same settings and the same weights measured is used again, without loading the m
 scores are derived, and cost nothing to derive again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from blindpairs.access import present
 from blindpairs.benchmark import Benchmark, BenchmarkPair
-from blindpairs.errors import ConfigError, InputError, Undecodable
+from blindpairs.errors import ConfigError, InputError
 from blindpairs.evaluate.loaded_files import LoadedFiles, unchanged_since
 from blindpairs.evaluate.matching import Blocks, MatchingScores, image_right, score_blocks
 from blindpairs.evaluate.scores import BOOTSTRAP_FROM
@@ -34,8 +34,7 @@ from blindpairs.evaluate.similarity_files import (
     write_output,
     write_similarities,
 )
-from blindpairs.images import Limits
-from blindpairs.images.decode import decode_pixels
+from blindpairs.evaluate.squares import in_batches, squares
 from blindpairs.progress import Progress, silent
 from blindpairs.statistics import bootstrap_interval
 
@@ -138,9 +137,9 @@ def _measured(
     settings = _settings(benchmark, templates, images, texts)
     similarities = kept_similarities(folder, settings)
     if similarities is None:
-        seen = _image_vectors(benchmark, pairs, images, progress)
-        said = _text_vectors(pairs, templates, texts)
-        blocks = {template: _blocks(pairs, seen, said, template) for template in templates}
+        image_vectors = _image_vectors(benchmark, pairs, images, progress)
+        text_vectors = _text_vectors(pairs, templates, texts)
+        blocks = {template: _blocks(pairs, image_vectors, text_vectors, template) for template in templates}
         similarities = Similarities(tuple(pair.pair_id for pair in pairs), blocks, settings)
         write_similarities(similarities, folder)
     files.record(folder, images.origin)
@@ -162,8 +161,8 @@ def score_similarities(benchmark: Benchmark, similarities: Similarities) -> Simi
     blind = [pair for pair in pairs if not pair.is_control]
     controls = [pair for pair in pairs if pair.is_control]
 
-    def chosen(some: Sequence[BenchmarkPair], template: str) -> Blocks:
-        return similarities.blocks[template][[at[pair.pair_id] for pair in some]]
+    def blocks_of(subset: Sequence[BenchmarkPair], template: str) -> Blocks:
+        return similarities.blocks[template][[at[pair.pair_id] for pair in subset]]
 
     first = similarities.templates[0]
     names = dict.fromkeys([*benchmark.patterns, *(name for pair in blind for name in pair.patterns)])
@@ -172,9 +171,9 @@ def score_similarities(benchmark: Benchmark, similarities: Similarities) -> Simi
     right = {pair.pair_id: bool(flags[at[pair.pair_id]]) for pair in pairs}
     return SimilarityScores(
         similarities=similarities,
-        wordings={template: score_blocks(chosen(blind, template)) for template in similarities.templates},
-        patterns={name: score_blocks(chosen(group, first)) for name, group in groups.items() if group},
-        controls=score_blocks(chosen(controls, first)) if controls else None,
+        wordings={template: score_blocks(blocks_of(blind, template)) for template in similarities.templates},
+        patterns={name: score_blocks(blocks_of(group, first)) for name, group in groups.items() if group},
+        controls=score_blocks(blocks_of(controls, first)) if controls else None,
         gain=_gain(controls, right),
         right=right,
         without_statements=len(benchmark.pairs) - len(pairs),
@@ -251,9 +250,9 @@ def _image_vectors(
     vectors: dict[str, NDArray[np.float32]] = {}
     failed: dict[str, str] = {}
     progress(0, len(wanted))
-    for batch in _batches(_squares(benchmark, wanted, encoder, failed.__setitem__)):
-        keys, squares = zip(*batch, strict=True)
-        encoded = encoder.encode(torch.from_numpy(np.stack(squares)).to(encoder.device)).cpu().numpy()  # (B, D)
+    for batch in in_batches(squares(encoder, benchmark.images(wanted), failed.__setitem__), BATCH):
+        keys, inputs = zip(*batch, strict=True)
+        encoded = encoder.encode(torch.from_numpy(np.stack(inputs)).to(encoder.device)).cpu().numpy()  # (B, D)
         for key, vector in zip(keys, encoded, strict=True):
             if np.isfinite(vector).all():
                 vectors[key] = vector
@@ -270,33 +269,11 @@ def _image_vectors(
     return vectors
 
 
-def _squares(
-    benchmark: Benchmark, wanted: Sequence[str], encoder: "Encoder", fail: Callable[[str, str], None]
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """(image id, the encoder's input (3, S, S)) of each image that can be read; `fail` is told of the others."""
-    for key, data in benchmark.images(wanted):
-        try:
-            if isinstance(data, Undecodable):
-                raise data
-            yield key, encoder.preprocess.apply(decode_pixels(data, Limits())[0])
-        except Undecodable as error:
-            fail(key, error.message)
-
-
-def _batches(squares: Iterator[tuple[str, NDArray[np.uint8]]]) -> Iterator[list[tuple[str, NDArray[np.uint8]]]]:
-    batch: list[tuple[str, NDArray[np.uint8]]] = []
-    for one in squares:
-        batch.append(one)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 def _blocks(pairs: Sequence[BenchmarkPair], images: Vectors, texts: Vectors, template: str) -> Blocks:
     """The cosines (P, 2, 2) of statements and images, in float64, so that only equal vectors tie."""
-    said = np.array([[texts[filled(template, one)] for one in (pair.statement_a, pair.statement_b)] for pair in pairs])
-    seen = np.array([[images[key] for key in pair.image_ids] for pair in pairs])  # (P, 2, D)
-    blocks: Blocks = np.einsum("ptd,pid->pti", said, seen, dtype=np.float64)
+    text_pairs = np.array(
+        [[texts[filled(template, one)] for one in (pair.statement_a, pair.statement_b)] for pair in pairs]
+    )
+    image_pairs = np.array([[images[key] for key in pair.image_ids] for pair in pairs])  # (P, 2, D)
+    blocks: Blocks = np.einsum("ptd,pid->pti", text_pairs, image_pairs, dtype=np.float64)
     return blocks

@@ -120,6 +120,7 @@ def write_output(similarities: Similarities, pairs: Sequence[BenchmarkPair], fol
 def _answers(block: Blocks, scale: float, pair: BenchmarkPair) -> tuple[object, ...]:
     """Everything after the two numbers, of one block (2, 2)."""
     predicted = ["img1" if row[0] > row[1] else "img2" for row in block]
+    # The softmax over the two images; 700 keeps exp within a float.
     probabilities = [1 / (1 + math.exp(min(700.0, scale * float(row[1] - row[0])))) for row in block]
     cells = [float(cell) for cell in block.reshape(-1)]
     return (*predicted, "img1", "img2", *probabilities, "; ".join(pair.patterns), *cells)

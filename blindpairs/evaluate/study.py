@@ -27,10 +27,10 @@ from blindpairs.evaluate.reading import LETTERS, read_answer
 from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
+    answer_folders,
     benchmark_folder,
     check_origin,
     read_setup,
-    recorded,
     write_setup,
 )
 from blindpairs.evaluate.scores import Key, keys_of, questions_of
@@ -155,7 +155,7 @@ class Study:
         another answer than before.
         """
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise InputError(f"{seconds} is no number of seconds")
+            raise InputError(f"{seconds} is not a number of seconds")
         with self._lock:
             one = self._participant(name)
             key = one.tokens.get(token)
@@ -301,5 +301,5 @@ def _token(model: str, key: Key) -> str:
 
 def _people(folder: Path) -> dict[str, Path]:
     """The folder of each participant by spec, among the results on one benchmark."""
-    found = {read_setup(one).model: one for one in recorded(folder)}
+    found = {read_setup(one).model: one for one in answer_folders(folder)}
     return {spec: one for spec, one in found.items() if spec.startswith(HUMAN)}

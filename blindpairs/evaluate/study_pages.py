@@ -93,7 +93,7 @@ class StudyPages:
         person, body = request.scope["state"]["person"], await json_body(request)
         token, option, took = body.get("token"), body.get("option"), seconds_of(body)
         if not isinstance(token, str) or option not in (0, 1, None) or isinstance(option, bool | float):
-            raise InputError("the request is no answer: reload the page")
+            raise InputError("the request is not an answer: reload the page")
         return JSONResponse(asdict(await self._run(lambda: self._study.answer(person, token, option, took))))
 
 

@@ -6,7 +6,7 @@ Each is its questions with how they are asked, who answers them without looking,
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from blindpairs.errors import ConfigError
 from blindpairs.evaluate.answering import Conditions
@@ -42,12 +42,11 @@ class PopeSuite:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything but the places of the images."""
-        return digest([[one.item_id, _named(one), one.text, one.label] for one in self.questions])[:16]
+        return digest([[one.item_id, _image_name(one), one.text, one.label] for one in self.questions])[:16]
 
     def ask(self, model: Answerer, file: AnswerFile, conditions: Conditions, *, images: bool) -> list[Failure]:
         """Ask what `file` lacks, with the images or without them."""
-        shown = self.questions if images else [replace(one, uri="") for one in self.questions]
-        return ask_pope(shown, model, file, conditions)
+        return ask_pope(_shown(self.questions, images=images), model, file, conditions)
 
     def answers_in(self, file: Path) -> list[Answer]:
         """The answers of a file that LLaVA's script wrote; the folder must hold the list that explains its ids."""
@@ -75,13 +74,12 @@ class BenchSuite:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything but the places of the images."""
-        rows = [[one.item_id, _named(one), one.text, one.category] for one in self.questions]
+        rows = [[one.item_id, _image_name(one), one.text, one.category] for one in self.questions]
         return digest([rows, [[one.context, one.reference] for one in self.questions]])[:16]
 
     def ask(self, model: Answerer, file: AnswerFile, conditions: Conditions, *, images: bool) -> list[Failure]:
         """Ask what `file` lacks, with the images or without them."""
-        shown = self.questions if images else [replace(one, uri="") for one in self.questions]
-        return ask_llava_bench(shown, model, file, conditions)
+        return ask_llava_bench(_shown(self.questions, images=images), model, file, conditions)
 
     def answers_in(self, file: Path) -> list[Answer]:
         """The answers of a file that LLaVA's script wrote."""
@@ -102,13 +100,12 @@ class FollowingSuite:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits over everything but the places of the images."""
-        rows = [[one.item_id, _named(one), one.about, one.text, one.answer, one.form] for one in self.questions]
+        rows = [[one.item_id, _image_name(one), one.about, one.text, one.answer, one.form] for one in self.questions]
         return digest(rows)[:16]
 
     def ask(self, model: Answerer, file: AnswerFile, conditions: Conditions, *, images: bool) -> list[Failure]:
         """Ask what `file` lacks, with the images or without them."""
-        shown = self.questions if images else [replace(one, uri="") for one in self.questions]
-        return ask_following(shown, model, file, conditions)
+        return ask_following(_shown(self.questions, images=images), model, file, conditions)
 
     def answers_in(self, file: Path) -> list[Answer]:
         """ConfigError: nobody else asks these questions."""
@@ -125,8 +122,14 @@ class FollowingSuite:
 
 Suite = PopeSuite | BenchSuite | FollowingSuite
 Question = PopeQuestion | BenchQuestion | FollowingQuestion
+AnyQuestion = TypeVar("AnyQuestion", PopeQuestion, BenchQuestion, FollowingQuestion)
 
 
-def _named(question: Question) -> str:
+def _shown(questions: Sequence[AnyQuestion], *, images: bool) -> Sequence[AnyQuestion]:
+    """The questions as a model gets them: without an image's place, it is asked without the image."""
+    return questions if images else [replace(question, uri="") for question in questions]
+
+
+def _image_name(question: Question) -> str:
     """The image's name; a question of a table without names has its place there, which is not the same elsewhere."""
     return "" if question.image == question.uri else question.image

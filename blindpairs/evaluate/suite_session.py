@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.errors import BlindpairsError, BudgetSpent, EndpointFailed, InputError
-from blindpairs.evaluate.answering import BLANK, Conditions
-from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
+from blindpairs.evaluate.answering import BLANK, Conditions, Planned
+from blindpairs.evaluate.answers import Answer, AnswerFile, item_key, mean_seconds
 from blindpairs.evaluate.asking import Asking
 from blindpairs.evaluate.baselines import UNASKED, Baseline
 from blindpairs.evaluate.following import FollowingScores
@@ -37,16 +37,15 @@ from blindpairs.evaluate.pope import PopeScores
 from blindpairs.evaluate.results import (
     ANSWERS,
     Setup,
+    answer_folders,
     benchmark_folder,
     check_revision,
     read_setup,
     record_imported,
-    recorded,
     recorded_answers,
     write_scores,
     write_setup,
 )
-from blindpairs.evaluate.session import Planned
 from blindpairs.evaluate.suite_questions import BenchSuite, Question, Suite
 from blindpairs.evaluate.suites import Rule
 from blindpairs.progress import Progress, silent
@@ -109,9 +108,8 @@ class SuiteSession:
         missing = [one for one in self.suite.questions if item_key(one.item_id) not in before]
         left = {(one.uri, one.text): one for one in missing}.values()  # POPE's splits share questions: asked once
         asked = not isinstance(respondent.answerer, Baseline)
-        took = [answer.seconds for answer in before.values() if answer.seconds is not None]
         cost = plan(self._request(one, setup) for one in left) if asked else Plan()
-        return Planned(setup, cost, len(before), sum(took) / len(took) if took else None)
+        return Planned(setup, cost, len(before), mean_seconds(before.values()))
 
     def _request(self, one: Question, setup: Setup) -> Ask:
         text = self.suite.asking.template.format(question=one.text)
@@ -148,7 +146,7 @@ class SuiteSession:
 
     def recorded(self, known: Collection[Path]) -> list[SuiteEntry]:
         """All recorded answers besides those that are known."""
-        return [SuiteEntry(folder, read_setup(folder)) for folder in recorded(self.folder) if folder not in known]
+        return [SuiteEntry(folder, read_setup(folder)) for folder in answer_folders(self.folder) if folder not in known]
 
     def complete(self, entry: SuiteEntry) -> bool:
         """Whether every question has an answer."""
@@ -200,22 +198,25 @@ class SuiteSession:
         assert isinstance(self.suite, BenchSuite)
         questions = self.suite.questions
         setup = _reviewing(judge)
-        place, conditions = entry.folder / setup.folder_name, replace(self._conditions, progress=progress)
-        with AnswerFile(place / ANSWERS) as file:
-            write_setup(place, setup, self.suite)
+        reviews, conditions = entry.folder / setup.folder_name, replace(self._conditions, progress=progress)
+        with AnswerFile(reviews / ANSWERS) as file:
+            write_setup(reviews, setup, self.suite)
             _ask(entry, lambda: judge_llava_bench(questions, answers, judge, file, conditions))
-        return recorded_answers(place)
+        return recorded_answers(reviews)
 
     def plan_reviews(self, planned: Planned, judge: Answerer) -> Plan:
         """What the judge would take at most: answers that are not there yet count as long as they may be."""
         assert isinstance(self.suite, BenchSuite)
         folder = self.folder / planned.setup.folder_name
-        place = folder / _reviewing(judge).folder_name
-        done = {review.key for review in recorded_answers(place)}
-        said = {answer.key: answer.text for answer in recorded_answers(folder)}
+        reviews = folder / _reviewing(judge).folder_name
+        reviewed = {review.key for review in recorded_answers(reviews)}
+        answer_texts = {answer.key: answer.text for answer in recorded_answers(folder)}
+        # An answer that is not there yet costs the judge as much as the longest that the model may give.
         longest = "x" * (CHARACTERS_PER_TOKEN * BENCH_MANNER.max_tokens)
         left = {item_key(one.item_id): one for one in self.suite.questions}
-        prompts = [judge_prompt(one, said.get(key, longest)) for key, one in left.items() if key not in done]
+        prompts = [
+            judge_prompt(one, answer_texts.get(key, longest)) for key, one in left.items() if key not in reviewed
+        ]
         return plan(Ask("", (text,), JUDGING.system, max_tokens=JUDGING.max_tokens) for text in prompts)
 
 
@@ -242,12 +243,12 @@ def _record_baseline(baseline: Baseline, suite: Suite, file: AnswerFile) -> None
 
 def score_fields(scores: SuiteScores) -> dict[str, Any]:
     """Scores as JSON: shares from 0 to 1, relative scores in percent; null where nothing was counted."""
-    return {name: _plain(value) for name, value in asdict(scores).items()}
+    return {name: _json_value(value) for name, value in asdict(scores).items()}
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _json_value(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [_json_value(one) for one in value]
     return None if isinstance(value, float) and value != value else value

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from blindpairs.access import reading
-from blindpairs.errors import InputError, Undecodable
+from blindpairs.errors import InputError, Undecodable, first_names
 from blindpairs.evaluate.answering import SAID_NOTHING, Conditions, outcomes_of
 from blindpairs.evaluate.answers import Answer, AnswerFile, item_key
 from blindpairs.evaluate.pictures import upright_picture
@@ -132,7 +132,7 @@ def read_lines(path: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
         try:
             record = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number:,} is no JSON ({str(error)[:80]}): restore the file") from error
+            raise InputError(f"{path}, line {number:,} is not JSON ({str(error)[:80]}): restore the file") from error
         if not isinstance(record, dict):
             raise InputError(f"{path}, line {number:,} holds a JSON {type(record).__name__}, not an object")
         for name in texts:
@@ -150,19 +150,13 @@ def absent_images(images: Mapping[str, Path]) -> list[str]:
     return [name for name, path in images.items() if not path.is_file()]
 
 
-def some_of(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-
-
 def texts_by_item(answers: Sequence[Answer], wanted: Sequence[str], what: str) -> dict[str, str]:
     """What was said about each wanted item; answers to others are left out. InputError names what is missing."""
-    said = {answer.key[0]: answer.text for answer in answers if not answer.key[1]}
-    missing = [item_id for item_id in wanted if item_id not in said]
+    texts = {answer.key[0]: answer.text for answer in answers if not answer.key[1]}
+    missing = [item_id for item_id in wanted if item_id not in texts]
     if missing:
         raise InputError(
-            f"{len(missing):,} of {len(wanted):,} {what} are missing ({some_of(missing)}): "
+            f"{len(missing):,} of {len(wanted):,} {what} are missing ({first_names(missing, SHOWN)}): "
             "run the same command again to get them"
         )
-    return {item_id: said[item_id] for item_id in wanted}
+    return {item_id: texts[item_id] for item_id in wanted}

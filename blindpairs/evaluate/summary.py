@@ -111,7 +111,7 @@ def summarise(
     """
     shown = exchanged(benchmark) if setup.exchanged else benchmark
     answers = list(answers)
-    options = options_of(shown, answers)
+    options = options_of(shown, answers)  # None for an answer that cannot be read; no key for one that is missing
     asked = [pair for pair in shown.pairs if pair.question]
     whole = [pair for pair in asked if all(key in options for key in keys_of(pair))]
     questions = questions_of(shown)
@@ -119,18 +119,25 @@ def summarise(
     endings = Counter(one.finish for one in answers if one.key in questions and one.finish not in ("", "stop"))
     codes = Counter(one.code for key, one in (failures or {}).items() if key in questions and key not in options)
     summary = Summary(
-        setup,
-        benchmark.name,
-        benchmark.fingerprint,
-        benchmark.ground_truth,
-        Counts(len(asked), len(whole), len(questions), len(options), unreadable, dict(endings)),
-        dict(codes),
-        None,
+        setup=setup,
+        benchmark=benchmark.name,
+        fingerprint=benchmark.fingerprint,
+        ground_truth=benchmark.ground_truth,
+        counts=Counts(
+            pairs=len(asked),
+            complete_pairs=len(whole),
+            questions=len(questions),
+            answered=len(options),
+            unreadable=unreadable,
+            endings=dict(endings),
+        ),
+        failures=dict(codes),
+        blind=None,
         reader=reader,
     )
-    alone = all(pair.is_control for pair in asked)
-    some = [pair for pair in whole if alone or not pair.is_control]
-    if len(whole) < len(asked) and not (complete_pairs and some):
+    controls_alone = all(pair.is_control for pair in asked)
+    scorable = [pair for pair in whole if controls_alone or not pair.is_control]
+    if len(whole) < len(asked) and not (complete_pairs and scorable):
         return summary  # complete controls alone would stand in the place of blind pairs
     return _scored(summary, shown, whole, options)
 
@@ -176,23 +183,25 @@ class BothOrders:
     same_option: Rate  # the same option in both orders, of the questions with two readable answers
 
 
-def both_orders(benchmark: Benchmark, given: Iterable[Answer], other: Iterable[Answer]) -> BothOrders | None:
-    """What changes with the order of the options; None where answers are missing. `other` are those to exchanged ones.
+def both_orders(benchmark: Benchmark, in_order: Iterable[Answer], swapped: Iterable[Answer]) -> BothOrders | None:
+    """What changes with the order of the options, from the answers to each; None where answers are missing.
 
     The options of exchanged questions are mapped back, so that 0 is the same option in both.
     """
-    options = options_of(benchmark, given)
-    back = {key: None if one is None else 1 - one for key, one in options_of(exchanged(benchmark), other).items()}
+    options = options_of(benchmark, in_order)
+    mapped_back = {
+        key: None if option is None else 1 - option for key, option in options_of(exchanged(benchmark), swapped).items()
+    }
     pairs = [pair for pair in benchmark.pairs if pair.question and not pair.is_control]
     pairs = pairs or [pair for pair in benchmark.pairs if pair.question]
     keys = [key for pair in pairs for key in keys_of(pair) if key[2] == "first"]
-    if not keys or any(key not in options or key not in back for key in keys):
+    if not keys or any(key not in options or key not in mapped_back for key in keys):
         return None
-    one, two = (_pair_right(pairs, some) for some in (options, back))
-    readable = [(options[key], back[key]) for key in keys if options[key] is not None and back[key] is not None]
+    right_in_order, right_swapped = (_pair_right(pairs, order) for order in (options, mapped_back))
+    readable = [both for key in keys if None not in (both := (options[key], mapped_back[key]))]
     same = sum(a == b for a, b in readable)
     return BothOrders(
-        rate_of([a and b for a, b in zip(one, two, strict=True)]),
+        rate_of([a and b for a, b in zip(right_in_order, right_swapped, strict=True)]),
         # Two questions a pair: the interval is that of half as many, as if both always agreed.
         Rate(same, len(readable), wilson_interval(same / max(1, len(readable)), len(readable) / 2)),
     )

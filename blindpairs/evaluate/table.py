@@ -65,7 +65,7 @@ def model_scores(
 
 
 def published_models(values: Iterable[PublishedValue]) -> list[ModelScores]:
-    """The models of a published table of pair accuracies, such as `of_table(values, "mmvp_vlm")`.
+    """The models of a published table of pair accuracies, such as `table_values(values, "mmvp_vlm")`.
 
     Every accuracy on a whole benchmark is one model, with the patterns of its row. Models of one name are told apart by
     column and settings. A value that is no possible share is left out.

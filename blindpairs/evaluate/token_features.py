@@ -4,7 +4,7 @@ Each patch keeps its coordinates on the principal axes of its layer, which know 
 each image and layer, and the sample that the axes are taken from.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from blindpairs.encoders import Encoder, Layer, Tokens
 from blindpairs.errors import Undecodable
-from blindpairs.images.decode import Limits, decode_pixels
+from blindpairs.evaluate.squares import in_batches, squares
 from blindpairs.mine.patches import BATCH, LARGEST, SAMPLE_VALUES, principal_axes
 
 Floats = NDArray[np.float32]
@@ -35,9 +35,10 @@ def token_features(
     """The features of the images of each layer, from one forward pass; images that cannot be read have no row."""
     kept = [_Layer() for _ in layers]
     ids: list[str] = []
-    for some, squares in _batches(encoder, images):
-        ids += some
-        batch = torch.from_numpy(squares).to(encoder.device)
+    readable = squares(encoder, images, lambda _key, _reason: None)
+    for keys, inputs in (zip(*batch, strict=True) for batch in in_batches(readable, BATCH)):
+        ids += keys
+        batch = torch.from_numpy(np.stack(inputs)).to(encoder.device)  # (B, 3, S, S)
         for layer, tokens in zip(kept, encoder.tokens_of(batch, layers), strict=True):
             layer.add(tokens)
     rows = {key: row for row, key in enumerate(ids)}
@@ -76,25 +77,3 @@ class _Layer:
         for tokens in self._waiting:
             self._patches.append(((tokens.float() - mean) @ basis).clamp(-LARGEST, LARGEST).half())
         self._waiting = []
-
-
-def _batches(
-    encoder: Encoder, images: Iterable[tuple[str, bytes | Undecodable]]
-) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
-    """The ids and the squares (B, 3, S, S) of images that can be read."""
-    ids: list[str] = []
-    squares: list[NDArray[np.uint8]] = []
-    for key, data in images:
-        try:
-            if isinstance(data, Undecodable):
-                continue
-            square = encoder.preprocess.apply(decode_pixels(data, Limits())[0])
-        except Undecodable:
-            continue
-        ids.append(key)
-        squares.append(square)
-        if len(ids) == BATCH:
-            yield ids, np.stack(squares)
-            ids, squares = [], []
-    if ids:
-        yield ids, np.stack(squares)

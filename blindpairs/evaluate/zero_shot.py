@@ -54,20 +54,20 @@ class ZeroShot:
 def labelled_images(folder: Path) -> LabelledImages:
     """List the images of each class; `_` in a class's name stands for a space.
 
-    InputError for less than two classes, for one without a name, and for two of one name.
+    InputError for fewer than two classes, for one without a name, and for two of one name.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: name one with a sub-folder of images for each class")
-    found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    names = tuple(" ".join(path.name.replace("_", " ").split()) for path in found)
-    if odd := [path.name for path, name in zip(found, names, strict=True) if not name or names.count(name) > 1]:
-        raise InputError(f"{folder} has classes without a name of their own: {', '.join(map(repr, odd[:3]))}")
+        raise InputError(f"{folder} is not a folder: name one with a sub-folder of images for each class")
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = tuple(" ".join(path.name.replace("_", " ").split()) for path in folders)
+    if unusable := [path.name for path, name in zip(folders, names, strict=True) if not name or names.count(name) > 1]:
+        raise InputError(f"{folder} has classes without a name of their own: {', '.join(map(repr, unusable[:3]))}")
     if len(names) < 2:
         raise InputError(
-            f"{folder} has {len(found):,} sub-folders: it needs one of images for each of two classes at least, named "
-            "by its class"
+            f"{folder} has {len(folders):,} sub-folders: it needs two or more, each with the images of one class and "
+            "named by it"
         )
-    images = [(item, place) for place, path in enumerate(found) for item in open_corpus([str(path)]).items()]
+    images = [(item, place) for place, path in enumerate(folders) for item in open_corpus([str(path)]).items()]
     return LabelledImages(names, tuple(images))
 
 
@@ -78,11 +78,11 @@ def evaluate_zero_shot(
     place = choose_device(device)
     texts = load_text_encoder(spec, device=place)  # the first, because many encoders have no text side
     encoder = load_encoder("clip", spec, device=place, exact=True)
-    said = texts.encode([TEMPLATE.replace("{}", name) for name in labelled.classes]).numpy()  # (C, D)
+    class_vectors = texts.encode([TEMPLATE.replace("{}", name) for name in labelled.classes]).numpy()  # (C, D)
     right = []
     for start in range(0, len(labelled.images), BATCH):
         batch = labelled.images[start : start + BATCH]
-        cosines = _encoded(encoder, [item for item, _ in batch]) @ said.T  # (B, C)
+        cosines = _encoded(encoder, [item for item, _ in batch]) @ class_vectors.T  # (B, C)
         right += list(_right(cosines, np.array([label for _, label in batch])))
         progress(len(right), len(labelled.images))
     return ZeroShot(spec, encoder.weights_hash, np.array(right, np.bool_))

@@ -21,13 +21,13 @@ def newest_checkpoint(runs: Path, name: str) -> Path:
     for _, path in sorted(numbered, reverse=True):
         if not missing_weights(path):
             return path
-    known = [path.name for path in listed(runs) if path.is_dir()]
-    if name in known:
+    names = [path.name for path in listed(runs) if path.is_dir()]
+    if name in names:
         raise InputError(
             f"run:{name}: {folder} has no complete checkpoint yet: run `blindpairs train-mof` to resume it"
         )
-    there = f"there are {', '.join(known)}" if known else f"there are none in {runs}"
-    raise InputError(f"run:{name}: there is no such run, {there}; train one with `blindpairs train-mof`")
+    present = f"there are {', '.join(names)}" if names else f"there are none in {runs}"
+    raise InputError(f"run:{name}: there is no such run, {present}; train one with `blindpairs train-mof`")
 
 
 def usable_runs(runs: Path) -> tuple[list[str], list[str]]:

@@ -69,4 +69,4 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")  # Python reads NaN and Infinity, which no other reader does
+    raise ValueError(f"{name} is not JSON")  # Python reads NaN and Infinity, which no other reader does

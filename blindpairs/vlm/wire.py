@@ -104,7 +104,7 @@ def read_completion(content: bytes, max_tokens: int) -> Completion:
         usage = value.get("usage") or {}
         counts = (_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise AttemptFailed("not_an_api", "its response is JSON, but no chat completion") from error
+        raise AttemptFailed("not_an_api", "its response is JSON, but not a chat completion") from error
     if refusal or finish == "content_filter":
         raise AttemptFailed("refused", f"the model refused: {printable(str(refusal or text or finish))}")
     if not text.strip():

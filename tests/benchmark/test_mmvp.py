@@ -147,7 +147,7 @@ def test_questions_that_differ_in_spaces_alone_are_one(tmp_path: Path) -> None:
         (("4,Is the dog", "40,Is the dog"), "MMVP Images has no 40.jpg .1 of 6 are missing."),
         (("4,Is the dog", "3,Is the dog"), "Index 3 is there twice"),
         (("4,Is the dog", "0,Is the dog"), "Index counts from 0; the official files count from 1"),
-        (("4,Is the dog", "x,Is the dog"), "Index 'x' is no whole number"),
+        (("4,Is the dog", "x,Is the dog"), "Index 'x' is not a whole number"),
         (("Correct Answer", "Solution"), "has no column 'Correct Answer': it has index, question, options, solution"),
         (("Index,Question", "Index,Index"), "has the column 'Index' 2 times"),
         (('(b) No",(b)', "(b) No,(b)"), "ends inside a quoted cell: it was cut short"),
@@ -172,7 +172,7 @@ def test_image_that_is_missing_or_an_error_page_is_an_error(tmp_path: Path) -> N
     folder = write_mmvp(tmp_path / "mmvp")
     page = folder / "MMVP Images" / "2.jpg"
     page.write_text("<!doctype html><p>404")
-    with pytest.raises(InputError, match=r"2.jpg is no image \(it looks like HTML"):
+    with pytest.raises(InputError, match=r"2.jpg is not an image \(it looks like HTML"):
         import_mmvp(folder)
     page.unlink()
     with pytest.raises(InputError, match=r"has no 2.jpg \(1 of 6 are missing\)"):
@@ -377,7 +377,7 @@ def test_same_benchmark_gives_the_same_bytes_and_replaces_an_older_export_whole(
 def test_folder_that_blindpairs_did_not_write_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="not empty and no export of blindpairs"):
+    with pytest.raises(InputError, match="not empty, and not an export of blindpairs"):
         export_mmvp(benchmark_of(1), tmp_path / "mine")
     export_mmvp(benchmark_of(1), tmp_path / "out")
     (tmp_path / "out" / "answers.jsonl").write_text("{}")

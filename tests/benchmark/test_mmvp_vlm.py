@@ -266,8 +266,8 @@ def test_ids_that_the_benchmark_does_not_have_are_taken_for_their_line(tmp_path:
     read = import_mmvp_vlm(place)
     assert [pair.question.text for pair in read.benchmark.pairs if pair.question] == ["A?", "B?"]
     assert read.notes[:2] == (
-        "Questions-llava.csv, row 3: 277 is no id of the benchmark, so it is taken for 3.",
-        "Questions-llava.csv, row 4: 278 is no id of the benchmark, so it is taken for 4.",
+        "Questions-llava.csv, row 3: 277 is not an id of the benchmark, so it is taken for 3.",
+        "Questions-llava.csv, row 4: 278 is not an id of the benchmark, so it is taken for 4.",
     )
 
 

@@ -98,7 +98,7 @@ def test_changed_image_is_named_when_it_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PAR1 nothing PAR1", b"question,options\n"])
 def test_other_file_is_refused_with_a_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.parquet").write_bytes(content)
-    with pytest.raises(InputError, match=r"other\.parquet is damaged or no Parquet file"):
+    with pytest.raises(InputError, match=r"other\.parquet is damaged or not a Parquet file"):
         read_native(tmp_path / "other.parquet")
 
 

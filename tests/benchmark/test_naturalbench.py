@@ -196,11 +196,11 @@ def test_odd_row_is_named_and_nothing_else_is_lost(tmp_path: Path, changes: dict
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[{", "is no JSON"),
+        ("[{", "is not JSON"),
         ("[1]", "row 1: it has no text Question_0"),
         (json.dumps([row(Question_1=None)]), "row 1: it has no text Question_1"),
         (json.dumps([row(Image_1="9.jpg")]), r"there is no .*9\.jpg, which Image_1 of row 0 names"),
-        (json.dumps([row(Image_1=7)]), "Image_1 of row 0 is no path of a file"),
+        (json.dumps([row(Image_1=7)]), "Image_1 of row 0 is not the path of a file"),
     ],
 )
 def test_damaged_row_is_an_error_that_names_it(tmp_path: Path, text: str, message: str) -> None:

@@ -94,9 +94,9 @@ def test_only_the_start_of_a_file_is_read(tmp_path: Path) -> None:
     [
         ("a,b,c\n1,2,3\n", "is a table with the columns a, b, c"),
         ('{"what": 1}', "holds objects with the fields what"),
-        ("[[[[", "is no table and no JSON"),
-        ("", "is no table and no JSON"),
-        ("\0\0\0\0", "is no table and no JSON"),
+        ("[[[[", "is neither a table nor JSON"),
+        ("", "is neither a table nor JSON"),
+        ("\0\0\0\0", "is neither a table nor JSON"),
         (",".join(f"c{number}" for number in range(20)), "c0, c1, c2, c3, c4, c5, c6, c7 and 12 more"),
     ],
 )

@@ -15,8 +15,7 @@ from typer.testing import CliRunner, Result
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.cli import app
 from blindpairs.cli.draft import Spending
-from blindpairs.cli.eval_compare import ComparingOptions
-from blindpairs.cli.eval_options import AskingOptions, ReadingOptions
+from blindpairs.cli.eval_options import AskingOptions, ComparingOptions, ReadingOptions
 from blindpairs.cli.eval_suites import SuiteOptions
 from blindpairs.cli.eval_uses import Use, use_of
 from blindpairs.cli.groups import flag_of, given_options

@@ -148,7 +148,7 @@ def test_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path: Path, li
     [
         ('"side": "a"', '"side": "c"', "side 'c' or which 'first' is unknown"),
         ('"which": "first"', '"which": "third"', "side 'a' or which 'third' is unknown"),
-        ('"seconds": 0.25', '"seconds": NaN', "seconds nan are no number"),
+        ('"seconds": 0.25', '"seconds": NaN', "seconds nan is not a number"),
         ('"settings": {"temperature": 0.0}', '"settings": 3', "it has no object 'settings'"),
         ('"model": "llava@localhost"', '"model": null', "it has no text 'model'"),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from blindpairs.errors import InputError
 from blindpairs.evaluate.correlation import Coefficient, correlate, mean_accuracies, permutation_p
-from blindpairs.evaluate.published import load_published, of_table
+from blindpairs.evaluate.published import load_published, table_values
 
 CLIP_OF_THE_PAPER = ("OpenAI ViT-L-14 224", "OpenAI ViT-L-14 336", "EVA01 ViT-g-14 224")
 
@@ -16,7 +16,7 @@ CLIP_OF_THE_PAPER = ("OpenAI ViT-L-14 224", "OpenAI ViT-L-14 336", "EVA01 ViT-g-
 def by_pattern(table: str) -> dict[str, dict[str, float]]:
     """The published accuracies of each model by pattern."""
     found: dict[str, dict[str, float]] = {}
-    for one in of_table(load_published(), table):
+    for one in table_values(load_published(), table):
         if one.pattern:
             found.setdefault(one.model, {})[one.pattern] = one.value
     return found
@@ -41,7 +41,7 @@ def test_correlations_of_the_paper_come_out(
 ) -> None:
     got = correlate(clip, by_pattern("by_pattern")[model], ("mean of three CLIP models", model))
     assert got.pearson.value == pytest.approx(r, abs=5e-4)
-    (printed,) = [one.value for one in of_table(load_published(), "correlations") if one.model == model]
+    (printed,) = [one.value for one in table_values(load_published(), "correlations") if one.model == model]
     assert round(got.pearson.value, 2) == printed == published
     assert got.pearson.interval == pytest.approx((low, high), abs=5e-3)
     assert got.pearson.exact

@@ -260,7 +260,7 @@ def test_excel_file_is_read_with_openpyxl(tmp_path: Path) -> None:
     book.save(tmp_path / "x.xlsx")
     assert keys_and_texts(import_answers(tmp_path / "x.xlsx", BENCHMARK).answers) == EXPECTED
     (tmp_path / "broken.xlsx").write_bytes((tmp_path / "x.xlsx").read_bytes()[:-400])
-    with pytest.raises(InputError, match="is no Excel file"):
+    with pytest.raises(InputError, match="is not an Excel file"):
         import_answers(tmp_path / "broken.xlsx", BENCHMARK)
 
 
@@ -277,12 +277,18 @@ def test_excel_file_without_openpyxl_is_refused_with_a_way_out(tmp_path: Path, m
         (b"", "has no answer"),
         (b'{"a": 1}\n', "no file of answers of MMVP's script, .* its first row has a"),
         (b'{"question_id": 1, "answer": "(a)"', "line 1 is damaged"),
-        (b'{"question_id": 1, "response": "a"}\n', r"line 1 is no answer of official \(KeyError: 'answer'\)"),
-        (b'{"question_id": "one", "response": "a", "answer": "(a)"}\n', "line 1 is no answer of official .*'one'"),
-        (b'{"question_id": 1, "response": ["a"], "answer": "(a)"}\n', "line 1 is no answer of official .* JSON list"),
-        (b'{"filtered_resps": "a", "doc_id": 3}\n', "line 1 is no answer of lmms-eval .* so its question has no id"),
+        (b'{"question_id": 1, "response": "a"}\n', r"line 1 is not an answer of official \(KeyError: 'answer'\)"),
+        (b'{"question_id": "one", "response": "a", "answer": "(a)"}\n', "line 1 is not an answer of official .*'one'"),
+        (
+            b'{"question_id": 1, "response": ["a"], "answer": "(a)"}\n',
+            "line 1 is not an answer of official .* JSON list",
+        ),
+        (
+            b'{"filtered_resps": "a", "doc_id": 3}\n',
+            "line 1 is not an answer of lmms-eval .* so its question has no id",
+        ),
         (b"[3]", "line 1 holds a JSON int, not an object"),
-        (b"\xff\xfe\x00", "is no JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
     ],
 )
 def test_file_that_is_damaged_or_foreign_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

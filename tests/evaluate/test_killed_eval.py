@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.cli import app
-from blindpairs.evaluate.results import recorded, recorded_answers
+from blindpairs.evaluate.results import answer_folders, recorded_answers
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = 60
@@ -37,7 +37,7 @@ def start(work: Path, spec: str) -> "subprocess.Popen[bytes]":
 
 
 def said(work: Path) -> dict[tuple[str, ...], str]:
-    (folder,) = (one for results in (work / "results").iterdir() for one in recorded(results))
+    (folder,) = (one for results in (work / "results").iterdir() for one in answer_folders(results))
     return {one.key: one.text for one in recorded_answers(folder)}
 
 

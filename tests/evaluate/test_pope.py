@@ -241,7 +241,7 @@ def test_parquet_form_gives_the_same_questions_by_category_and_by_file(
 def test_parquet_of_something_else_and_a_split_that_is_not_there_are_named(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     pq.write_table(pa.table({"question": ["?"], "category": ["random"]}), tmp_path / "other" / "a.parquet")
-    with pytest.raises(InputError, match="is no table of POPE: it has no column question_id, answer, image"):
+    with pytest.raises(InputError, match="is not a table of POPE: it has no column question_id, answer, image"):
         check_pope(tmp_path / "other")
     table(tmp_path / "one" / "random-0.parquet", category=False)
     assert check_pope(tmp_path / "one").missing == (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from blindpairs.errors import AssetMissing, InputError
-from blindpairs.evaluate.published import PublishedValue, impossible, load_published, of_table, possible_hits
+from blindpairs.evaluate.published import PublishedValue, impossible, load_published, possible_hits, table_values
 from blindpairs.mine.patterns import VisualPattern
 from blindpairs.workspace import published_file
 
@@ -19,7 +19,7 @@ def values() -> list[PublishedValue]:
 def test_averages_of_the_papers_table_follow_from_its_cells(values: list[PublishedValue]) -> None:
     hits: dict[str, int] = Counter()
     averages = {}
-    for one in of_table(values, "mmvp_vlm"):
+    for one in table_values(values, "mmvp_vlm"):
         assert one.rate
         if one.pattern:
             hits[one.model] += one.rate.hits
@@ -31,7 +31,7 @@ def test_averages_of_the_papers_table_follow_from_its_cells(values: list[Publish
 
 def test_every_model_of_that_table_has_the_nine_patterns_in_their_order(values: list[PublishedValue]) -> None:
     rows: dict[str, list[str]] = {}
-    for one in of_table(values, "mmvp_vlm"):
+    for one in table_values(values, "mmvp_vlm"):
         if one.pattern:
             rows.setdefault(one.model, []).append(one.pattern)
     assert len(rows) == 10
@@ -54,7 +54,7 @@ def test_impossible_values_are_exactly_these(values: list[PublishedValue]) -> No
 
 
 def test_possible_values_are_whole_pairs_with_their_intervals(values: list[PublishedValue]) -> None:
-    rates = {one.model: one.rate for one in of_table(values, "mmvp") if one.rate}
+    rates = {one.model: one.rate for one in table_values(values, "mmvp") if one.rate}
     assert {name: rate.hits for name, rate in rates.items()} == {
         "Gemini": 61,
         "GPT-4V": 58,
@@ -69,7 +69,7 @@ def test_possible_values_are_whole_pairs_with_their_intervals(values: list[Publi
 
 
 def test_what_is_no_share_is_never_judged(values: list[PublishedValue]) -> None:
-    (chance,) = of_table(values, "chance")
+    (chance,) = table_values(values, "chance")
     assert (chance.value, chance.metric, chance.possible, chance.rate) == (25.0, "expected_pair_accuracy", None, None)
     assert {one.metric for one in values if one.possible is None} == {
         *("expected_pair_accuracy", "llava_bench", "pope", "pearson", "group_accuracy"),
@@ -80,14 +80,14 @@ def test_what_is_no_share_is_never_judged(values: list[PublishedValue]) -> None:
 def test_every_number_has_a_source_and_a_letter(values: list[PublishedValue]) -> None:
     assert all(one.source and one.source != "see each row" for one in values)
     assert {one.confidence for one in values} <= {"H", "M", "L"}
-    found = {(one.text, one.metric): one for one in of_table(values, "llava_1_5")}
+    found = {(one.text, one.metric): one for one in table_values(values, "llava_1_5")}
     assert found["22.67", "pair_accuracy"].rate is not None
     assert found["22.67", "pair_accuracy"].confidence == "M"
     assert found["60", "question_accuracy"].count == 300
 
 
 def test_disagreeing_numbers_of_one_model_stand_side_by_side(values: list[PublishedValue]) -> None:
-    pairs = [one.text for one in of_table(values, "llava_1_5") if one.metric == "pair_accuracy"]
+    pairs = [one.text for one in table_values(values, "llava_1_5") if one.metric == "pair_accuracy"]
     assert pairs == ["24.7", "22.67", "24.7", "30.7", "31.3", "39.3", "21", "24.7", "42.0"]
 
 
@@ -118,7 +118,7 @@ def test_text_that_is_no_percentage_is_refused(text: str) -> None:
 
 def test_unknown_table_is_refused_with_the_known_ones(values: list[PublishedValue]) -> None:
     with pytest.raises(InputError, match="'table1': choose one of mmvp, chance"):
-        of_table(values, "table1")
+        table_values(values, "table1")
 
 
 def test_file_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

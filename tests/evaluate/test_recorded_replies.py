@@ -70,5 +70,5 @@ def test_other_replies_about_one_answer_are_an_error_and_the_same_are_none(tmp_p
 )
 def test_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "replies.jsonl").write_text(line + "\n")
-    with pytest.raises(InputError, match="line 1 is no recorded reply"):
+    with pytest.raises(InputError, match="line 1 is not a recorded reply"):
         recorded_replies(tmp_path / "replies.jsonl")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from blindpairs.evaluate.published import load_published, of_table
+from blindpairs.evaluate.published import load_published, table_values
 from blindpairs.evaluate.scaling import scaling_trends
 from blindpairs.evaluate.table import ModelScores, published_models
 from blindpairs.statistics import Rate
@@ -17,7 +17,7 @@ def model(hits: int, parameters: float | None, resolution: int | None) -> ModelS
 
 
 def test_papers_table_says_that_size_and_resolution_help_only_a_little() -> None:
-    models = published_models(of_table(load_published(), "mmvp_vlm"))
+    models = published_models(table_values(load_published(), "mmvp_vlm"))
     parameters, resolution = scaling_trends(models)
     for trend, sizes in (
         (parameters, [one.parameters for one in models]),

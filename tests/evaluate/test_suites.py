@@ -126,12 +126,12 @@ def test_an_upright_image_is_sent_as_its_own_bytes_and_others_as_their_pixels() 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (b"{", "line 2 is no JSON"),
+        (b"{", "line 2 is not JSON"),
         (b"[]", "line 2 holds a JSON list, not an object"),
         (b'{"id": "1"}', "line 2 has no text 'text'"),
         (b'{"id": "1", "text": null}', "line 2 has no text 'text'"),
         (b'{"id": true, "text": ""}', "line 2 has no text 'id'"),
-        (b'{"id": "\xff", "text": ""}', "line 2 is no JSON"),
+        (b'{"id": "\xff", "text": ""}', "line 2 is not JSON"),
     ],
 )
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes, says: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from answered_pairs import PATTERNS, made_pairs, run_of
 
 from blindpairs.benchmark import Benchmark
-from blindpairs.evaluate.published import load_published, of_table
+from blindpairs.evaluate.published import load_published, table_values
 from blindpairs.evaluate.scores import by_pattern, score
 from blindpairs.evaluate.table import (
     ModelScores,
@@ -123,7 +123,7 @@ def test_scores_of_a_run_become_a_row() -> None:
 
 
 def test_papers_table_comes_out_as_it_was_printed() -> None:
-    models = published_models(of_table(load_published(), "mmvp_vlm"))
+    models = published_models(table_values(load_published(), "mmvp_vlm"))
     table = pattern_table(models)
     assert table.rows[2] == ("SigLIP ViT-SO-14 224", *"26.7 20.0 53.3 40.0 20.0 66.7 40.0 20.0 53.3 37.8".split())
     assert len(table.rows) == 10
@@ -133,27 +133,27 @@ def test_papers_table_comes_out_as_it_was_printed() -> None:
 
 
 def test_impossible_values_make_no_row() -> None:
-    models = published_models(of_table(load_published(), "mmvp"))
+    models = published_models(table_values(load_published(), "mmvp"))
     assert {"Human", "Bard"} & {one.model for one in models} == set()
     assert len(models) == 7
 
 
 def test_rows_and_columns_of_one_model_are_told_apart() -> None:
     values = load_published()
-    assert [(one.model, one.overall.hits) for one in published_models(of_table(values, "i_mof"))] == [
+    assert [(one.model, one.overall.hits) for one in published_models(table_values(values, "i_mof"))] == [
         ("LLaVA", 9),
         ("LLaVA + I-MoF", 25),
         ("LLaVA-1.5", 37),
         ("LLaVA-1.5 + I-MoF", 42),
     ]
-    trained = published_models(of_table(values, "post_training"))
+    trained = published_models(table_values(values, "post_training"))
     assert len(trained) == 26
     assert [(one.model, one.overall.hits) for one in trained[:3]] == [
         ("OpenAI ViT-L-14 224 (original)", 26),
         ("OpenAI ViT-L-14 224 (DIVA)", 35),
         ("OpenAI ViT-L-14 224 (GenHancer)", 43),
     ]
-    mixed = published_models(of_table(values, "a_mof"))
+    mixed = published_models(table_values(values, "a_mof"))
     assert [one.model for one in mixed] == [f"LLaVA + A-MoF (dino_weight {weight})" for weight in (0.5, 0.75)]
 
 

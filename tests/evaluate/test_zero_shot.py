@@ -56,10 +56,10 @@ def test_image_that_cannot_be_read_is_named(photos: Path) -> None:
 
 
 def test_folder_without_classes_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         labelled_images(tmp_path / "nowhere")
     (tmp_path / "a_b").mkdir()
-    with pytest.raises(InputError, match="has 1 sub-folders: it needs one of images"):
+    with pytest.raises(InputError, match="has 1 sub-folders: it needs two or more"):
         labelled_images(tmp_path)
     (tmp_path / "a b").mkdir()
     with pytest.raises(InputError, match="has classes without a name of their own: 'a b', 'a_b'"):

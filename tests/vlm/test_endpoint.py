@@ -94,7 +94,7 @@ SPENT = "the model said nothing; max_tokens=512 was used up before it said anyth
         (Response(b"<html>Bad gateway</html>", 502), "server", "HTTP 502: no reason given"),
         (Response(b'{"detail": "x\\u001b[31m\\ny"}', 422), "bad_request", "HTTP 422: x [31m y"),
         (Response(b"<!DOCTYPE html><title>Welcome</title>"), "not_an_api", PAGE),
-        (Response(b'{"models": []}'), "not_an_api", "its response is JSON, but no chat completion"),
+        (Response(b'{"models": []}'), "not_an_api", "its response is JSON, but not a chat completion"),
         (Response(b'{"choices": [{"mess'), "server", "its response is cut off or not JSON"),
         (Response(b"[" * 100_000), "server", "its response is cut off or not JSON"),
         (Response(b'{"error": {"message": "overloaded"}}'), "server", "overloaded"),
@@ -112,7 +112,7 @@ SPENT = "the model said nothing; max_tokens=512 was used up before it said anyth
 )
 def test_response_without_an_answer_is_a_typed_failure(response: Response, code: str, message: str) -> None:
     total = 0.1 if code == "rate_limited" else 10
-    assert failure_of(always(response), attempts=2, attempt_timeout=10, total=total) == (code, message)
+    assert failure_of(always(response), attempts=2, attempt_timeout=10, total_timeout=total) == (code, message)
 
 
 def test_connection_refused_is_a_failure_after_all_attempts() -> None:
