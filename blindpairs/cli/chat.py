@@ -75,12 +75,12 @@ def _answer(model: "Answerer", picture: "Picture", text: str, max_tokens: int) -
 
 
 def _typed(path: Path) -> Iterator[str]:
-    """Questions from standard input, with a prompt on a terminal."""
+    """Questions from standard input: on a terminal with a prompt and up to an empty line, else every line of it."""
     terminal = sys.stdin is not None and sys.stdin.isatty()
     if terminal:
         say(f"ask about {path}; an empty line ends")
-    while True:
-        line = sys.stdin.readline() if sys.stdin is not None else ""
-        if not line.strip():
+    while line := sys.stdin.readline() if sys.stdin is not None else "":
+        if line.strip():
+            yield line.strip()
+        elif terminal:
             return
-        yield line.strip()

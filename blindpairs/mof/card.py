@@ -30,7 +30,7 @@ USE = """\
 ```python
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-processor = AutoProcessor.from_pretrained("{folder}")
+processor = AutoProcessor.from_pretrained("{folder}", trust_remote_code=True)
 model = AutoModelForImageTextToText.from_pretrained("{folder}", trust_remote_code=True)
 ```"""
 

@@ -89,7 +89,7 @@ class Instructions:
         processor.image_processor.do_pad = self.stage.pad
         rules = PixelRules.of(processor.image_processor)
         cache = None
-        if bar is not None:
+        if bar is not None and rows.has_image.any():  # without any, nothing tells the shape of what stands for one
             towers = Towers.of(model)
             cache = FeatureCache(self.preparing.folder / "features", self.pictures, rules, towers)
             cache.build(list(rows.images()), towers, bar)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blindpairs.encoders.weights import loading, quiet
+from blindpairs.errors import ConfigError
 from blindpairs.mof.chat_templates import processor_template
 
 # A token of the vocabulary that stands for an image, or that nothing uses; else the first is added.
@@ -15,7 +16,10 @@ IMAGE_TOKENS = ("<image>", "<|image_pad|>", "<|image|>", "[IMG]", "<|reserved_sp
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a language model's folder, with `image_token` and `image_token_id`; it may get a token more."""
+    """The tokenizer in a language model's folder, with `image_token` and `image_token_id`; it may get a token more.
+
+    ConfigError where no token can stand for padding.
+    """
     import transformers
 
     with loading(str(folder), f"the tokenizer in {folder}"), quiet():
@@ -28,6 +32,8 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer.init_kwargs.pop(here, None)
     if tokenizer.pad_token is None:  # any will do: places with it are never learned
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise ConfigError(f"{folder}: the tokenizer has no token to pad with: give it a pad_token, or an eos_token")
     return tokenizer
 
 

@@ -82,6 +82,18 @@ def check_packing(model: Any, source: str) -> None:
         raise ConfigError(f"{source}.packing: packed samples of a {kind} see each other: set {source}.packing=false")
 
 
+def check_places(model: Any, longest: int, source: str) -> None:
+    """ConfigError where a sample is longer than a table of positions, as those of GPT-2 and OPT; others have none."""
+    language, places = model.model.language_model, getattr(model.config.text_config, "max_position_embeddings", None)
+    tables = [one for one in language.modules() if isinstance(one, nn.Embedding)]
+    tables = [one for one in tables if one is not language.get_input_embeddings()]
+    if places and longest > places and any(places <= one.num_embeddings <= places + 2 for one in tables):
+        raise ConfigError(
+            f"{source}: a sample has {longest:,} ids, and the language model has positions for {places:,}: set "
+            f"{source}.max_length={places}, or take a smaller resolution"
+        )
+
+
 @contextmanager
 def recomputing(model: Any, wanted: bool) -> Iterator[None]:
     """Activation checkpointing of the language model and of what is trained below it, for the length of a block."""

@@ -4,7 +4,7 @@ Promises: a checkpoint has its name only when all of it is on disk, and holds th
 goes on from one does the same steps as training that never stopped, to the last bit; each step has a line in the log.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from blindpairs.errors import InputError
 from blindpairs.mof.flops import Shape, work_of
 from blindpairs.mof.loss import LabelLoss
 from blindpairs.mof.meter import Meter
@@ -57,7 +59,25 @@ class Collate:
         lengths = [len(one["input_ids"]) for one in examples]
         pixels = batch.get("pixel_values", batch.get("features", [()])[0])
         batch[WORK] = work_of(batch["labels"], lengths, len(pixels))
+        if get_worker_info() is not None:
+            _shared(one for value in batch.values() for one in (value if isinstance(value, tuple) else (value,)))
         return batch
+
+
+def _shared(tensors: Iterable[Any]) -> None:
+    """Move a batch to shared memory here. InputError where it does not fit.
+
+    Later, torch does it in a thread whose errors nobody hears of: the training would wait for the batch for ever.
+    """
+    try:
+        for one in tensors:
+            if isinstance(one, Tensor):
+                one.share_memory_()
+    except RuntimeError as error:
+        raise InputError(
+            f"a batch does not fit into shared memory ({error}): raise the limit of file sizes (ulimit -f), or take a "
+            "smaller micro_batch"
+        ) from error
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]

@@ -29,7 +29,7 @@ from blindpairs.mof.known_parts import language_model_path
 from blindpairs.mof.lora import add_lora, merge_lora
 from blindpairs.mof.recipe import Recipe, check
 from blindpairs.mof.run import DONE, TRAINED, Run, writing
-from blindpairs.mof.stages import accumulation, check_packing, fitted, freeze, recomputing
+from blindpairs.mof.stages import accumulation, check_packing, check_places, fitted, freeze, recomputing
 from blindpairs.mof.templates import TurnTokenizer
 from blindpairs.mof.trainer import StageTrainer, Training, load_trained, save_trained
 from blindpairs.progress import Notice, Progress, drop_notice, silent
@@ -130,7 +130,10 @@ class _Session:
         if self.processes.is_main_process:
             for number in stages:
                 if not self.run.ended(number):
-                    self._left_out(number, self._instructions(number, processor), model.image_tokens)
+                    given, stage = self._instructions(number, processor), self.recipe.stage(number)
+                    self._left_out(number, given, model.image_tokens)
+                    longest = int((given.index.tokens + model.image_tokens * given.index.has_image).max())
+                    check_places(model, min(longest, stage.max_length), f"stage{number}")
         self.processes.wait_for_everyone()
 
     def _start(self, facts: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """`blindpairs train-mof` and `chat`: from files to a run that eval, draft and chat ask by its name."""
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from blindpairs.benchmark.hub import export_hub
 from blindpairs.cli import app
+from blindpairs.cli.chat import _typed as typed_questions
 from blindpairs.cli.train_progress import figures
 
 STEPS = ["--set", "stage1.steps=2", "--set", "stage2.steps=2", "--set", "stage1.batch=4", "--set", "stage2.batch=4"]
@@ -62,8 +64,21 @@ def test_chat_answers_about_an_image_and_keeps_to_the_question(work: Path, tmp_p
     told = json.loads(result.stdout)
     assert told["model"] == "run:mine"
     assert [one["question"] for one in told["answers"]] == ["what?", "which?"]
-    typed = call("chat", *asked, typed="what?\nwhich?\n\nnever asked\n")
+    typed = call("chat", *asked, typed="what?\n\nwhich?\n")
     assert typed.stdout.splitlines() == [one["answer"] for one in told["answers"]]
+
+
+class Terminal(StringIO):
+    """Standard input as a person types it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_empty_line_ends_what_is_typed_and_not_what_is_piped(monkeypatch: pytest.MonkeyPatch) -> None:
+    for source, asked in ((Terminal, ["what?"]), (StringIO, ["what?", "and then?"])):
+        monkeypatch.setattr("sys.stdin", source("what?\n\n and then? \n"))
+        assert list(typed_questions(Path("a.png"))) == asked
 
 
 def test_chat_says_what_is_no_run_and_no_image(work: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_llava import character_tokenizer
 from tiny_mof import demo_mof, save_language_model
 
+from blindpairs.errors import ConfigError
 from blindpairs.mof.building import load_mof, save_mof
 from blindpairs.mof.processing import chat_template, load_tokenizer
 
@@ -89,6 +90,15 @@ def test_token_that_a_vocabulary_reserves_becomes_the_image_token(token: str, tm
     assert (tokenizer.image_token, tokenizer.image_token_id, len(tokenizer)) == (token, 2, 4)
     assert tokenizer.pad_token == "<unk>"
     assert chat_template(tokenizer).count(token) == 1
+
+
+def test_tokenizer_that_has_nothing_to_pad_with_is_refused(tmp_path: Path) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    bare = PreTrainedTokenizerFast(tokenizer_object=character_tokenizer().backend_tokenizer)
+    bare.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="the tokenizer has no token to pad with: give it a pad_token"):
+        load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["clip", "dino", "additive", "interleaved", "concat"])

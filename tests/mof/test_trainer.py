@@ -1,11 +1,36 @@
 """The parts of the trainer: the effective rank, and the order of samples that a resumed run goes on in."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
+from blindpairs.errors import InputError
 from blindpairs.mof.meter import Ranks, effective_rank
+from blindpairs.mof.trainer import Collate
+
+
+def test_batch_that_no_shared_memory_can_hold_is_an_error_of_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Under a limit of file sizes torch fails in a thread of the worker, and the training waited for ever.
+    def full(_: torch.Tensor) -> None:
+        raise RuntimeError("unable to resize file: File too large (27)")
+
+    batch: dict[str, Any] = {
+        "input_ids": torch.ones(1, 4),
+        "labels": torch.ones(1, 4),
+        "features": (torch.ones(1, 2, 3),),
+    }
+    collate = Collate(lambda examples: dict(batch))
+    examples = [{"input_ids": torch.ones(4)}]
+    assert not any(one.is_shared() for one in (collate(examples)["labels"], batch["features"][0]))
+    monkeypatch.setattr("blindpairs.mof.trainer.get_worker_info", object)
+    shared = collate(examples)
+    assert shared["labels"].is_shared()
+    assert shared["features"][0].is_shared()
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(InputError, match=r"does not fit into shared memory .*File too large.*: raise the limit"):
+        collate(examples)
 
 
 @pytest.mark.parametrize("directions", [1, 3, 8])

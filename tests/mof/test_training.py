@@ -295,6 +295,26 @@ def test_data_that_cannot_be_used_end_the_run_before_it_starts_unless_they_are_s
     assert [row["id"] for row in left_out] == ["3"]
 
 
+def test_texts_alone_train_with_kept_features_and_packed(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    rows = [one for one in json.loads((tmp_path / "data.json").read_text()) if "image" not in one]
+    (tmp_path / "data.json").write_text(json.dumps(rows))
+    second = replace(recipe.stage2, steps=1)
+    for stage in (second, replace(second, packing=True)):
+        given = replace(recipe, cache_features=True, stage2=stage)
+        assert train(given, tmp_path / "runs" / f"packing-{stage.packing}", stages=[2]).steps == 1
+
+
+def test_samples_longer_than_a_table_of_positions_are_found_before_training(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    recipe = small_recipe(tmp_path)
+    sizes = {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 101}
+    GPT2LMHeadModel(GPT2Config(**sizes, n_positions=130)).save_pretrained(recipe.language_model)
+    with pytest.raises(ConfigError, match=r"stage1: a sample has 1\d\d ids, and .* positions for 130"):
+        run_small(tmp_path, recipe)
+
+
 def test_folder_of_images_that_is_none_is_one_fault_and_not_one_an_image(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path)
     for name, what in (("nowhere", "does not exist"), ("data.json", "is no folder")):
