@@ -275,7 +275,7 @@ def test_excel_file_without_openpyxl_is_refused_with_a_way_out(tmp_path: Path, m
     ("content", "message"),
     [
         (b"", "has no answer"),
-        (b'{"a": 1}\n', "no file of answers of MMVP's script, .* its first row has a"),
+        (b'{"a": 1}\n', "not a file of answers of MMVP's script, .* its first row has a"),
         (b'{"question_id": 1, "answer": "(a)"', "line 1 is damaged"),
         (b'{"question_id": 1, "response": "a"}\n', r"line 1 is not an answer of official \(KeyError: 'answer'\)"),
         (b'{"question_id": "one", "response": "a", "answer": "(a)"}\n', "line 1 is not an answer of official .*'one'"),

@@ -112,7 +112,7 @@ def test_share_is_possible_where_some_number_of_hits_prints_like_it(text: str, c
 
 @pytest.mark.parametrize("text", ["", "n/a", "nan", "-1", "100.5"])
 def test_text_that_is_no_percentage_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="no share in percent"):
+    with pytest.raises(InputError, match="not a share in percent"):
         possible_hits(text, 150)
 
 

@@ -122,7 +122,7 @@ def test_an_answer_that_is_sent_twice_is_kept_once_and_another_is_refused(tmp_pa
         with pytest.raises(InputError, match="option 2 is neither 0 nor 1"):
             study.answer("Ann", study.next_items("Ann")[0].token, 2)
         for seconds in (float("nan"), float("inf"), -1.0):  # would be a damaged line
-            with pytest.raises(InputError, match="no number of seconds"):
+            with pytest.raises(InputError, match="not a number of seconds"):
                 study.answer("Ann", study.next_items("Ann")[0].token, 0, seconds)
     folder = recorded_human(benchmark_folder(tmp_path, benchmark), "human:Ann")
     (answer,) = recorded_answers(folder)
