@@ -3,7 +3,7 @@
 python -m blindpairs.demo FOLDER             the corpus and both encoders
 python -m blindpairs.demo benchmark FOLDER   the benchmark, from the encoders in data/demo
 python -m blindpairs.demo lm FOLDER          the language model
-python -m blindpairs.demo sweep FOLDER       the log of the preset demo-sweep: a run a line
+python -m blindpairs.demo sweep FOLDER       the log of the preset demo-sweep, a run a line, and its picture and table
 """
 
 import sys
@@ -47,10 +47,15 @@ def _build_language_model(folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    from blindpairs.demo.sweep import run_sweep
+    from blindpairs.demo.sweep import LOG, read_sweep, run_sweep
+    from blindpairs.demo.sweep_report import PICTURE, picture, table
+    from blindpairs.evaluate.figures import encoded
 
     for row in run_sweep(folder, _print_progress):
         sys.stderr.write(f"{row['run']}: {row['blind']['pair_accuracy']['share']:.1%} of blind pairs\n")
+    rows = read_sweep(folder / LOG)
+    (folder / PICTURE).write_bytes(encoded(picture(rows), "png"))
+    sys.stdout.write(f"{table(rows)}\n")
 
 
 def _print_progress(done: int, total: int, failed: int = 0, /) -> None:

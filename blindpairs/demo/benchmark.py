@@ -204,7 +204,8 @@ configs:
 # The demo of blindpairs
 
 `scenes.parquet` holds the scenes that `blindpairs demo` mines, `clip/` and `dino/` the two encoders, `lm/` the language
-model of `blindpairs train-mof`, and `benchmark.parquet` the benchmark described here: {pairs} pairs of images that
+model of `blindpairs train-mof`, `mof-sweep.jsonl` the scores of what was trained from all three (`mof-sweep.png` shows
+them), and `benchmark.parquet` the benchmark described here: {pairs} pairs of images that
 the demo's CLIP calls the same and its Dinov2 calls different, and {controls} control pairs that its CLIP tells apart.
 {images} images of 64 x 64 pixels.
 
