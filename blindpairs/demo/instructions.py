@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blindpairs.access import remove, unwritable
 from blindpairs.demo.benchmark import demo_benchmark, scene_of
 from blindpairs.demo.corpus import SEED, encoded, nuisance_seed
 from blindpairs.demo.draw import render
@@ -24,7 +25,7 @@ from blindpairs.demo.small_suites import BENCH_QUESTIONS, suite_scenes
 from blindpairs.demo.truth import read_truth
 from blindpairs.demo.world import ATTRIBUTES, Scene, random_scene
 from blindpairs.progress import Progress, silent
-from blindpairs.workspace import demo_folder, read_json, write_json, write_text
+from blindpairs.workspace import demo_folder, prepare_folder, read_json, write_json, write_text
 
 if TYPE_CHECKING:  # a recipe loads torch, and `eval` draws scenes without it
     from blindpairs.mof.recipe import Recipe, Stage
@@ -52,18 +53,22 @@ class Amounts:
 def write_instructions(folder: Path, progress: Progress = silent, amounts: Amounts = Amounts()) -> Path:
     """Fill `folder` and return it. One that is finished is left as it is; one that is not is filled from the start.
 
-    So an image needs no flush of its own, and 5,000 of them take seconds.
+    So an image needs no flush of its own, and 5,000 of them take seconds. InputError where it cannot be written.
     """
     made = vars(amounts)
     if (folder / DONE).is_file() and read_json(folder / DONE) == made:
         return folder
+    prepare_folder(folder)
     scenes = fresh_scenes(amounts.images, amounts.seed)
-    (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-    (folder / DONE).unlink(missing_ok=True)  # before anything that it vouches for is replaced
-    for position, scene in enumerate(scenes):
-        drawn = encoded(render(scene, nuisance_seed(amounts.seed, position)))
-        (folder / IMAGES / _name(amounts.seed, position)).write_bytes(drawn)
-        progress(position + 1, len(scenes))
+    remove(folder / DONE)  # before anything that it vouches for is replaced
+    try:
+        (folder / IMAGES).mkdir(exist_ok=True)
+        for position, scene in enumerate(scenes):
+            drawn = encoded(render(scene, nuisance_seed(amounts.seed, position)))
+            (folder / IMAGES / _name(amounts.seed, position)).write_bytes(drawn)
+            progress(position + 1, len(scenes))
+    except OSError as error:
+        raise unwritable(folder / IMAGES, error) from error
     write_text(folder / CAPTIONS, _json(_captions(scenes, amounts)))
     rng = np.random.default_rng([amounts.seed, 2])
     write_text(folder / INSTRUCTIONS, _json(_conversations(scenes, amounts, rng)))

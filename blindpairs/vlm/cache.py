@@ -5,6 +5,7 @@ settings and the same ask, down to the bytes of its images; a file of a newer sc
 prompt, image or key is in the file: a hash stands for everything that was asked.
 """
 
+import errno
 import hashlib
 import sqlite3
 import threading
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from blindpairs.access import obstacle
+from blindpairs.access import obstacle, unwritable
 from blindpairs.errors import InputError
 from blindpairs.vlm.asking import Answerer, Ask, Part, Reply
 from blindpairs.workspace import digest
@@ -121,7 +122,12 @@ class Cache:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            # SQLite does not say which folder denies access, nor to whom.
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the lowest byte is the error, the others say where
+            denied = isinstance(error, PermissionError) or code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
             why = self._path and obstacle(self._path)
+            if self._path and denied and not why:
+                raise unwritable(self._path, PermissionError(errno.EACCES, str(error))) from error
             if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
                 why = "it is not a file of replies: move it away"
             raise InputError(f"cannot use {self._path}: {error}" + (f" ({why})" if why else "")) from error
