@@ -21,11 +21,11 @@ def newest_checkpoint(runs: Path, name: str) -> Path:
     for _, path in sorted(numbered, reverse=True):
         if not missing_weights(path):
             return path
-    names = [path.name for path in listed(runs) if path.is_dir()]
-    if name in names:
+    if folder.is_dir():
         raise InputError(
             f"run:{name}: {folder} has no complete checkpoint yet: run `blindpairs train-mof` to resume it"
         )
+    names, _ = usable_runs(runs)
     present = f"there are {', '.join(names)}" if names else f"there are none in {runs}"
     raise InputError(f"run:{name}: there is no such run, {present}; train one with `blindpairs train-mof`")
 

@@ -36,6 +36,7 @@ def test_run_that_is_not_there_lists_those_that_are_and_says_how_to_train(tmp_pa
     )
     checkpoint(tmp_path / "runs" / "a", 1)
     checkpoint(tmp_path / "runs" / "b", 1)
+    (tmp_path / "runs" / "failed-before-its-first-step").mkdir()
     with pytest.raises(InputError, match=r"there is no such run, there are a, b; train one with"):
         newest_checkpoint(tmp_path / "runs", "mof")
 
