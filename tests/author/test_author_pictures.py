@@ -72,7 +72,7 @@ def test_large_jpeg_is_decoded_no_larger_than_it_is_shown(at_least: int, longest
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "1", "I;16"])
 def test_large_image_of_another_format_is_averaged_over_blocks_of_its_pixels(mode: str) -> None:
-    drawn = Image.open(io.BytesIO(picture(1, "PNG", (1201, 601))))
+    drawn: Image.Image = Image.open(io.BytesIO(picture(1, "PNG", (1201, 601))))
     drawn.putalpha(Image.linear_gradient("L").resize(drawn.size))
     if mode == "I;16":
         drawn = Image.fromarray(np.asarray(drawn.convert("L")).astype(np.uint16) * 257)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
 from blindpairs.access import unwritable
 from blindpairs.author.refusals import refusals
@@ -19,7 +19,11 @@ from blindpairs.errors import BlindpairsError, InputError, Locked
 def said(error: Exception) -> tuple[int, str]:
     """The status and the sentence for a script."""
     answer = refusals(lambda _, sentence: PlainTextResponse(sentence))[BlindpairsError]
-    response = asyncio.run(answer(Request({"type": "http", "headers": []}), error))
+
+    async def ask() -> Response:
+        return await answer(Request({"type": "http", "headers": []}), error)
+
+    response = asyncio.run(ask())
     return response.status_code, json.loads(bytes(response.body))["error"]
 
 
