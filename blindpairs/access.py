@@ -68,6 +68,11 @@ def unwritable(path: Path, error: OSError) -> InputError:
     )
 
 
+def sqlite_code(error: BaseException) -> int:
+    """SQLite's number of an error, such as SQLITE_FULL; 0 of an error that is none of its own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the lowest byte is the error, the others say where
+
+
 def listed(folder: Path) -> list[Path]:
     """The content of a folder in order of name; empty where there is no folder, Refused where it cannot be read."""
     try:

@@ -2,30 +2,22 @@
 
 import errno
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from unprivileged import bound_run
 
 from blindpairs.access import listed, obstacle, present, unwritable
 from blindpairs.errors import Refused
 
 ROOT = Path(__file__).parents[1]
-# Root without its right to pass over permissions; other accounts are held by them anyway.
-BOUND = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 
 
 def bound(code: str, *arguments: object) -> str:
     """What Python code prints where permissions hold."""
-    if BOUND and not shutil.which(BOUND[0]):
-        pytest.skip("root, and no setpriv to give its rights up")
-    command = [*BOUND, sys.executable, "-c", code, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if "setpriv:" in done.stderr:
-        pytest.skip(done.stderr.strip())
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = bound_run(command, {**os.environ, "PYTHONPATH": str(ROOT)})
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout
 

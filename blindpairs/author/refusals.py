@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from blindpairs.access import NO_ROOM
+from blindpairs.access import NO_ROOM, sqlite_code
 from blindpairs.author.desk import NoSuchPair
 from blindpairs.author.edits import EditConflict
 from blindpairs.author.revisions import Conflict
@@ -67,4 +67,4 @@ def _without_step(told: str) -> str:
 def _is_full(cause: sqlite3.Error | OSError) -> bool:
     if isinstance(cause, OSError):
         return cause.errno in NO_ROOM
-    return getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return sqlite_code(cause) == sqlite3.SQLITE_FULL

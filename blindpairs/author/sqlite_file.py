@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from blindpairs.access import present, reading, unwritable
+from blindpairs.access import present, reading, sqlite_code, unwritable
 from blindpairs.errors import BlindpairsError, InputError, Locked
 from blindpairs.workspace import written_atomically
 
@@ -185,14 +185,14 @@ def _journal(connection: sqlite3.Connection, busy_seconds: float) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if sqlite_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 
 
 def _sentence(path: Path, error: sqlite3.Error) -> BlindpairsError | None:
     # Read in a terminal and on the pages, which leave out what stands after a semicolon: their steps are others.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the lowest byte is the error, the others say where
+    code = sqlite_code(error)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Locked(f"{path} is being written by another process: nothing was changed; try again")
     if code == sqlite3.SQLITE_FULL:

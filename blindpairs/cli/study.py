@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from blindpairs.evaluate.study import StudyScores
     from blindpairs.statistics import Rate
 
-LONG = 30  # minutes, above which people want to be asked less
-FEWER = 50  # pairs, as an example
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -74,12 +71,12 @@ def study(
 
 def _hint(questions: int, limit: int) -> str:
     """What whoever starts a study is in for, and how to ask less of people where that is much."""
-    from blindpairs.evaluate.study import SECONDS, minutes_for
+    from blindpairs.evaluate.study import FEWER, LONG, SECONDS, duration, minutes_for
 
-    hours, minutes = divmod(minutes_for(questions), 60)
-    takes = f"{hours} h {minutes} min" if hours else f"{minutes} min"
-    fewer = f"; --limit {FEWER} asks about {FEWER} pairs only" if not limit and (hours or minutes > LONG) else ""
-    return f"open it in a browser and answer: {questions:,} questions, about {takes} at {SECONDS:g} s each{fewer}"
+    minutes = minutes_for(questions)
+    fewer = f"; --limit {FEWER} asks about {FEWER} pairs only" if not limit and minutes > LONG else ""
+    takes = f"about {duration(minutes)} at {SECONDS:g} s each"
+    return f"open it in a browser and answer: {questions:,} questions, {takes}{fewer}"
 
 
 def _print(told: "Mapping[str, StudyScores]") -> None:

@@ -134,7 +134,7 @@ class Contenders:
 
     def _pairs(self) -> list[BenchmarkPair]:
         pairs = [pair for pair in self._truth.pairs if pair.question]
-        return [pair for pair in pairs if pair.control_of is None] or pairs
+        return [pair for pair in pairs if not pair.is_control] or pairs
 
     def _asked(self, folder: Path) -> Contender:
         # Filed under the benchmark as it was asked, scored by the ground truth that counts.
@@ -168,7 +168,7 @@ class Contenders:
     def _similar(self, scores: SimilarityScores, folder: Path) -> Contender:
         settings, overall = scores.similarities.settings, scores.overall
         patterns = {name: one.image for name, one in scores.patterns.items()}
-        blind = [pair.pair_id for pair in self._truth.pairs if pair.control_of is None and pair.pair_id in scores.right]
+        blind = [pair.pair_id for pair in self._truth.pairs if not pair.is_control and pair.pair_id in scores.right]
         spec, weights = str(settings["model"]), str(settings["images"]["weights_hash"])
         right = {pair_id: scores.right[pair_id] for pair_id in blind}
         template = scores.similarities.templates[0]

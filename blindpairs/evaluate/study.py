@@ -44,6 +44,8 @@ CANNOT_TELL = "I cannot tell."  # read as no option, so it counts as wrong, and 
 LONGEST_NAME = 40
 SECONDS = 5.0  # that a question is taken to need from who has answered fewer than PACE_FROM
 PACE_FROM = 10
+LONG = 30  # minutes, above which people want to be asked less
+FEWER = 50  # pairs, as an example of less
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,12 @@ class _Participant:
 def minutes_for(questions: int, seconds: float = SECONDS) -> int:
     """So many questions of so many seconds, in whole minutes."""
     return math.ceil(questions * seconds / 60)
+
+
+def duration(minutes: int) -> str:
+    """`1 h 36 min`."""
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours else f"{rest} min"
 
 
 def recorded_human(folder: Path, spec: str, benchmark: Benchmark | None = None) -> Path:

@@ -25,7 +25,7 @@ from blindpairs.author.security import Access, Guard
 from blindpairs.author.shell import FOREVER, Shell, json_body, with_cookie
 from blindpairs.benchmark import Benchmark
 from blindpairs.errors import ConfigError, InputError, Undecodable
-from blindpairs.evaluate.study import Study
+from blindpairs.evaluate.study import FEWER, LONG, Study, duration
 from blindpairs.images import Limits
 
 Result = TypeVar("Result")
@@ -84,7 +84,8 @@ class StudyPages:
 
         def found() -> dict[str, Any]:
             items = [asdict(item) for item in self._study.next_items(person)]
-            left = {"minutes": self._study.minutes_left(person)}
+            minutes = self._study.minutes_left(person)
+            left = {"takes": duration(minutes), "fewer": FEWER if minutes > LONG else 0}
             return {"items": items, **asdict(self._study.participation(person)), **left}
 
         return JSONResponse(await self._run(found))

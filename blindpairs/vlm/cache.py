@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from blindpairs.access import obstacle, unwritable
+from blindpairs.access import obstacle, sqlite_code, unwritable
 from blindpairs.errors import InputError
 from blindpairs.vlm.asking import Answerer, Ask, Part, Reply
 from blindpairs.workspace import digest
@@ -123,8 +123,8 @@ class Cache:
             yield
         except (sqlite3.Error, OSError) as error:
             # SQLite does not say which folder denies access, nor to whom.
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the lowest byte is the error, the others say where
-            denied = isinstance(error, PermissionError) or code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+            refusals = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+            denied = isinstance(error, PermissionError) or sqlite_code(error) in refusals
             why = self._path and obstacle(self._path)
             if self._path and denied and not why:
                 raise unwritable(self._path, PermissionError(errno.EACCES, str(error))) from error

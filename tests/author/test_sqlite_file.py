@@ -1,6 +1,5 @@
 """Files that cannot be used: a sentence, and nothing in them changes."""
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -8,14 +7,13 @@ from pathlib import Path
 
 import pytest
 from authored import DRAFT, authoring
+from unprivileged import bound_run
 
 from blindpairs.author.database import AuthoringDatabase
 from blindpairs.author.drafts import Draft
 from blindpairs.author.sqlite_file import network_file_system
 from blindpairs.errors import InputError, Locked
 from blindpairs.system import child_environment
-
-BOUND = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []  # root may write everywhere
 
 
 def test_a_newer_version_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
@@ -97,8 +95,8 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path, kept: boo
         "try: AuthoringDatabase(Path(sys.argv[1])).add_pairs([])\n"
         "except InputError as error: sys.exit(str(error))"
     )
-    command = [*BOUND, sys.executable, "-c", code, str(folder / "authoring.sqlite")]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
+    command = [sys.executable, "-c", code, str(folder / "authoring.sqlite")]
+    done = bound_run(command, child_environment())
     folder.chmod(0o755)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith(f"cannot write {folder / 'authoring.sqlite'} (")

@@ -9,7 +9,7 @@ import torch
 from nasty_texts import NASTY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from blindpairs.demo.exchanges import ASKING
+from blindpairs.demo.exchanges import ASKING, choice, presence
 from blindpairs.demo.language_model import (
     LanguageRecipe,
     build_model,
@@ -17,8 +17,10 @@ from blindpairs.demo.language_model import (
     encoded_document,
     train_language_model,
 )
-from blindpairs.demo.texts import document, drill
+from blindpairs.demo.texts import Document, document, drill, told
+from blindpairs.demo.world import ATTRIBUTES, random_scene
 from blindpairs.mof.templates import IGNORE
+from blindpairs.workspace import demo_folder
 
 TINY = LanguageRecipe(steps=24, batch=4, evaluations=3)
 
@@ -101,3 +103,21 @@ def test_what_is_written_loads_as_a_causal_model(trained: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(trained)
     assert type(model).__name__ == "LlamaForCausalLM"
     assert sum(path.stat().st_size for path in trained.iterdir()) < 3e6
+
+
+def test_the_model_that_ships_reads_letters_but_cannot_compare_what_is_asked_with_what_is_told() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(demo_folder() / "lm")
+    model = AutoModelForCausalLM.from_pretrained(demo_folder() / "lm")
+    rng = np.random.default_rng(7)
+    right: dict[str, list[bool]] = {"choice": [], "presence": []}
+    for _ in range(100):
+        scene = random_scene(rng)
+        kept = [ATTRIBUTES[number] for number in rng.choice(len(ATTRIBUTES), size=2, replace=False)]
+        for name, asked in (("choice", choice(scene, kept[0], rng)), ("presence", presence(scene, rng))):
+            ids, labels = encoded_document(Document(told(scene, kept, rng), (asked,)), tokenizer)
+            first = next(at for at, label in enumerate(labels) if label != IGNORE)
+            with torch.no_grad():
+                said = int(model(input_ids=torch.tensor([ids[:first]])).logits[0, -1].argmax())
+            right[name].append(said == ids[first])
+    assert np.mean(right["choice"]) > 0.8
+    assert 0.35 < np.mean(right["presence"]) < 0.65  # why models trained on it are at chance on POPE, see the README

@@ -2,7 +2,6 @@
 import { ask, find, imageAddress, isSmall, showBanner, showSaved } from "/static/common.js";
 
 const RETRY = 1500;  // ms
-const LONG = 30;  // minutes, above which people want to be asked less
 let items = [], busy = false, since = 0, counted = 0;
 const answeredHere = new Set();  // tokens
 
@@ -14,13 +13,14 @@ function load(item) {
 }
 
 async function fetchItems() {
-  const { items: found, answered, questions, minutes } = await ask("GET", "/api/items");
+  const { items: found, answered, questions, takes, fewer } = await ask("GET", "/api/items");
   const known = new Map(items.map(item => [item.token, item]));
   // An answer may have been saved after the server looked for what is left.
   items = found.filter(item => !answeredHere.has(item.token)).map(item => known.get(item.token) ?? load(item));
   find("count").textContent = (questions - answered).toLocaleString("en");
-  find("takes").textContent = `, which takes about ${minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`}`;
-  find("fewer").hidden = minutes <= LONG;
+  find("takes").textContent = `, which takes about ${takes}`;
+  find("fewer").hidden = !fewer;
+  find("limit").textContent = String(fewer);
   showProgress(Math.max(answered, counted), questions);
 }
 
